@@ -1,1 +1,5 @@
-//! Bonafide.
+//! Bonafide runs open-weight AI models on Kubernetes, and mounts, routes to and vouches for only weights that the
+//! cluster's owner trusts.
+
+pub mod api;
+pub mod model;

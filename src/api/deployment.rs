@@ -1,0 +1,331 @@
+//! `ModelDeployment`: a model that should be served.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::engine::{AcceleratorClass, EnvVar};
+
+/// A model that should be served: where its weights come from, which engine runs them, on what, and how many times.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "bonafide.dev",
+    version = "v1alpha1",
+    kind = "ModelDeployment",
+    plural = "modeldeployments",
+    shortname = "mdep",
+    category = "bonafide",
+    namespaced,
+    status = "ModelDeploymentStatus",
+    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
+    printcolumn = r#"{"name": "Trust", "type": "string", "jsonPath": ".status.trust"}"#,
+    printcolumn = r#"{"name": "State", "type": "string", "jsonPath": ".status.state"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.ready"}"#,
+    printcolumn = r#"{"name": "Revision", "type": "string", "jsonPath": ".status.model.shortRevision"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Why", "type": "string", "jsonPath": ".status.why"}"#,
+    printcolumn = r#"{"name": "Digest", "type": "string", "jsonPath": ".status.model.digest", "priority": 1}"#,
+    printcolumn = r#"{"name": "Signer", "type": "string", "jsonPath": ".status.signer", "priority": 1}"#,
+    printcolumn = r#"{"name": "Engine", "type": "string", "jsonPath": ".status.engine.name", "priority": 1}"#,
+    printcolumn = r#"{"name": "Accel", "type": "string", "jsonPath": ".status.accelerator", "priority": 1}"#,
+    printcolumn = r#"{"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1}"#,
+    validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must have at most 40 lower-case letters, digits and '-', begin with a letter and not end with '-': the Service and the pods are named after it")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelDeploymentSpec {
+    /// The model.
+    pub model: Model,
+    /// The engine that runs it. Absent: the engine of highest priority that loads what the source has.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub engine: Engine,
+    /// What each replica gets.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
+    /// How many replicas are wanted. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: i32,
+    /// What is said of the pods beyond that.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pod: Pod,
+}
+
+const fn one() -> i32 {
+    1
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Where the weights come from.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Model {
+    /// The source: `hf://OWNER/NAME`.
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^hf://[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$') && !self.contains('..') && !self.contains('--')")
+        .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct: no other scheme, no user info, no query, no '%' and no '..'"))]
+    pub source: String,
+    /// A branch, a tag or a commit. It is resolved once, recorded in the status, and kept. Absent: the source's default branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9_./-]*$') && !self.contains('..') && !self.contains('//')")
+        .message("revision must be a branch, a tag or a commit: letters, digits, '_', '.', '/' and '-', without '..' and '//'"))]
+    pub revision: Option<String>,
+    /// A pin: this content and no other. `sha256:` and 64 hexadecimal digits, as in `status.model.digest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
+        .message("digest must be 'sha256:' and 64 lower-case hexadecimal digits, as status.model.digest shows it"))]
+    pub digest: Option<String>,
+    /// Globs of the files to serve: `*` within a segment, `**` for whole segments. Absent: what the engine needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[x_kube(validation = Rule::new("self.all(f, !f.startsWith('/') && !f.contains('..') && !f.matches('[?\\\\[\\\\]{}!\\\\\\\\]'))")
+        .message("files are globs relative to the model's root; only '*' and '**' are wildcards, and '..' and a leading '/' are not allowed"))]
+    pub files: Vec<String>,
+    /// A Secret of type `bonafide.dev/source` in this namespace, with the keys `token` and `hosts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// The names by which requests ask for the model. Absent: the last part of the source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(n, n.matches('^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$'))")
+        .message("servedNames have letters, digits, '_', '.', '/', ':', '@' and '-', and begin with a letter, a digit or '_'"))]
+    pub served_names: Vec<String>,
+}
+
+/// A Secret of the same namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("secretRef.name must be the name of a Secret"))]
+    pub name: String,
+}
+
+/// Which engine runs the model, and how.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Engine {
+    /// The name of an InferenceEngine or of an engine that is built in (`bonafide engines` lists them).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub name: Option<String>,
+    /// The longest context in tokens. Absent: the engine's own default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub context_length: Option<i64>,
+    /// More arguments: only those that the engine lets users set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 1024)))]
+    pub args: Vec<String>,
+    /// Environment variables: only those that the engine lets users set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub env: Vec<EnvVar>,
+}
+
+/// What each replica gets.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Accelerators. Absent: the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<Accelerator>,
+}
+
+/// Accelerators of one class.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.class == 'none' ? !has(self.count) : true").message("accelerator.count has no meaning with class none: leave it out"))]
+pub struct Accelerator {
+    /// `nvidia`, `amd`, or `none` for the CPU.
+    pub class: AcceleratorClass,
+    /// How many each replica gets. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub count: Option<i32>,
+}
+
+/// What may be said of the pods.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pod {
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 64))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that do not keep the pods away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Atomic)]
+    pub tolerations: Vec<Toleration>,
+    /// Secrets with which images are pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<SecretRef>,
+    /// The ServiceAccount of the pods; its token is not mounted. Absent: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("serviceAccountName must be the name of a ServiceAccount"))]
+    pub service_account_name: Option<String>,
+}
+
+/// A taint that does not keep the pods away.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.operator) ? self.operator : 'Equal') == 'Exists' ? !has(self.value) : has(self.key)").message("a toleration with operator Exists has no value, and one with operator Equal (the default) names a key"))]
+#[x_kube(validation = Rule::new("!has(self.operator) || self.operator in ['Exists', 'Equal']").message("a toleration's operator is Exists or Equal"))]
+#[x_kube(validation = Rule::new("!has(self.effect) || self.effect in ['NoSchedule', 'PreferNoSchedule', 'NoExecute']").message("a toleration's effect is NoSchedule, PreferNoSchedule or NoExecute"))]
+#[x_kube(validation = Rule::new("!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')").message("tolerationSeconds is for effect NoExecute"))]
+pub struct Toleration {
+    /// The taint's key. Absent, with operator `Exists`: every taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 316))]
+    pub key: Option<String>,
+    /// `Equal` (the default) or `Exists`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub operator: Option<String>,
+    /// The taint's value, with operator `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub effect: Option<String>,
+    /// For `NoExecute`: how long a pod stays, in seconds. Absent: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// What is so. The top level speaks of what is wanted, `revisions` of what serves.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelDeploymentStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Idle`, `Waiting`, `Fetching`, `Loading`, `Blocked` or `Degraded`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state: String,
+    /// `Signed`, `Pinned`, `Refused` or `Unknown`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trust: String,
+    /// Replicas that answer, of those wanted: `2/2`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ready: String,
+    /// One sentence when the state is not Ready.
+    #[serde(default)]
+    pub why: String,
+    /// Where requests go, within the cluster.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// The policy's signers whose signatures hold, joined by commas.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub signer: String,
+    /// The accelerators of each replica: `nvidia:4`, or `none`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub accelerator: String,
+    /// Replicas that exist, for `/scale`.
+    #[serde(default)]
+    pub replicas: i32,
+    /// The label selector of the pods, for `/scale`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// The model as resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ResolvedModel>,
+    /// What serves; several while one replaces another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub revisions: Vec<RevisionStatus>,
+    /// The engine that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineStatus>,
+    /// `SourceResolved`, `Trusted`, `ContentVerified`, `Available`, `Ready`, `Reconciling`, `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The model as resolved.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedModel {
+    /// The ModelArtifact that records it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub artifact: String,
+    /// The source that was resolved: when the spec names another one, the record no longer counts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// The revision as the spec had it when it was resolved; empty for the default branch.
+    #[serde(default)]
+    pub wanted_revision: String,
+    /// The immutable revision: for a hub, the commit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// The first seven characters of the revision.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub short_revision: String,
+    /// The content digest of what is served.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// The bytes of all files together.
+    #[serde(default)]
+    pub bytes: i64,
+}
+
+/// One revision of the deployment: what a spec and a resolved model were rendered to, and how far it is.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// Its name: `bonafide-NAME-REVISION` is its Deployment.
+    pub name: String,
+    /// `Current`, `Old` or `Refused`.
+    #[serde(default)]
+    pub phase: String,
+    /// Its ModelArtifact.
+    #[serde(default)]
+    pub artifact: String,
+    /// Its content digest.
+    #[serde(default)]
+    pub digest: String,
+    /// What the policies say of it today.
+    #[serde(default)]
+    pub trust: String,
+    /// The signers whose signatures hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub signers: Vec<String>,
+    /// The engine's image.
+    #[serde(default)]
+    pub image: String,
+    /// Replicas that exist.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Replicas that answer.
+    #[serde(default)]
+    pub ready_replicas: i32,
+}
+
+/// The engine that was chosen.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// Its name.
+    pub name: String,
+    /// Its arguments, as rendered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub args: Vec<String>,
+}

@@ -1,0 +1,42 @@
+//! What users write and read: the custom resources of `bonafide.dev/v1alpha1`, their rules, and the vocabulary of
+//! conditions and reasons.
+
+mod artifact;
+mod condition;
+mod crds;
+mod deployment;
+mod engine;
+mod policy;
+mod reason;
+
+pub use artifact::*;
+pub use condition::*;
+pub use crds::{crds, render_crd};
+pub use deployment::*;
+pub use engine::*;
+pub use policy::*;
+pub use reason::*;
+
+/// The API group of every kind here, and the prefix of our labels, annotations and gates.
+pub const GROUP: &str = "bonafide.dev";
+
+/// The field manager of every write we make.
+pub const FIELD_MANAGER: &str = "bonafide";
+
+/// Label on every child: the ModelDeployment it belongs to.
+pub const LABEL_DEPLOYMENT: &str = "bonafide.dev/deployment";
+
+/// Label on children of one revision: that revision's name.
+pub const LABEL_REVISION: &str = "bonafide.dev/revision";
+
+/// The scheduling gate of every pod of ours: lifted for one pod at a time, after its verdict was evaluated.
+pub const GATE: &str = "bonafide.dev/verdict";
+
+/// The readiness gate of every pod of ours: true once the live pod was compared with what we wrote.
+pub const VOUCHED: &str = "bonafide.dev/Vouched";
+
+/// The type of a Secret that holds credentials for a source, and names the hosts that may see them.
+pub const SECRET_TYPE: &str = "bonafide.dev/source";
+
+/// What Deployments, ReplicaSets and therefore pods of ours begin with; admission of `exec` sees names only.
+pub const NAME_PREFIX: &str = "bonafide-";

@@ -1,0 +1,197 @@
+//! `ClusterModelPolicy`: whose signatures the cluster's owner trusts, for which sources, in which namespaces.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Whose signatures are trusted, for which sources, in which namespaces.
+///
+/// A policy is selected by namespace, never by anything that the author of a ModelDeployment writes. Every policy that
+/// selects a namespace must accept a model before it is served there.
+#[derive(CustomResource, KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "bonafide.dev",
+    version = "v1alpha1",
+    kind = "ClusterModelPolicy",
+    plural = "clustermodelpolicies",
+    shortname = "cmpol",
+    category = "bonafide",
+    status = "ClusterModelPolicyStatus",
+    printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Why", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].message", "priority": 1}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterModelPolicySpec {
+    /// The namespaces it is for, by their labels. Empty (the default): every namespace.
+    #[serde(default)]
+    pub namespace_selector: LabelSelector,
+    /// What becomes of a model that a rule does not accept: `Enforce` (the default) refuses it.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What becomes of a model whose source no rule matches: `Refuse` (the default) or `Accept`.
+    #[serde(default)]
+    pub unmatched: Unmatched,
+    /// Who there is. Rules refer to them by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub signers: Vec<Signer>,
+    /// What is demanded of which sources. At least one rule must match (see `unmatched`), and every one that matches must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub rules: Vec<PolicyRule>,
+    /// Bytes that are never served, whoever signed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub deny: Vec<Deny>,
+    /// What becomes of files that the signature does not cover: `Exclude` (the default) leaves them out of the served tree,
+    /// `Reject` refuses the model when the engine would read one.
+    #[serde(default)]
+    pub unsigned_files: UnsignedFiles,
+}
+
+/// How strictly a policy acts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    #[default]
+    Enforce,
+}
+
+/// What becomes of a source that no rule matches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Unmatched {
+    #[default]
+    Refuse,
+    Accept,
+}
+
+/// What becomes of files that no signature covers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UnsignedFiles {
+    #[default]
+    Exclude,
+    Reject,
+}
+
+/// Somebody whose signature can be demanded.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.publicKey)].exists_one(x, x)").message("a signer needs exactly one method: publicKey"))]
+pub struct Signer {
+    /// The name that rules use.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// A public key: EC P-256, P-384 or P-521.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<PublicKeySource>,
+}
+
+/// Where a public key is.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.pem), has(self.secretKeyRef)].exists_one(x, x)").message("publicKey needs exactly one of pem and secretKeyRef"))]
+pub struct PublicKeySource {
+    /// The key itself: a PEM block `PUBLIC KEY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub pem: Option<String>,
+    /// A key of a Secret in the operator's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+}
+
+/// One entry of a Secret in the operator's namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in its data.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// What is demanded of the sources it matches.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRule {
+    /// The rule's name, for messages.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The sources it is for.
+    pub sources: SourceMatch,
+    /// Who must have signed: every entry must hold.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub signed_by: Vec<SignedBy>,
+}
+
+/// Which sources a rule is for.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceMatch {
+    /// Globs over canonical sources, of which one must match: `*` within a segment, `**` for whole segments.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512)))]
+    pub include: Vec<String>,
+    /// Globs of which none may match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    pub exclude: Vec<String>,
+}
+
+/// Signatures that a rule demands.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minimum <= size(self.anyOf)").message("minimum must not be greater than the number of signers in anyOf"))]
+pub struct SignedBy {
+    /// The entry's name, for messages.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Signers by name.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
+    pub any_of: Vec<String>,
+    /// How many different ones of them must have signed. Default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 16))]
+    pub minimum: i32,
+}
+
+const fn one() -> i32 {
+    1
+}
+
+/// Bytes that are never served.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deny {
+    /// The entry's name, for messages.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// SHA-256 digests of files, `sha256:` and 64 hexadecimal digits. A model that would serve one of them is refused.
+    #[schemars(length(min = 1, max = 1024), inner(length(min = 71, max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$")))]
+    pub file_digests: Vec<String>,
+    /// Why, for the people who read the message.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub reason: String,
+}
+
+/// Whether the policy is in force.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterModelPolicyStatus {
+    /// The generation that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`: every key, pattern and name in it can be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
