@@ -2,4 +2,10 @@
 //! cluster's owner trusts.
 
 pub mod api;
+pub mod cli;
+pub mod controller;
+pub mod engine;
 pub mod model;
+pub mod runtime;
+pub mod trust;
+pub mod weights;

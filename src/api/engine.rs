@@ -37,11 +37,12 @@ pub struct InferenceEngineSpec {
     pub command: Vec<String>,
     /// The command line. Variables: `$(MODEL_PATH)`, `$(MODEL_FILE)`, `$(SERVED_NAMES)` (joined by commas), `$(SERVED_NAMES[*])`
     /// (an argument of its own, one for each name), `$(SERVED_NAME)` (the first), `$(PORT)`, `$(CONTEXT_LENGTH)`,
-    /// `$(ACCELERATOR_COUNT)`. An argument whose variable has no value is left out, together with the flag before it.
+    /// `$(ACCELERATOR_COUNT)`. An argument whose variable has no value is left out, together with the flag before it; `$$` is
+    /// a dollar sign.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), inner(length(max = 1024)))]
     pub args: Vec<String>,
-    /// Environment variables that are always set.
+    /// Environment variables that are always set, with the same variables. One whose variable has no value is left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
@@ -128,7 +129,8 @@ pub struct Loads {
     pub with: Vec<String>,
     /// `All`: the weights belong together. `One`: each is a model of its own (the parts of a split file count as one), and one is served.
     pub choose: Choose,
-    /// For `One`: globs in the order of preference. The first that matches exactly one model chooses it.
+    /// For `One`: globs in the order of preference, over names without the numbering of split files. The first that matches
+    /// anything decides, and has to match exactly one model: nothing is guessed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]
     pub prefer: Vec<String>,
@@ -167,7 +169,7 @@ pub struct Writable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub env: Option<String>,
-    /// The directory.
+    /// The directory. `/dev/shm` is memory.
     #[schemars(length(min = 2, max = 256))]
     pub path: String,
 }
@@ -175,10 +177,14 @@ pub struct Writable {
 /// What the author of a ModelDeployment may set.
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct UserSettings {
-    /// Flags, each as it is written: `--threads`.
+    /// Flags that take a value, each as it is written: `--threads`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 2, max = 128)))]
     pub args: Vec<String>,
+    /// Flags that take no value: `--enforce-eager`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 2, max = 128)))]
+    pub switches: Vec<String>,
     /// Environment variables by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]

@@ -126,7 +126,6 @@ pub struct PolicyRule {
     /// The sources it is for.
     pub sources: SourceMatch,
     /// Who must have signed: every entry must hold.
-    #[serde(default)]
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub signed_by: Vec<SignedBy>,

@@ -63,7 +63,9 @@ impl Manifest {
             let path = file.path.as_str();
             let parents = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
             for parent in parents {
-                if paths.contains(parent) && let Ok(blocking) = parent.parse() {
+                if paths.contains(parent)
+                    && let Ok(blocking) = parent.parse()
+                {
                     return Err(InvalidManifest::Nested(blocking, file.path.clone()));
                 }
             }

@@ -14,7 +14,9 @@ pub struct CleanPath(String);
 
 /// A path that may not name a file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("path {path:?} {problem}: a file of a model has a relative path without '.', '..', empty segments, backslashes or control characters")]
+#[error(
+    "path {path:?} {problem}: a file of a model has a relative path without '.', '..', empty segments, backslashes or control characters"
+)]
 pub struct InvalidPath {
     path: String,
     problem: &'static str,

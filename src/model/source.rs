@@ -56,7 +56,11 @@ impl FromStr for Source {
             if !segment.chars().all(plain) {
                 return Err(invalid("has a character other than letters, digits, '-', '_' and '.'"));
             }
-            if segment.starts_with(['.', '-']) || segment.ends_with(['.', '-']) || segment.contains("..") || segment.contains("--") {
+            if segment.starts_with(['.', '-'])
+                || segment.ends_with(['.', '-'])
+                || segment.contains("..")
+                || segment.contains("--")
+            {
                 return Err(invalid("has an owner or a name with '..' or '--', or with '.' or '-' at an end"));
             }
         }
@@ -106,8 +110,27 @@ mod tests {
     fn every_other_spelling_is_refused() {
         let long = format!("hf://a/{}", "x".repeat(97));
         for bad in [
-            "", "a/b", "HF://a/b", "hf:/a/b", "hf://a", "hf://a/", "hf:///b", "hf://a/b/c", "hf://a/b?x", "hf://u@a/b", "hf://a/b%2e",
-            "hf://a/..", "hf://../b", "hf://a/b..c", "hf://a//b", "hf://a/b ", "hf://a/ü", "https://a/b", "hf://a/.b", "hf://a/b-", &long,
+            "",
+            "a/b",
+            "HF://a/b",
+            "hf:/a/b",
+            "hf://a",
+            "hf://a/",
+            "hf:///b",
+            "hf://a/b/c",
+            "hf://a/b?x",
+            "hf://u@a/b",
+            "hf://a/b%2e",
+            "hf://a/..",
+            "hf://../b",
+            "hf://a/b..c",
+            "hf://a//b",
+            "hf://a/b ",
+            "hf://a/ü",
+            "https://a/b",
+            "hf://a/.b",
+            "hf://a/b-",
+            &long,
         ] {
             assert!(bad.parse::<Source>().is_err(), "{bad:?}");
         }

@@ -1,0 +1,244 @@
+//! A cluster, from its start to its end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::binaries::{self, CONTROL_PLANE, NODE};
+use crate::control_plane::{self, Reach};
+use crate::kubectl::Kubectl;
+use crate::pki::{self, ADMIN};
+use crate::process::Processes;
+use crate::progress::say;
+use crate::state::{Owner, Standing, State};
+use crate::teardown::{self, Teardown};
+use crate::{assets, network, node, packages, paths, progress, registry};
+
+/// What kind of cluster to start.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// 0 for a control plane alone, which needs no root and of which there can be many; 1 for one node whose containers
+    /// are real, which needs root and is there once per machine.
+    pub nodes: u8,
+    /// Where everything of it is kept; by default a directory of its own under the system's temporary directory.
+    pub state: Option<PathBuf>,
+    /// OCI archives whose images the node has from the start.
+    pub images: Vec<PathBuf>,
+}
+
+/// A running cluster. One that was started ends with this value, or with the process, whatever ends that; one that was
+/// found with [`Cluster::attach`] lives on.
+#[derive(Debug)]
+pub struct Cluster {
+    state: State,
+    kubectl: Kubectl,
+    processes: Processes,
+    teardown: Option<Teardown>,
+}
+
+impl Cluster {
+    /// Starts a cluster, and waits until it can be used. What it needs is built and installed first, when missing;
+    /// progress is told on standard error.
+    pub async fn start(options: Options) -> Result<Self> {
+        let with_node = match options.nodes {
+            0 if !options.images.is_empty() => bail!("images need a node to be loaded into: ask for one node"),
+            0 => false,
+            1 => true,
+            more => bail!("{more} nodes were asked for; there can be 0 (a control plane alone) or 1"),
+        };
+        if with_node && paths::user()? != 0 {
+            bail!("a node needs root, as it runs containers: run this as root, or ask for 0 nodes");
+        }
+        binaries::ensure(&CONTROL_PLANE).await?;
+        if with_node {
+            binaries::ensure(&NODE).await?;
+            packages::ensure(packages::NODE).await?;
+            assets::path(assets::PAUSE_IMAGE).await?;
+        }
+        let state = match &options.state {
+            Some(directory) => State::at(directory)?,
+            None => State::temporary()?,
+        };
+        let began = Instant::now();
+        let teardown = state.claim(with_node).await?;
+        let mut processes = Processes::new(&state);
+        let kubectl = match bring_up(&state, &mut processes, &options).await {
+            Ok(kubectl) => kubectl,
+            Err(error) => {
+                let logs = keep_logs(&state);
+                drop(teardown);
+                processes.reap();
+                return Err(match logs {
+                    Ok(logs) => error.context(format!("the cluster did not come up; all its logs are in {}", logs.display())),
+                    Err(why) => error.context(format!("the cluster did not come up, and its logs could not be kept ({why:#})")),
+                });
+            }
+        };
+        say(format_args!("the cluster in {} is up after {}", state.directory().display(), progress::spoken(began.elapsed())));
+        Ok(Self { state, kubectl, processes, teardown: Some(teardown) })
+    }
+
+    /// Finds the cluster that runs in `state`; it does not end with the value returned.
+    pub async fn attach(state: &Path) -> Result<Self> {
+        let state = State::at(state)?;
+        match state.standing()? {
+            Standing::Held(_) => {}
+            Standing::Free => bail!("there is no cluster in {}: `localcluster up` starts one", state.directory().display()),
+            Standing::Remains => bail!(
+                "the cluster in {} has ended without being taken down: `localcluster up` starts it anew, `localcluster down` removes it",
+                state.directory().display()
+            ),
+        }
+        let kubectl = control_plane::kubectl(&state).await?;
+        Ok(Self { processes: Processes::new(&state), state, kubectl, teardown: None })
+    }
+
+    /// Lets the cluster live on when this process ends; `localcluster down` ends it then.
+    pub fn detach(mut self) -> Result<()> {
+        self.state.leave_to_machine()?;
+        self.teardown.take().map_or(Ok(()), Teardown::release)
+    }
+
+    /// The kubeconfig of the cluster's administrator. It refers to no other file.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.state.kubeconfig(ADMIN)
+    }
+
+    /// The directory of the cluster: `log/` has a log per process, `bin/` the programs.
+    pub fn state(&self) -> &Path {
+        self.state.directory()
+    }
+
+    /// `kubectl` as the cluster's administrator.
+    pub fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
+    }
+
+    /// Applies a manifest (YAML or JSON) as the cluster's administrator.
+    pub async fn apply(&self, manifest: &str) -> Result<()> {
+        self.kubectl.apply(manifest).await
+    }
+
+    /// Writes a kubeconfig for a ServiceAccount that exists, with a token that is valid for a day.
+    pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let namespace_argument = format!("--namespace={namespace}");
+        let token = self.kubectl.run(&["create", "token", name, &namespace_argument, "--duration=24h"]).await?;
+        let server = self.kubectl.run(&["config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}"]).await?;
+        let path = self.state.kubeconfig(&format!("serviceaccount-{namespace}-{name}"));
+        pki::write_kubeconfig(&path, server.trim(), &self.state.path("pki").join("ca.crt"), token.trim())?;
+        Ok(path)
+    }
+
+    /// Loads the images of an OCI archive into the node.
+    pub async fn load_image(&self, archive: &Path) -> Result<()> {
+        self.has_node()?;
+        node::load_image(&self.state, archive).await
+    }
+
+    /// Lets the node pull from `registry` (`HOST:PORT`) over plain HTTP, from the next pull on.
+    /// [`network::REGISTRY`] is allowed from the start.
+    pub fn allow_plain_http(&self, registry: &str) -> Result<()> {
+        self.has_node()?;
+        node::allow_plain_http(&self.state, registry)
+    }
+
+    /// Starts an image registry at [`network::REGISTRY`], which ends with the cluster; does nothing when it runs.
+    pub async fn start_registry(&mut self) -> Result<()> {
+        self.has_node()?;
+        registry::start(&self.state, &mut self.processes).await
+    }
+
+    fn has_node(&self) -> Result<()> {
+        if !self.state.has_node() {
+            bail!("the cluster in {} has no node: start it with one (`--nodes 1`)", self.state.directory().display());
+        }
+        Ok(())
+    }
+
+    /// Ends the cluster, and waits until nothing is left of it. One that was found with [`Cluster::attach`] ends, too.
+    pub async fn stop(mut self) -> Result<()> {
+        match self.teardown.take() {
+            Some(guard) => {
+                tokio::task::spawn_blocking(move || guard.end()).await.context("the end of the cluster was given up")??
+            }
+            None => teardown::run(&self.state).await?,
+        }
+        self.processes.reap();
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.teardown.take());
+        self.processes.reap();
+    }
+}
+
+/// Ends the cluster in the directory `state`, whoever started it, and removes what is left of one that has ended. Says
+/// whether there was anything.
+pub async fn down(state: &Path) -> Result<bool> {
+    let state = State::at(state)?;
+    if state.standing()? == Standing::Free {
+        return Ok(false);
+    }
+    teardown::run(&state).await?;
+    Ok(true)
+}
+
+/// What runs of the cluster in `state`, in words.
+pub async fn status(state: &Path) -> Result<String> {
+    let state = State::at(state)?;
+    let owner = match state.standing()? {
+        Standing::Free => return Ok(format!("there is no cluster in {}", state.directory().display())),
+        Standing::Remains => {
+            return Ok(format!("a cluster in {} has ended without being taken down", state.directory().display()));
+        }
+        Standing::Held(owner) => owner,
+    };
+    let mut lines = vec![format!("cluster in {}", state.directory().display())];
+    if let Owner::Process(process) = owner {
+        lines.push(format!("ends with process {}", process.pid));
+    }
+    lines.push(format!("kubeconfig: {}", state.kubeconfig(ADMIN).display()));
+    for (name, alive) in state.processes()? {
+        let log = state.log(&name);
+        let word = if alive { "runs".to_owned() } else { format!("HAS ENDED, see {}", log.display()) };
+        lines.push(format!("  {name}: {word}"));
+    }
+    let kubectl = control_plane::kubectl(&state).await?;
+    lines.push(match kubectl.run(&["get", "nodes,pods", "--all-namespaces"]).await {
+        Ok(text) if text.trim().is_empty() => "no nodes and no pods".into(),
+        Ok(text) => text.trim_end().to_owned(),
+        Err(error) => format!("the API server does not answer: {error:#}"),
+    });
+    Ok(lines.join("\n"))
+}
+
+async fn bring_up(state: &State, processes: &mut Processes, options: &Options) -> Result<Kubectl> {
+    control_plane::link_programs(state, &CONTROL_PLANE).await?;
+    if options.nodes == 0 {
+        return control_plane::start(state, processes, Reach::ThisMachine).await;
+    }
+    control_plane::link_programs(state, &NODE).await?;
+    network::create_bridge()?;
+    let kubectl = control_plane::start(state, processes, Reach::Bridge).await?;
+    node::start(state, processes, &kubectl, &options.images).await?;
+    Ok(kubectl)
+}
+
+/// Copies the logs of a cluster that did not come up to where they outlive it.
+fn keep_logs(state: &State) -> Result<PathBuf> {
+    let kept = paths::cache()?.join("log").join("last-failed-start");
+    if kept.exists() {
+        fs::remove_dir_all(&kept).with_context(|| format!("cannot remove {}", kept.display()))?;
+    }
+    fs::create_dir_all(&kept).with_context(|| format!("cannot create {}", kept.display()))?;
+    for entry in fs::read_dir(state.path("log")).context("cannot read the logs")? {
+        let entry = entry.context("cannot read the logs")?;
+        fs::copy(entry.path(), kept.join(entry.file_name())).context("cannot copy a log")?;
+    }
+    Ok(kept)
+}

@@ -1,0 +1,218 @@
+//! The command line of `localcluster`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use localcluster::{Cluster, Options, assets, binaries, image, network, paths};
+
+/// A real Kubernetes on this machine, for demos and tests.
+///
+/// The first run builds Kubernetes from source, once, which takes about 10 minutes on two cores; it tells how far it is. From then
+/// on a cluster is up in seconds. `up` starts it, `down` leaves nothing of it behind.
+///
+///   localcluster up --nodes 1
+///   export KUBECONFIG=$(localcluster kubeconfig)
+///   kubectl get pods --all-namespaces
+///   localcluster down
+#[derive(Debug, Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Cli {
+    /// The directory that holds all there is of the cluster
+    #[arg(long, global = true, env = "LOCALCLUSTER_STATE", default_value = paths::DEFAULT_STATE, value_name = "DIRECTORY")]
+    state: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a cluster, which runs until `down`
+    Up(Up),
+    /// End the cluster, or remove what is left of one; nothing of it stays behind
+    Down,
+    /// Tell what runs
+    Status,
+    /// Print the path of the administrator's kubeconfig
+    Kubeconfig,
+    /// Load images of OCI archives into the node
+    LoadImage {
+        /// OCI archives
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Fetch or make what demos and tests need, once, and print its path
+    Asset(Asset),
+    /// Make and push container images
+    #[command(subcommand)]
+    Image(Image),
+    /// Build programs into the cache, so that nothing waits for them later
+    Build(Build),
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    /// 0 for a control plane alone, without root; 1 for a node that runs containers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    nodes: u8,
+    /// OCI archives whose images the node has from the start
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    images: Vec<PathBuf>,
+    /// Start an image registry beside the cluster, at 198.19.0.1:5000 over plain HTTP
+    #[arg(long)]
+    registry: bool,
+}
+
+#[derive(Debug, Args)]
+struct Asset {
+    /// What to fetch or make
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(asset_names()))]
+    name: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Image {
+    /// Make an OCI archive of the C library, certificates, and files of this machine
+    Build(ImageBuild),
+    /// Push an OCI archive to a registry
+    Push {
+        /// The OCI archive
+        file: PathBuf,
+        /// REGISTRY/NAME:TAG
+        destination: String,
+        /// Use HTTP without TLS; without saying so, only at the registry that `up --registry` starts
+        #[arg(long)]
+        plain_http: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ImageBuild {
+    /// The image's name and tag, for example localhost/bonafide:1
+    #[arg(long, value_name = "NAME:TAG")]
+    name: String,
+    /// The OCI archive to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// A file or directory of this machine, and where it is in the image
+    #[arg(long, value_name = "HOSTPATH=/PATH", value_parser = added)]
+    add: Vec<(PathBuf, String)>,
+    /// What runs, as a JSON array, for example '["/bonafide"]'
+    #[arg(long, value_parser = words, value_name = "JSON")]
+    entrypoint: Words,
+    /// The numeric user it runs as
+    #[arg(long, default_value = "65532:65532")]
+    user: String,
+}
+
+#[derive(Debug, Clone)]
+struct Words(Vec<String>);
+
+fn words(text: &str) -> Result<Words, String> {
+    serde_json::from_str(text).map(Words).map_err(|error| format!("not a JSON array of strings: {error}"))
+}
+
+fn added(text: &str) -> Result<(PathBuf, String), String> {
+    match text.rsplit_once('=') {
+        Some((source, path)) if !source.is_empty() && path.starts_with('/') => Ok((source.into(), path.into())),
+        _ => Err("it is to look like target/release/bonafide=/bonafide".into()),
+    }
+}
+
+fn asset_names() -> Vec<clap::builder::PossibleValue> {
+    assets::ALL.iter().map(|(name, about)| clap::builder::PossibleValue::new(name).help(about)).collect()
+}
+
+#[derive(Debug, Args)]
+struct Build {
+    /// Which programs; all of them when none is named
+    #[arg(value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(program_names()))]
+    names: Vec<String>,
+}
+
+fn program_names() -> Vec<&'static str> {
+    let programs = binaries::all().iter().map(|recipe| recipe.name);
+    std::iter::once("all").chain(programs).collect()
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("localcluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Up(up) => up.run(cli.state).await,
+        Command::Down => down(cli.state).await,
+        Command::Status => tell(localcluster::status(&cli.state).await?),
+        Command::Kubeconfig => tell(Cluster::attach(&cli.state).await?.kubeconfig().display()),
+        Command::LoadImage { files } => load_images(&cli.state, &files).await,
+        Command::Asset(asset) => tell(assets::path(&asset.name).await?.display()),
+        Command::Image(image) => image.run().await,
+        Command::Build(build) => build.run().await,
+    }
+}
+
+/// Prints what was asked for.
+fn tell(answer: impl std::fmt::Display) -> Result<()> {
+    println!("{answer}");
+    Ok(())
+}
+
+impl Up {
+    async fn run(self, state: PathBuf) -> Result<()> {
+        let options = Options { nodes: self.nodes, state: Some(state), images: self.images };
+        let mut cluster = Cluster::start(options).await?;
+        if self.registry {
+            cluster.start_registry().await?;
+        }
+        let kubeconfig = cluster.kubeconfig();
+        cluster.detach()?;
+        tell(format_args!("export KUBECONFIG={}", kubeconfig.display()))
+    }
+}
+
+async fn down(state: PathBuf) -> Result<()> {
+    if !localcluster::down(&state).await? {
+        eprintln!("localcluster: there is no cluster in {}", state.display());
+    }
+    Ok(())
+}
+
+async fn load_images(state: &Path, files: &[PathBuf]) -> Result<()> {
+    let cluster = Cluster::attach(state).await?;
+    for file in files {
+        cluster.load_image(file).await?;
+    }
+    Ok(())
+}
+
+impl Image {
+    async fn run(self) -> Result<()> {
+        match self {
+            Self::Build(build) => image::build(&build.name, &build.out, &build.add, &build.entrypoint.0, &build.user).await,
+            Self::Push { file, destination, plain_http } => {
+                let plain = plain_http || destination.starts_with(&format!("{}/", network::REGISTRY));
+                image::push(&file, &destination, plain).await
+            }
+        }
+    }
+}
+
+impl Build {
+    async fn run(self) -> Result<()> {
+        let all = self.names.is_empty() || self.names.iter().any(|name| name == "all");
+        let names: Vec<&str> = match all {
+            true => binaries::all().iter().map(|recipe| recipe.name).collect(),
+            false => self.names.iter().map(String::as_str).collect(),
+        };
+        binaries::ensure(&names).await
+    }
+}

@@ -1,0 +1,276 @@
+//! The directory that holds all there is of one cluster, and who may have it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+use crate::network::NODE;
+use crate::process::Identity;
+use crate::progress::say;
+use crate::teardown::Teardown;
+use crate::{paths, teardown};
+
+/// The directory of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    directory: PathBuf,
+}
+
+/// Who a cluster belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A process: the cluster ends with it. One that is being brought up belongs to the process that does so.
+    Process(Identity),
+    /// Nobody: the cluster runs until it is taken down.
+    Machine,
+}
+
+/// How things stand in a directory.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// There is no cluster, and nothing of one.
+    Free,
+    /// A cluster runs, or is being brought up.
+    Held(Owner),
+    /// There are remains of one: its owner or its API server is gone.
+    Remains,
+}
+
+impl State {
+    /// The state in `directory`, which need not exist yet.
+    pub(crate) fn at(directory: &Path) -> Result<Self> {
+        paths::check_state(directory)?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// A directory that no other cluster has, for a cluster that ends with this process.
+    pub(crate) fn temporary() -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::at(&paths::temporary_states()?.join(format!("{}-{number}", std::process::id())))
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A file or directory in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The log of a process.
+    pub(crate) fn log(&self, process: &str) -> PathBuf {
+        self.path("log").join(format!("{process}.log"))
+    }
+
+    /// Where a process puts itself on record.
+    pub(crate) fn record(&self, process: &str) -> PathBuf {
+        self.path("pid").join(process)
+    }
+
+    /// Where the cluster's programs are found by their names.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.path("bin")
+    }
+
+    /// The kubeconfig of a user of [`crate::pki::USERS`].
+    pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.path("kubeconfig").join(user)
+    }
+
+    /// The process on record under `name`, if it runs.
+    pub(crate) fn process(&self, name: &str) -> Option<Identity> {
+        let record = fs::read_to_string(self.record(name)).ok()?;
+        Identity::parse(&record).filter(Identity::is_alive)
+    }
+
+    /// Every process on record, and whether it runs.
+    pub(crate) fn processes(&self) -> Result<Vec<(String, bool)>> {
+        let directory = self.path("pid");
+        let entries = fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(
+                entry.with_context(|| format!("cannot read {}", directory.display()))?.file_name().to_string_lossy().into_owned(),
+            );
+        }
+        names.sort();
+        Ok(names.into_iter().map(|name| (self.process(&name).is_some(), name)).map(|(alive, name)| (name, alive)).collect())
+    }
+
+    /// Which start of a cluster this directory is of; none when there is none.
+    pub(crate) fn id(&self) -> Option<String> {
+        fs::read_to_string(self.path("id")).ok()
+    }
+
+    pub(crate) fn has_node(&self) -> bool {
+        self.path("node").exists()
+    }
+
+    /// Makes the cluster live on when this process ends.
+    pub(crate) fn leave_to_machine(&self) -> Result<()> {
+        let path = self.path("owner");
+        fs::write(&path, "machine\n").with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// How things stand.
+    pub(crate) fn standing(&self) -> Result<Standing> {
+        if self.id().is_none() {
+            return match fs::read_dir(&self.directory) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Standing::Free),
+                Err(error) => Err(error).with_context(|| format!("cannot read {}", self.directory.display())),
+                Ok(entries) => match entries.count() {
+                    0 => Ok(Standing::Free),
+                    _ => bail!(
+                        "{} holds files, but no cluster: name an empty or new directory (--state)",
+                        self.directory.display()
+                    ),
+                },
+            };
+        }
+        let owner = fs::read_to_string(self.path("owner")).unwrap_or_default();
+        Ok(match Identity::parse(&owner) {
+            Some(process) if process.is_alive() => Standing::Held(Owner::Process(process)),
+            None if owner.trim() == "machine" && self.process("kube-apiserver").is_some() => Standing::Held(Owner::Machine),
+            _ => Standing::Remains,
+        })
+    }
+
+    /// Takes the directory for a cluster that belongs to this process, after remains of an earlier one are removed.
+    ///
+    /// # Errors
+    ///
+    /// When another cluster has the directory or, for a cluster `with_node`, the machine's one node.
+    pub(crate) async fn claim(&self, with_node: bool) -> Result<Teardown> {
+        remove_forgotten_temporaries().await?;
+        loop {
+            let lock = lock()?;
+            let Some(remains) = self.in_the_way(with_node)? else {
+                let id = self.occupy(with_node)?;
+                drop(lock);
+                return Teardown::guard(self, &id);
+            };
+            drop(lock); // The teardown takes it.
+            say(format_args!("removing what is left of an earlier cluster in {}", remains.directory.display()));
+            teardown::run(&remains).await?;
+        }
+    }
+
+    /// The remains that have to go first.
+    fn in_the_way(&self, with_node: bool) -> Result<Option<State>> {
+        match self.standing()? {
+            Standing::Free => {}
+            Standing::Remains => return Ok(Some(self.clone())),
+            Standing::Held(owner) => {
+                bail!("there is a cluster in {} already, {}", self.directory.display(), self.how_to_end(&owner))
+            }
+        }
+        if !with_node {
+            return Ok(None);
+        }
+        let Ok(holder) = fs::read_to_string(paths::run()?.join("node")) else { return Ok(None) };
+        let holder = State::at(Path::new(holder.trim()))?;
+        match holder.standing() {
+            Ok(Standing::Remains) => Ok(Some(holder)),
+            Ok(Standing::Held(owner)) => bail!(
+                "this machine can hold one cluster with a node at a time, and {} is one, {}",
+                holder.directory.display(),
+                holder.how_to_end(&owner)
+            ),
+            Ok(Standing::Free) | Err(_) => Ok(None),
+        }
+    }
+
+    fn how_to_end(&self, owner: &Owner) -> String {
+        match owner {
+            Owner::Process(process) => format!("which ends with process {}", process.pid),
+            Owner::Machine => format!("`localcluster down --state {}` ends it", self.directory.display()),
+        }
+    }
+
+    fn occupy(&self, with_node: bool) -> Result<String> {
+        if self.directory.parent() == Some(&paths::temporary_states()?) {
+            paths::make_private(&paths::temporary_states()?)?;
+        }
+        for directory in ["pid", "log", "bin", "kubeconfig", "pki"] {
+            let path = self.path(directory);
+            fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        }
+        let owner = Identity::own()?.record();
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let id = format!("{}-{}", std::process::id(), since.as_nanos());
+        let mut files = vec![("owner", owner.as_str()), ("id", id.as_str())];
+        if with_node {
+            files.insert(0, ("node", NODE));
+            let path = paths::run()?.join("node");
+            fs::write(&path, self.directory.as_os_str().as_encoded_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        for (name, text) in files {
+            fs::write(self.path(name), text).with_context(|| format!("cannot write in {}", self.directory.display()))?;
+        }
+        Ok(id)
+    }
+}
+
+/// Holds what clusters are claimed and ended under.
+fn lock() -> Result<File> {
+    let path = paths::run()?.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// Removes the remains of clusters whose process ended without a chance to end them.
+async fn remove_forgotten_temporaries() -> Result<()> {
+    let directory = paths::temporary_states()?;
+    if !directory.exists() {
+        return Ok(());
+    }
+    paths::make_private(&directory)?;
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let Ok(state) = State::at(&entry.path()) else { continue };
+        if matches!(state.standing(), Ok(Standing::Remains)) {
+            teardown::run(&state).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, State) {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::at(&directory.path().join("cluster")).unwrap();
+        (directory, state)
+    }
+
+    #[test]
+    fn a_cluster_belongs_to_the_process_that_brings_it_up_until_it_is_left_to_the_machine() {
+        let (_directory, state) = state();
+        assert_eq!(state.standing().unwrap(), Standing::Free);
+        state.occupy(false).unwrap();
+        assert_eq!(state.standing().unwrap(), Standing::Held(Owner::Process(Identity::own().unwrap())));
+        state.leave_to_machine().unwrap();
+        assert_eq!(state.standing().unwrap(), Standing::Remains, "its API server does not run");
+        fs::write(state.record("kube-apiserver"), Identity::own().unwrap().record()).unwrap();
+        assert_eq!(state.standing().unwrap(), Standing::Held(Owner::Machine));
+    }
+
+    #[test]
+    fn a_directory_with_files_of_others_is_refused() {
+        let (_directory, state) = state();
+        fs::create_dir_all(state.directory()).unwrap();
+        assert_eq!(state.standing().unwrap(), Standing::Free);
+        fs::write(state.path("thesis.tex"), "years of work").unwrap();
+        assert!(state.standing().unwrap_err().to_string().contains("no cluster"));
+    }
+}

@@ -1,0 +1,241 @@
+//! `bonafide verify`: is the model in this directory the one that was signed? Offline, with a public key.
+
+mod hash;
+mod tree;
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::{
+    api::{Problem, Reason},
+    model::{CleanPath, Digest, File, Manifest},
+    trust::{Bundle, Contents, PublicKey},
+};
+use tree::Tree;
+
+/// Check that the files in a directory are the ones that a key signed (OpenSSF Model Signing v1.0)
+///
+/// Every file in DIR must be signed and every signed file must be there, with the signed content. Nothing is passed over
+/// silently: what git and download tools leave behind counts as unsigned unless --ignore names it. Nothing is asked of the
+/// network.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  verified
+  1  not genuine: no signature, a signature that does not hold or cannot be used, another signer,
+     a file that is missing, unsigned, or not as it was signed
+  2  the answer is not known: wrong usage, or a file that could not be read
+
+Examples:
+  bonafide verify ./SmolLM2-135M --key platform.pub
+  bonafide verify ./SmolLM2-135M --key platform.pub --ignore .git --ignore .gitattributes")]
+pub struct VerifyArgs {
+    /// The model's directory, or its only file
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The signer's public key: EC P-256, P-384 or P-521, PEM
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// The signature [default: model.sig, else *.oms.sig, else *.sig in DIR]
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// A file or directory, relative to DIR, that is no part of the model; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub ignore: Vec<String>,
+    /// Accept files that are not signed; the signed ones are checked all the same
+    #[arg(long)]
+    pub ignore_unsigned: bool,
+    /// Check the signature and which files there are, but read none of them: quick, and says nothing of their contents
+    ///
+    /// Exit code 0 then means only that the signature holds and that the names in DIR are the signed ones; `verified` stays
+    /// false in the JSON output.
+    #[arg(long)]
+    pub signature_only: bool,
+    /// How to write the result
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A sentence: on stdout when it holds, on stderr when not.
+    #[default]
+    Text,
+    /// One JSON object on stdout: verified, reason, message, signer, digest, files, bytes.
+    Json,
+}
+
+/// What was found to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The hint of the key.
+    pub signer: String,
+    /// How many files were signed.
+    pub files: usize,
+    /// What reading them showed; none with `--signature-only`.
+    pub contents: Option<Hashed>,
+}
+
+/// Files that were read and are as they were signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hashed {
+    /// Their bytes together.
+    pub bytes: u64,
+    /// The content digest that a ModelDeployment would have in its status if it served exactly these files; none for more
+    /// files than it can serve.
+    pub digest: Option<Digest>,
+}
+
+/// Why nothing was found to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The model is not what the key's owner signed.
+    NotGenuine(Problem),
+    /// The question could not be answered: usage, or an input that could not be read.
+    Unknown(String),
+}
+
+/// Runs the command: writes the result and answers with the exit code.
+pub fn run(args: &VerifyArgs) -> ExitCode {
+    let result = verify(args, io::stderr().is_terminal());
+    // A reader that has gone away changes neither the result nor the exit code.
+    let _ = match args.output {
+        Output::Json => writeln!(io::stdout().lock(), "{}", as_json(&result)),
+        Output::Text => match &result {
+            Ok(verified) => writeln!(io::stdout().lock(), "{}", in_words(verified)),
+            Err(Failure::NotGenuine(problem)) => {
+                writeln!(io::stderr().lock(), "{} is not genuine. {problem}", args.dir.display())
+            }
+            Err(Failure::Unknown(message)) => writeln!(io::stderr().lock(), "error: {message}"),
+        },
+    };
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(Failure::NotGenuine(_)) => ExitCode::from(1),
+        Err(Failure::Unknown(_)) => ExitCode::from(2),
+    }
+}
+
+fn in_words(verified: &Verified) -> String {
+    let Verified { signer, files, contents } = verified;
+    let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    match contents {
+        None => format!("The signature of key {signer} holds, and the {files} it lists are there. Their contents were not read."),
+        Some(Hashed { bytes, digest }) => {
+            let digest = digest.map(|digest| format!("\nContent digest: {digest}")).unwrap_or_default();
+            format!("Verified: {files}, {bytes} bytes, signed by key {signer}.{digest}")
+        }
+    }
+}
+
+fn as_json(result: &Result<Verified, Failure>) -> serde_json::Value {
+    match result {
+        Ok(verified) => json!({
+            "verified": verified.contents.is_some(),
+            "reason": if verified.contents.is_some() { Reason::Verified.as_str() } else { Reason::Signed.as_str() },
+            "message": in_words(verified),
+            "signer": verified.signer,
+            "digest": verified.contents.as_ref().and_then(|contents| contents.digest),
+            "files": verified.files,
+            "bytes": verified.contents.as_ref().map(|contents| contents.bytes),
+        }),
+        Err(failure) => {
+            let (reason, message) = match failure {
+                Failure::NotGenuine(problem) => (problem.reason.as_str(), &problem.message),
+                Failure::Unknown(message) => ("Unreadable", message),
+            };
+            json!({"verified": false, "reason": reason, "message": message, "signer": null, "digest": null, "files": null, "bytes": null})
+        }
+    }
+}
+
+/// Checks the model; `progress` says whether somebody watches stderr.
+///
+/// # Errors
+/// See [`Failure`]; the first thing that is wrong, the cheap checks before the long ones.
+pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
+    let ignored = args.ignore.iter().map(|path| ignored(path)).collect::<Result<Vec<_>, _>>()?;
+    let key = String::from_utf8_lossy(&read(&args.key, PublicKey::MAX_PEM)?).into_owned();
+    let key = PublicKey::from_pem(&key).map_err(|error| Failure::Unknown(format!("{}: {error}.", args.key.display())))?;
+    let tree = Tree::at(&args.dir)?;
+    let signature = match &args.signature {
+        Some(path) => path.clone(),
+        None => tree.find_signature()?,
+    };
+    let bundle = read(&signature, Bundle::MAX_FILE)?;
+    let doubted = |rejected: crate::trust::Rejected| not_genuine(rejected.reason, format!("{} {rejected}.", signature.display()));
+    let bundle = Bundle::parse(&bundle, Bundle::MAX_FILE).map_err(doubted)?;
+    let attested = bundle.verify(&key).map_err(doubted)?;
+
+    let nameless;
+    let signed = match attested.contents() {
+        Contents::Tree(files) => files,
+        Contents::Nameless(digest) => {
+            nameless = vec![(tree.only_file(&signature)?, *digest)];
+            &nameless
+        }
+    };
+    let found = tree.compare(signed, &signature)?;
+    found.check(&ignored, args.ignore_unsigned)?;
+    let contents = if args.signature_only { None } else { Some(contents(tree.root(), signed, progress)?) };
+    Ok(Verified { signer: key.hint().to_string(), files: signed.len(), contents })
+}
+
+/// Reads every signed file and compares.
+fn contents(root: &Path, signed: &[(CleanPath, Digest)], progress: bool) -> Result<Hashed, Failure> {
+    let mut files = Vec::with_capacity(signed.len());
+    let mut different = Vec::new();
+    for ((path, wanted), (size, sha256)) in signed.iter().zip(hash::all(root, signed, progress)?) {
+        if sha256 != *wanted {
+            different.push((path, wanted, sha256));
+        }
+        files.push(File { path: path.clone(), size, sha256 });
+    }
+    if let Some((path, wanted, found)) = different.first() {
+        let more = match different.len() - 1 {
+            0 => String::new(),
+            1 => " One more file differs.".to_owned(),
+            more => format!(" {more} more files differ."),
+        };
+        let message = format!(
+            "{path}: signed as sha256 {}, found {}.{more} It was damaged or replaced after it was signed: fetch it again, and do not use it as it is.",
+            wanted.hex(),
+            found.hex()
+        );
+        return Err(not_genuine(Reason::DigestMismatch, message));
+    }
+    let bytes = files.iter().map(|file| file.size).sum();
+    Ok(Hashed { bytes, digest: Manifest::new(files).ok().map(|manifest| manifest.digest()) })
+}
+
+fn ignored(path: &str) -> Result<CleanPath, Failure> {
+    path.trim_end_matches('/').parse().map_err(|error| Failure::Unknown(format!("--ignore: {error}.")))
+}
+
+/// A whole file of at most `max` bytes.
+fn read(path: &Path, max: usize) -> Result<Vec<u8>, Failure> {
+    let mut content = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    let file = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
+    file.take(limit).read_to_end(&mut content).map_err(|error| unreadable(path, &error))?;
+    if content.len() > max {
+        return Err(Failure::Unknown(format!("{} is longer than {max} bytes, the most that is read here.", path.display())));
+    }
+    Ok(content)
+}
+
+fn not_genuine(reason: Reason, message: String) -> Failure {
+    Failure::NotGenuine(Problem::new(reason, message))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::Unknown(format!("{} cannot be read: {error}.", path.display()))
+}

@@ -1,0 +1,103 @@
+//! SHA-256 of many files: a few threads, a bounded buffer each.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use sha2::Digest as _;
+
+use super::{Failure, unreadable};
+use crate::model::{CleanPath, Digest};
+
+const BUFFER: usize = 256 * 1024;
+const MAX_THREADS: usize = 8;
+/// When a person begins to wonder.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Size and digest of every file, in their order. The first one that cannot be read ends it.
+pub(super) fn all(root: &Path, files: &[(CleanPath, Digest)], progress: bool) -> Result<Vec<(u64, Digest)>, Failure> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(files.len());
+    let (next, bytes) = (&AtomicUsize::new(0), &AtomicU64::new(0));
+    let (send, receive) = mpsc::channel();
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let send = send.clone();
+            scope.spawn(move || {
+                let mut buffer = vec![0; BUFFER];
+                loop {
+                    let index = next.fetch_add(1, Relaxed);
+                    let Some((path, _)) = files.get(index) else { break };
+                    let path = root.join(path.as_str());
+                    let result = one(&path, &mut buffer, bytes).map_err(|error| unreadable(&path, &error));
+                    if send.send((index, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut results: Vec<Option<(u64, Digest)>> = vec![None; files.len()];
+        let mut done = 0_usize;
+        loop {
+            match receive.recv_timeout(Duration::from_millis(500)) {
+                Ok((index, result)) => {
+                    let result = result?;
+                    done += 1;
+                    if let Some(slot) = results.get_mut(index) {
+                        *slot = Some(result);
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) if progress && started.elapsed() > QUIET => {
+                    let _ = write!(io::stderr(), "\r{done} of {} files, {} MB read ", files.len(), bytes.load(Relaxed) / 1_000_000);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
+        if progress && started.elapsed() > QUIET {
+            let _ = writeln!(io::stderr());
+        }
+        results.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| Failure::Unknown("not every file could be read.".to_owned()))
+    })
+}
+
+fn one(path: &Path, buffer: &mut [u8], bytes: &AtomicU64) -> io::Result<(u64, Digest)> {
+    let mut file = open(path)?;
+    let mut hash = sha2::Sha256::new();
+    let mut size = 0_u64;
+    loop {
+        let count = match file.read(buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hash.update(buffer.get(..count).unwrap_or_default());
+        let count = u64::try_from(count).unwrap_or_default();
+        size += count;
+        bytes.fetch_add(count, Relaxed);
+    }
+    Ok((size, Digest::from_bytes(hash.finalize().into())))
+}
+
+/// Opens a regular file, and fails when the name stands for a link or for another file meanwhile.
+fn open(path: &Path) -> io::Result<File> {
+    let named = fs::symlink_metadata(path)?;
+    let changed = || io::Error::other("it was replaced while it was being checked");
+    if !named.is_file() {
+        return Err(changed());
+    }
+    let file = File::open(path)?;
+    let opened = file.metadata()?;
+    if (named.dev(), named.ino()) == (opened.dev(), opened.ino()) { Ok(file) } else { Err(changed()) }
+}

@@ -1,0 +1,246 @@
+//! The files of a directory, held against a list of signed ones. Links are not followed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{Failure, not_genuine, unreadable};
+use crate::{
+    api::Reason,
+    model::{CleanPath, Digest},
+};
+
+/// A model on disk: a directory, or one file in it.
+pub(super) struct Tree {
+    root: PathBuf,
+    only: Option<String>,
+}
+
+/// How a tree differs from what was signed, leaving contents aside.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    missing: Vec<CleanPath>,
+    unsigned: Vec<Unsigned>,
+}
+
+/// Something that is there and was not signed. Its path may hold anything that a file system takes.
+#[derive(Debug)]
+struct Unsigned {
+    path: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Link,
+    Special,
+    Misnamed,
+}
+
+impl Tree {
+    pub fn at(path: &Path) -> Result<Self, Failure> {
+        let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+        if metadata.is_dir() {
+            return Ok(Self { root: path.to_owned(), only: None });
+        }
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| Failure::Unknown(format!("{} has a name that is not UTF-8.", path.display())))?;
+        let root = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Self { root: root.to_owned(), only: Some(name.to_owned()) })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The signature beside the model: `model.sig`, else the one `*.oms.sig`, else the one `*.sig`.
+    pub fn find_signature(&self) -> Result<PathBuf, Failure> {
+        let names = self.signature_names()?;
+        let of_kind = |suffix: &str| names.iter().filter(|name| name.ends_with(suffix)).collect::<Vec<_>>();
+        let first = match &self.only {
+            Some(only) => vec![format!("{only}.sig"), "model.sig".to_owned()],
+            None => vec!["model.sig".to_owned()],
+        };
+        if let Some(name) = first.iter().find(|name| names.contains(name)) {
+            return Ok(self.root.join(name));
+        }
+        for candidates in [of_kind(".oms.sig"), of_kind(".sig")] {
+            match candidates.as_slice() {
+                [one] if self.only.is_none() => return Ok(self.root.join(one)),
+                [_, _, ..] if self.only.is_none() => {
+                    let several = names.join(", ");
+                    let message = format!("{} has several signatures: {several}. Choose one with --signature.", self.root.display());
+                    return Err(Failure::Unknown(message));
+                }
+                _ => {}
+            }
+        }
+        let message = format!(
+            "{} has no signature: no model.sig, *.oms.sig or *.sig. If it is elsewhere, name it with --signature.",
+            self.root.display()
+        );
+        Err(not_genuine(Reason::Unsigned, message))
+    }
+
+    fn signature_names(&self) -> Result<Vec<String>, Failure> {
+        let failed = |error: io::Error| unreadable(&self.root, &error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
+            names.extend(entry.map_err(failed)?.file_name().into_string().ok().filter(|name| name.ends_with(".sig")));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The one file of the model, for a signature that does not say its name.
+    pub fn only_file(&self, signature: &Path) -> Result<CleanPath, Failure> {
+        let mut files = Vec::new();
+        self.walk(&mut |path, kind| {
+            if kind == Kind::File {
+                files.push(path);
+            }
+        })?;
+        let signature = self.inside(signature);
+        files.retain(|path| Some(path) != signature.as_ref());
+        let several = || {
+            let message = format!(
+                "{} is not the model that was signed: the signature is one of a single file, and there are {}. Name that file instead of the directory.",
+                self.root.display(),
+                files.len()
+            );
+            not_genuine(Reason::UnsignedFile, message)
+        };
+        match files.as_slice() {
+            [one] => one.parse().map_err(|error| Failure::Unknown(format!("{error}."))),
+            _ => Err(several()),
+        }
+    }
+
+    /// Holds the tree against `signed`, which is sorted by the bytes of the paths.
+    pub fn compare(&self, signed: &[(CleanPath, Digest)], signature: &Path) -> Result<Found, Failure> {
+        let signature = self.inside(signature);
+        let mut seen = vec![false; signed.len()];
+        let mut unsigned = Vec::new();
+        self.walk(&mut |path, kind| {
+            let at = signed.binary_search_by(|(name, _)| name.as_str().as_bytes().cmp(path.as_bytes()));
+            match at.ok().and_then(|at| seen.get_mut(at)) {
+                Some(seen) if kind == Kind::File => *seen = true,
+                _ if signature.as_ref() == Some(&path) => {}
+                _ => unsigned.push(Unsigned { path, kind }),
+            }
+        })?;
+        unsigned.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let missing = signed.iter().zip(seen).filter(|(_, seen)| !seen).map(|((path, _), _)| path.clone()).collect();
+        Ok(Found { missing, unsigned })
+    }
+
+    /// The signature's path relative to the model, when it lies inside.
+    fn inside(&self, signature: &Path) -> Option<String> {
+        let parent = signature.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let full = parent.canonicalize().ok()?.join(signature.file_name()?);
+        full.strip_prefix(self.root.canonicalize().ok()?).ok()?.to_str().map(str::to_owned)
+    }
+
+    /// Every entry that is not a directory, with `/` between the segments of its relative path.
+    fn walk(&self, visit: &mut dyn FnMut(String, Kind)) -> Result<(), Failure> {
+        if let Some(only) = &self.only {
+            let path = self.root.join(only);
+            let metadata = fs::symlink_metadata(&path).map_err(|error| unreadable(&path, &error))?;
+            visit(only.clone(), kind(metadata.file_type()));
+            return Ok(());
+        }
+        let mut directories = vec![String::new()];
+        while let Some(directory) = directories.pop() {
+            let at = self.root.join(&directory);
+            let failed = |error: io::Error| unreadable(&at, &error);
+            for entry in fs::read_dir(&at).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name();
+                let is_text = name.to_str().is_some();
+                let name = name.to_string_lossy();
+                let path = if directory.is_empty() { name.into_owned() } else { format!("{directory}/{name}") };
+                let file_type = entry.file_type().map_err(failed)?;
+                match (is_text, file_type.is_dir()) {
+                    (true, true) => directories.push(path),
+                    (true, false) => visit(path, kind(file_type)),
+                    // What is not UTF-8 cannot have been signed, and its text must not pass for a name that was.
+                    (false, _) => visit(path, Kind::Misnamed),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn kind(file_type: fs::FileType) -> Kind {
+    if file_type.is_symlink() {
+        Kind::Link
+    } else if file_type.is_file() {
+        Kind::File
+    } else {
+        Kind::Special
+    }
+}
+
+impl Found {
+    /// Whether exactly the signed files are there.
+    pub fn check(&self, ignored: &[CleanPath], ignore_unsigned: bool) -> Result<(), Failure> {
+        if let Some(path) = self.missing.first() {
+            return Err(self.missing_problem(path));
+        }
+        let is_ignored = |found: &&Unsigned| ignored.iter().any(|ignored| is_at_or_below(&found.path, ignored.as_str()));
+        let mut unsigned = self.unsigned.iter().filter(|found| !is_ignored(found));
+        match unsigned.next() {
+            Some(first) if !ignore_unsigned => Err(unsigned_problem(first, unsigned.count())),
+            _ => Ok(()),
+        }
+    }
+
+    fn missing_problem(&self, path: &CleanPath) -> Failure {
+        let instead = self.unsigned.iter().find(|found| is_at_or_below(path.as_str(), &found.path));
+        let message = match instead.map(|found| (found, found.kind)) {
+            Some((found, Kind::Link)) => format!(
+                "{path} was signed, and {} is a symbolic link: what it points to can change at any time. Put the files themselves there, for example with hf download --local-dir.",
+                found.path
+            ),
+            Some((found, _)) => format!("{path} was signed, and {} is neither a file nor a directory.", found.path),
+            None => {
+                let more = match self.missing.len() - 1 {
+                    0 => String::new(),
+                    1 => " One more file is missing.".to_owned(),
+                    more => format!(" {more} more files are missing."),
+                };
+                format!("{path} was signed and is not there.{more} Fetch the model again.")
+            }
+        };
+        not_genuine(Reason::SignedFileMissing, message)
+    }
+}
+
+fn unsigned_problem(first: &Unsigned, more: usize) -> Failure {
+    let what = match first.kind {
+        Kind::File => "",
+        Kind::Link => " (a symbolic link)",
+        Kind::Special => " (neither a file nor a link)",
+        Kind::Misnamed => " (with a name that is not UTF-8)",
+    };
+    let more = match more {
+        0 => String::new(),
+        1 => " One more file was not signed either.".to_owned(),
+        more => format!(" {more} more files were not signed either."),
+    };
+    let known = [(".cache/huggingface", "hf download"), (".git", "git"), (".gitattributes", "git"), (".gitignore", "git")];
+    let left_by = known.iter().find(|(path, _)| is_at_or_below(&first.path, path));
+    let next = match left_by {
+        Some((path, tool)) => format!("It belongs to {tool}: delete {path}, or pass --ignore {path} if nothing reads it."),
+        None => "Delete it, have the model signed again with it, or pass --ignore-unsigned if nothing reads it.".to_owned(),
+    };
+    let path = if first.path.chars().any(char::is_control) { format!("{:?}", first.path) } else { first.path.clone() };
+    not_genuine(Reason::UnsignedFile, format!("{path}{what} is there and was not signed.{more} {next}"))
+}
+
+fn is_at_or_below(path: &str, ancestor: &str) -> bool {
+    path.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

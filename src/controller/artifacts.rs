@@ -1,0 +1,157 @@
+//! ModelArtifacts: written once for what was resolved, shared by deployments, let go when nobody needs them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use kube::{
+    Api,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    runtime::reflector::ObjectRef,
+};
+use serde_json::{Value, json};
+
+use super::{context::Context, plan::Owner};
+use crate::{
+    api::{FIELD_MANAGER, ModelArtifact, ModelArtifactSpec, ModelArtifactStatus, PolicyVerdict},
+    model::{Digest, Manifest},
+};
+
+/// An artifact as the later steps use it.
+#[derive(Debug, Clone)]
+pub struct Artifact {
+    /// Its name.
+    pub name: String,
+    /// What it records.
+    pub spec: ModelArtifactSpec,
+    /// Its files: read and checked once.
+    pub manifest: Manifest,
+}
+
+/// Artifacts by UID: they are immutable, so each is read once.
+#[derive(Default)]
+pub struct Known(Mutex<HashMap<String, Arc<Artifact>>>);
+
+/// The name of the artifact that records `spec`: the last part of the source and a digest over everything in it.
+pub fn name(spec: &ModelArtifactSpec) -> String {
+    let base = spec.source.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let clean: String = base.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let clean = clean.trim_matches('-');
+    let bundles: Vec<_> = spec.bundles.iter().map(|bundle| (&bundle.from, Digest::of(&bundle.content))).collect();
+    let identity = json!([spec.source, spec.revision, spec.digest, bundles]).to_string();
+    format!("{}-{}", if clean.is_empty() { "model" } else { clean }, Digest::of(identity).short())
+}
+
+/// The artifact of that name, when there is one and it records what its digest says.
+pub async fn get(context: &Context, namespace: &str, name: &str) -> Result<Option<Arc<Artifact>>, kube::Error> {
+    let uid = context.stores.artifacts.get(&ObjectRef::new(name).within(namespace)).and_then(|meta| meta.metadata.uid.clone());
+    if let Some(uid) = uid
+        && let Some(known) = context.artifacts.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid)
+    {
+        return Ok(Some(known.clone()));
+    }
+    let Some(found) = api(context, namespace).get_opt(name).await? else { return Ok(None) };
+    Ok(remember(context, found))
+}
+
+fn remember(context: &Context, found: ModelArtifact) -> Option<Arc<Artifact>> {
+    let (name, uid) = (found.metadata.name?, found.metadata.uid?);
+    let manifest = match found.spec.manifest() {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            tracing::error!(artifact = name, error, "an artifact does not hold what its digest says; it is not used");
+            return None;
+        }
+    };
+    let artifact = Arc::new(Artifact { name, spec: found.spec, manifest });
+    context.artifacts.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, artifact.clone());
+    Some(artifact)
+}
+
+/// Writes the artifact if it is not there yet, and makes `owner` one of its owners.
+pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -> Result<Option<Arc<Artifact>>, kube::Error> {
+    let name = name(&spec);
+    let api = api(context, &owner.namespace);
+    if let Some(found) = api.get_opt(&name).await? {
+        let owned = found.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid);
+        if !owned {
+            let path = if found.metadata.owner_references.is_some() { "/metadata/ownerReferences/-" } else { "/metadata/ownerReferences" };
+            let value = if found.metadata.owner_references.is_some() { reference(owner) } else { json!([reference(owner)]) };
+            patch(context, &api, &name, json!([{ "op": "add", "path": path, "value": value }])).await?;
+        }
+        return Ok(remember(context, found));
+    }
+    let metadata = serde_json::from_value(json!({ "name": name, "namespace": owner.namespace, "ownerReferences": [reference(owner)] }));
+    let artifact = ModelArtifact { metadata: metadata.unwrap_or_else(|_| ObjectMeta::default()), spec, status: None };
+    context.metrics.wrote("ModelArtifact", "apply");
+    match api.create(&PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }, &artifact).await {
+        Ok(created) => Ok(remember(context, created)),
+        // Another deployment was faster with the same artifact: it is joined at the next turn.
+        Err(kube::Error::Api(status)) if status.code == 409 => get(context, &owner.namespace, &name).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes down what the policies say of the artifact, if that changed.
+pub async fn record(context: &Context, namespace: &str, artifact: &Artifact, verdicts: Vec<PolicyVerdict>) -> Result<(), kube::Error> {
+    let key = format!("{namespace}/{}", artifact.name);
+    let status = ModelArtifactStatus { verdicts };
+    {
+        let recorded = context.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorded.get(&key) == Some(&status) {
+            return Ok(());
+        }
+    }
+    let api = api(context, namespace);
+    let unchanged = api.get_opt(&artifact.name).await?.is_none_or(|found| found.status.unwrap_or_default() == status);
+    if !unchanged {
+        context.metrics.wrote("ModelArtifact", "patch");
+        let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelArtifact", "status": status });
+        api.patch_status(&artifact.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+    }
+    context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, status);
+    Ok(())
+}
+
+/// Lets go of every artifact of `owner` that is not `needed`; the last owner's going removes it.
+pub async fn release(context: &Context, owner: &Owner, needed: &[&str]) -> Result<(), kube::Error> {
+    for meta in context.stores.artifacts.state() {
+        let name = meta.metadata.name.clone().unwrap_or_default();
+        let owners = meta.metadata.owner_references.as_deref().unwrap_or_default();
+        let ours = owners.iter().position(|reference| reference.uid == owner.uid);
+        if meta.metadata.namespace.as_deref() != Some(&owner.namespace) || needed.contains(&name.as_str()) || meta.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        let Some(ours) = ours else { continue };
+        let api = api(context, &owner.namespace);
+        let outcome = if owners.len() == 1 {
+            context.metrics.wrote("ModelArtifact", "delete");
+            let precondition = Preconditions { uid: meta.metadata.uid.clone(), resource_version: meta.metadata.resource_version.clone() };
+            api.delete(&name, &DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() }).await.map(|_| ())
+        } else {
+            let path = format!("/metadata/ownerReferences/{ours}");
+            let remove = json!([{ "op": "test", "path": format!("{path}/uid"), "value": owner.uid }, { "op": "remove", "path": path }]);
+            patch(context, &api, &name, remove).await
+        };
+        match outcome {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn api(context: &Context, namespace: &str) -> Api<ModelArtifact> {
+    Api::namespaced(context.client.clone(), namespace)
+}
+
+fn reference(owner: &Owner) -> Value {
+    json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "name": owner.name, "uid": owner.uid })
+}
+
+async fn patch(context: &Context, api: &Api<ModelArtifact>, name: &str, operations: Value) -> Result<(), kube::Error> {
+    context.metrics.wrote("ModelArtifact", "patch");
+    let operations: json_patch::Patch = serde_json::from_value(operations).map_err(kube::Error::SerdeError)?;
+    api.patch(name, &PatchParams::default(), &Patch::<()>::Json(operations)).await.map(|_| ())
+}

@@ -1,0 +1,62 @@
+//! How long an object that failed waits: longer each time, never in step with the others.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Failures in a row, by object.
+#[derive(Default)]
+pub struct Backoff {
+    failures: Mutex<HashMap<String, u32>>,
+    random: RandomState,
+}
+
+impl Backoff {
+    /// The first wait.
+    pub const FIRST: Duration = Duration::from_secs(1);
+    /// The longest wait, before jitter.
+    pub const LONGEST: Duration = Duration::from_secs(300);
+
+    /// Notes a failure and says how long to wait: doubled each time, ± a quarter.
+    pub fn failed(&self, object: &str) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(object.to_owned()).or_insert(0);
+        let base = Self::FIRST.saturating_mul(1 << (*count).min(20)).min(Self::LONGEST);
+        *count += 1;
+        base.mul_f64(0.75 + self.fraction(object, *count) / 2.0)
+    }
+
+    /// Notes a success.
+    pub fn succeeded(&self, object: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+    }
+
+    /// A number in 0..1 that differs between objects, attempts and processes.
+    fn fraction(&self, object: &str, count: u32) -> f64 {
+        f64::from((self.random.hash_one((object, count)) >> 32) as u32) / f64::from(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_doubles_the_wait_up_to_a_bound_and_a_success_forgets() {
+        let backoff = Backoff::default();
+        let near = |wait: Duration, seconds: f64| (0.74..1.26).contains(&(wait.as_secs_f64() / seconds));
+        assert!(near(backoff.failed("a"), 1.0));
+        assert!(near(backoff.failed("a"), 2.0));
+        assert!(near(backoff.failed("a"), 4.0));
+        assert!(near(backoff.failed("b"), 1.0));
+        for _ in 0..40 {
+            backoff.failed("a");
+        }
+        assert!(near(backoff.failed("a"), 300.0));
+        backoff.succeeded("a");
+        assert!(near(backoff.failed("a"), 1.0));
+    }
+}

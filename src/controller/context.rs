@@ -1,0 +1,124 @@
+//! What every reconcile shares.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use kube::{Client, runtime::events::Recorder};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{apply::Compared, artifacts::Known, backoff::Backoff, gate::Vouchers, resolve::Trees, stores::Stores};
+use crate::{
+    api::ModelArtifactStatus,
+    runtime::metrics::Metrics,
+    trust::{DefaultStance, PolicySet},
+    weights::{Resolver, Sources},
+};
+
+/// What the chart tells the manager: `manager.yaml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// The operator's own image: it fetches.
+    pub image: String,
+    /// When that image is pulled.
+    #[serde(default = "if_not_present")]
+    pub image_pull_policy: String,
+    /// What holds where no policy selects the namespace.
+    #[serde(default)]
+    pub policy: PolicyConfig,
+    /// Where bytes come from.
+    #[serde(default)]
+    pub sources: SourcesConfig,
+    /// Containers that others may add to our pods.
+    #[serde(default)]
+    pub trusted_mutators: Vec<String>,
+    /// Whether the chart installed its admission policies.
+    #[serde(default)]
+    pub admission_protected: bool,
+}
+
+fn if_not_present() -> String {
+    "IfNotPresent".to_owned()
+}
+
+/// What holds where no policy selects the namespace.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// `Allow` or `Deny`.
+    #[serde(default)]
+    pub default: Stance,
+}
+
+/// `Allow` or `Deny`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Stance {
+    /// A model is served, and the status says that nobody vouches for it.
+    #[default]
+    Allow,
+    /// A model is refused.
+    Deny,
+}
+
+impl From<Stance> for DefaultStance {
+    fn from(stance: Stance) -> Self {
+        match stance {
+            Stance::Allow => Self::Allow,
+            Stance::Deny => Self::Deny,
+        }
+    }
+}
+
+/// The table of sources as the chart writes it: a CA bundle may be a file.
+pub type SourcesConfig = Value;
+
+/// What every reconcile shares.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What the chart says.
+    pub config: Config,
+    /// The table of sources, as it goes into ConfigMaps.
+    pub sources: Value,
+    /// Resolves sources.
+    pub resolver: Resolver,
+    /// What the watches know.
+    pub stores: Stores,
+    /// The policies as compiled last; `None` until they were read once.
+    pub policies: watch::Receiver<Option<Arc<PolicySet>>>,
+    /// Writes Events.
+    pub recorder: Recorder,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Children that were compared.
+    pub compared: Compared,
+    /// Artifacts that were read.
+    pub artifacts: Known,
+    /// Verdicts that were written, by artifact.
+    pub recorded: Mutex<HashMap<String, ModelArtifactStatus>>,
+    /// Revisions that were read, by UID: the API server keeps them from changing.
+    pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
+    /// Trees of files that were listed.
+    pub trees: Trees,
+    /// Pods that were compared.
+    pub vouchers: Vouchers,
+    /// How often each object failed in a row.
+    pub backoff: Backoff,
+}
+
+/// Reads the table of sources: `caBundleFile` names a file whose content takes the place of `caBundle`.
+pub fn read_sources(config: &SourcesConfig) -> Result<Sources, String> {
+    let mut table = if config.is_null() { Value::Object(serde_json::Map::new()) } else { config.clone() };
+    if let Some(hub) = table.get_mut("hf").and_then(Value::as_object_mut)
+        && let Some(file) = hub.remove("caBundleFile")
+    {
+        let file = file.as_str().ok_or("sources.hf.caBundleFile is not a text")?;
+        let bundle = std::fs::read_to_string(file).map_err(|error| format!("sources.hf.caBundleFile {file}: {error}"))?;
+        hub.insert("caBundle".to_owned(), Value::String(bundle));
+    }
+    serde_json::from_value(table).map_err(|error| format!("sources: {error}"))
+}

@@ -1,0 +1,252 @@
+//! Which revisions there are to be, and what the policies say of each today.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    artifacts::{self, Artifact},
+    context::Context,
+    observe::{Observed, ObservedRevision},
+    plan::{self, Revision, RevisionInput},
+    resolve::{self, Question, Unanswered, ask_again},
+};
+use crate::{
+    api::{AcceleratorClass, ModelDeployment, Problem, Reason, ResolvedModel},
+    engine::{self, RenderInput},
+    model::{Digest, Source},
+    trust::{Applicable, Candidate, Verdict},
+};
+
+/// The source is asked again after this time while the model may not be served: perhaps it was signed meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(120);
+/// The source is asked again after this time when it does not answer and does not say when it will.
+const SOURCE_DOWN: Duration = Duration::from_secs(20);
+
+/// A revision and what the policies say of it today.
+pub struct Judged {
+    /// The revision, as it exists or as it is to be.
+    pub seen: ObservedRevision,
+    /// Its artifact; `None` when the record is gone, and then nothing new of it is let in.
+    pub artifact: Option<Arc<Artifact>>,
+    /// What the policies say.
+    pub verdict: Option<Verdict>,
+}
+
+impl Judged {
+    /// Whether new pods of it may run.
+    pub fn may_serve(&self) -> bool {
+        self.verdict.as_ref().is_some_and(Verdict::may_serve)
+    }
+}
+
+/// Which condition reports why there is nothing to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// The wish itself.
+    Spec,
+    /// The source.
+    Source,
+    /// Trust.
+    Trust,
+}
+
+/// Why the wish is not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// Where it went wrong.
+    pub stage: Stage,
+    /// What went wrong.
+    pub problem: Problem,
+    /// When it is tried again by itself; `None`: when something changes.
+    pub retry: Option<Duration>,
+}
+
+/// The decision.
+pub struct Decision {
+    /// Every revision, the current one among them.
+    pub revisions: Vec<Judged>,
+    /// The name of the revision that answers today's wish and may be served.
+    pub current: Option<String>,
+    /// Why there is none.
+    pub blocked: Option<Blocked>,
+    /// What the wish was resolved to, as far as it was.
+    pub model: Option<ResolvedModel>,
+    /// What the policies say of it.
+    pub verdict: Option<Verdict>,
+    /// Artifacts that are needed.
+    pub artifacts: Vec<Arc<Artifact>>,
+    /// The engine that was chosen.
+    pub engine: Option<String>,
+}
+
+/// Decides. An error means that the API server could not be asked.
+pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &Observed) -> Result<Decision, kube::Error> {
+    let applicable = observed.policies.for_namespace(&observed.namespace_labels);
+    let pin = deployment.spec.model.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok());
+    let wish = plan::wish(&deployment.spec);
+    let mut revisions = Vec::new();
+    for seen in &observed.revisions {
+        let artifact = artifacts::get(context, &observed.owner.namespace, &seen.revision.artifact).await?;
+        // The record must be of what the pods serve: its digest stands in their arguments.
+        let artifact = artifact.filter(|artifact| artifact.manifest.digest() == seen.revision.digest);
+        let pin = pin.filter(|_| seen.revision.wish == wish);
+        let verdict = artifact.as_ref().and_then(|artifact| judge(&applicable, artifact, pin));
+        revisions.push(Judged { seen: seen.clone(), artifact, verdict });
+    }
+    let mut decision = Decision {
+        artifacts: revisions.iter().filter_map(|judged| judged.artifact.clone()).collect(),
+        revisions,
+        current: None,
+        blocked: None,
+        model: None,
+        verdict: None,
+        engine: None,
+    };
+    let answer = decision.revisions.iter().filter(|judged| judged.seen.revision.wish == wish && judged.may_serve()).next_back();
+    if let Some(judged) = answer {
+        decision.current = Some(judged.seen.revision.name.clone());
+        decision.model = judged.artifact.as_ref().map(|artifact| resolved_model(deployment, artifact));
+        decision.verdict = judged.verdict.clone();
+        decision.engine = Some(judged.seen.revision.engine.clone());
+        return Ok(decision);
+    }
+    if let Err(blocked) = renew(context, deployment, observed, &applicable, pin, &mut decision).await? {
+        decision.blocked = Some(blocked);
+    }
+    Ok(decision)
+}
+
+fn judge(applicable: &Applicable<'_>, artifact: &Artifact, pin: Option<Digest>) -> Option<Verdict> {
+    let source = artifact.spec.source.parse::<Source>().ok()?;
+    let bundles: Vec<_> = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone())).collect();
+    Some(applicable.judge(&Candidate { source: &source, revision: &artifact.spec.revision, manifest: &artifact.manifest, bundles: &bundles, pin }))
+}
+
+/// There is no revision that answers the wish: one is made, if everything allows it.
+async fn renew(
+    context: &Context,
+    deployment: &ModelDeployment,
+    observed: &Observed,
+    applicable: &Applicable<'_>,
+    pin: Option<Digest>,
+    decision: &mut Decision,
+) -> Result<Result<(), Blocked>, kube::Error> {
+    let spec = &deployment.spec;
+    let blocked = |stage, problem, retry| Ok(Err(Blocked { stage, problem, retry }));
+    let source = match spec.model.source.parse::<Source>() {
+        Ok(source) => source,
+        Err(error) => return blocked(Stage::Spec, Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")), None),
+    };
+    if let Some(name) = &spec.engine.name
+        && let Err(problem) = observed.catalogue.get(name)
+    {
+        return blocked(Stage::Spec, problem, None);
+    }
+    if let Err(problem) = applicable.before_resolve(&source) {
+        return blocked(Stage::Trust, problem, None);
+    }
+    let credentials = match &observed.credentials {
+        Ok(credentials) => credentials.as_ref(),
+        Err(problem) => return blocked(Stage::Source, problem.clone(), Some(SOURCE_DOWN)),
+    };
+    let status = deployment.status.as_ref();
+    let question = Question {
+        namespace: &observed.owner.namespace,
+        spec,
+        source: &source,
+        revision: pinned_commit(deployment).or(spec.model.revision.as_deref()),
+        credentials,
+        kept_engine: status.and_then(|status| status.engine.as_ref()).map(|engine| engine.name.as_str()),
+        restrict_to_signed: applicable.restricts_to_signed(&source),
+    };
+    let answer = match resolve::resolve(&context.resolver, &context.trees, &observed.catalogue, &question).await {
+        Ok(answer) => answer,
+        Err(Unanswered::Source(error)) => return blocked(Stage::Source, error.problem, Some(ask_again(&error.retry, SOURCE_DOWN).unwrap_or(LOOK_AGAIN))),
+        Err(Unanswered::Spec(problem)) => return blocked(Stage::Spec, problem, Some(LOOK_AGAIN)),
+        Err(Unanswered::Trust(problem)) => return blocked(Stage::Trust, problem, Some(LOOK_AGAIN)),
+    };
+    decision.engine = Some(answer.engine.name().to_owned());
+    let rendered = match engine::render(&answer.engine, &answer.selection, &render_input(deployment, &served_names(deployment, &source))) {
+        Ok(rendered) => rendered,
+        Err(problem) => return blocked(Stage::Spec, problem, None),
+    };
+    let Some(artifact) = artifacts::ensure(context, &observed.owner, answer.artifact).await? else {
+        return blocked(Stage::Source, Problem::new(Reason::Pending, "The record of the resolved model is being written."), Some(Duration::from_secs(1)));
+    };
+    decision.artifacts.push(artifact.clone());
+    decision.model = Some(resolved_model(deployment, &artifact));
+    let Some(verdict) = judge(applicable, &artifact, pin) else {
+        return blocked(Stage::Spec, Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."), Some(LOOK_AGAIN));
+    };
+    decision.verdict = Some(verdict.clone());
+    if let Some(problem) = verdict.problem().filter(|_| !verdict.may_serve()) {
+        return blocked(Stage::Trust, problem.clone(), Some(LOOK_AGAIN));
+    }
+    let number = decision.revisions.iter().map(|judged| judged.seen.revision.number).max().unwrap_or(0) + 1;
+    let revision = plan::revision(&RevisionInput {
+        number,
+        deployment: &observed.owner.name,
+        spec,
+        artifact_name: &artifact.name,
+        artifact: &artifact.spec,
+        digest: artifact.manifest.digest(),
+        bytes: artifact.manifest.size(),
+        engine: answer.engine.name(),
+        rendered: &rendered,
+        fetch_image: &context.config.image,
+        pull_policy: &context.config.image_pull_policy,
+    });
+    decision.current = Some(revision.name.clone());
+    if !decision.revisions.iter().any(|judged| judged.seen.revision.name == revision.name) {
+        decision.revisions.push(new_revision(revision, artifact, verdict));
+    }
+    Ok(Ok(()))
+}
+
+fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict) -> Judged {
+    let seen = ObservedRevision { revision: Arc::new(revision), asked: None, failure: None, refusal: None, refused_pods: vec![] };
+    Judged { seen, artifact: Some(artifact), verdict: Some(verdict) }
+}
+
+/// Once something of this source and revision was served, a branch is not looked up again: it stays what it was.
+fn pinned_commit(deployment: &ModelDeployment) -> Option<&str> {
+    let status = deployment.status.as_ref()?;
+    let model = status.model.as_ref()?;
+    let same = model.source == deployment.spec.model.source && model.wanted_revision == deployment.spec.model.revision.clone().unwrap_or_default();
+    let served = status.revisions.iter().any(|revision| revision.artifact == model.artifact);
+    (same && served && !model.revision.is_empty()).then_some(model.revision.as_str())
+}
+
+fn resolved_model(deployment: &ModelDeployment, artifact: &Artifact) -> ResolvedModel {
+    ResolvedModel {
+        artifact: artifact.name.clone(),
+        source: artifact.spec.source.clone(),
+        wanted_revision: deployment.spec.model.revision.clone().unwrap_or_default(),
+        revision: artifact.spec.revision.clone(),
+        short_revision: artifact.spec.revision.chars().take(7).collect(),
+        digest: artifact.spec.digest.clone(),
+        bytes: i64::try_from(artifact.manifest.size()).unwrap_or(i64::MAX),
+    }
+}
+
+/// The names by which requests ask for the model.
+pub fn served_names(deployment: &ModelDeployment, source: &Source) -> Vec<String> {
+    let names = &deployment.spec.model.served_names;
+    if names.is_empty() { vec![source.base_name().to_owned()] } else { names.clone() }
+}
+
+/// What the engine is rendered with, for that deployment.
+pub fn render_input<'a>(deployment: &'a ModelDeployment, served_names: &'a [String]) -> RenderInput<'a> {
+    let spec = &deployment.spec;
+    let accelerator = spec.resources.accelerator.as_ref().map_or((AcceleratorClass::None, 0), |accelerator| match accelerator.class {
+        AcceleratorClass::None => (AcceleratorClass::None, 0),
+        class => (class, accelerator.count.unwrap_or(1)),
+    });
+    RenderInput {
+        served_names,
+        context_length: spec.engine.context_length,
+        accelerator,
+        user_args: &spec.engine.args,
+        user_env: &spec.engine.env,
+        model_path: plan::MODEL_PATH,
+    }
+}

@@ -1,0 +1,150 @@
+//! Two doors that every pod passes, one at a time: the scheduling gate, and the vouching that lets traffic in.
+//!
+//! The gate is lifted for this pod, now, after its verdict was evaluated under the policies that stand in the API server at
+//! that moment. So no ReplicaSet, restart or race ever brings back what was refused.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::{context::Context, decide::Judged, plan::Owner, policies, slim::SlimPod, vouch};
+use crate::api::{GATE, LABEL_REVISION, VOUCHED};
+
+/// Pods that were compared with their template: UID → (generation, objection).
+#[derive(Default)]
+pub struct Vouchers(Mutex<HashMap<String, (Option<i64>, Option<String>)>>);
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// Pods that are not what we wrote: name and difference.
+    pub objections: Vec<(String, String)>,
+    /// The policies changed since they were evaluated: this has to be looked at again, at once.
+    pub stale: bool,
+}
+
+/// Lifts the gates and sets the vouchers of all pods of one deployment.
+pub async fn attend(
+    context: &Context,
+    owner: &Owner,
+    pods: &[std::sync::Arc<SlimPod>],
+    revisions: &[Judged],
+    evaluated: &policies::Versions,
+) -> Result<Doors, kube::Error> {
+    let mut doors = Doors::default();
+    let mut fresh = None;
+    for pod in pods.iter().filter(|pod| !pod.is_over()) {
+        let judged = revisions.iter().find(|judged| pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name));
+        let good = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none());
+        let vouched = pod.is(VOUCHED);
+        if pod.is_gated() {
+            let Some(judged) = good else { continue };
+            if fresh.is_none() {
+                fresh = Some(policies::versions(&context.client).await? == *evaluated);
+            }
+            if fresh == Some(false) {
+                doors.stale = true;
+                continue;
+            }
+            match objection(context, owner, pod, judged).await? {
+                None => lift(context, owner, pod).await?,
+                Some(objection) => doors.objections.push((pod.name().to_owned(), objection)),
+            }
+            continue;
+        }
+        // A pod that runs is vouched for as long as it is what we wrote and its bytes were what was judged. Whether new ones
+        // may start is another question.
+        let objection = match judged {
+            None => Some("no revision of this ModelDeployment made it".to_owned()),
+            Some(judged) if judged.seen.refusal.is_some() => Some("its weights are not what was judged".to_owned()),
+            Some(judged) if !vouched && !judged.may_serve() => Some("the policies refuse it".to_owned()),
+            Some(judged) => objection(context, owner, pod, judged).await?,
+        };
+        if objection.is_none() != vouched {
+            set(context, owner, pod, objection.as_deref()).await?;
+        }
+        doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
+    }
+    Ok(doors)
+}
+
+/// Compares the live pod with its template; a pod's generation changes whenever its spec does, so each is read once for each.
+async fn objection(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Judged) -> Result<Option<String>, kube::Error> {
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let generation = pod.metadata.generation;
+    let known = context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
+    if let Some((seen, objection)) = known
+        && seen == generation
+        && generation.is_some()
+    {
+        return Ok(objection);
+    }
+    let Some(live) = api(context, owner).get_opt(pod.name()).await? else { return Ok(Some("it is gone".to_owned())) };
+    if live.metadata.uid.as_deref() != Some(&uid) {
+        return Ok(Some("another pod has its name now".to_owned()));
+    }
+    let seen = live.metadata.generation;
+    let live = serde_json::to_value(live).map_err(kube::Error::SerdeError)?;
+    let objection = vouch::objection(&judged.seen.revision.template, &live, &context.config.trusted_mutators);
+    if let Some(objection) = &objection {
+        tracing::warn!(pod = pod.name(), namespace = owner.namespace, objection, "a pod is not what we wrote: it is not vouched for");
+    }
+    context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (seen, objection.clone()));
+    Ok(objection)
+}
+
+/// Forgets the pods that are not in `alive`.
+pub fn forget(vouchers: &Vouchers, alive: &std::collections::HashSet<String>) {
+    vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| alive.contains(uid));
+}
+
+async fn lift(context: &Context, owner: &Owner, pod: &SlimPod) -> Result<(), kube::Error> {
+    let Some(at) = pod.spec.scheduling_gates.iter().position(|gate| gate.name == GATE) else { return Ok(()) };
+    let path = format!("/spec/schedulingGates/{at}");
+    let operations = json!([
+        { "op": "test", "path": "/metadata/uid", "value": pod.metadata.uid },
+        { "op": "test", "path": format!("{path}/name"), "value": GATE },
+        { "op": "remove", "path": path },
+    ]);
+    let patch: json_patch::Patch = serde_json::from_value(operations).map_err(kube::Error::SerdeError)?;
+    context.metrics.wrote("Pod", "patch");
+    match api(context, owner).patch(pod.name(), &PatchParams::default(), &Patch::<()>::Json(patch)).await {
+        Ok(_) => Ok(()),
+        // Deleted, replaced or lifted meanwhile: the next event tells.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn set(context: &Context, owner: &Owner, pod: &SlimPod, objection: Option<&str>) -> Result<(), kube::Error> {
+    let (status, reason) = if objection.is_none() { ("True", "Vouched") } else { ("False", "NotVouched") };
+    let message = objection.map_or_else(|| "The pod is what Bonafide wrote.".to_owned(), |objection| format!("Not vouched for: {objection}."));
+    if pod.condition(VOUCHED).is_some_and(|found| found.status == status && found.message == message) || (objection.is_some() && pod.condition(VOUCHED).is_none()) {
+        return Ok(());
+    }
+    let condition = json!({ "type": VOUCHED, "status": status, "reason": reason, "message": message, "lastTransitionTime": now() });
+    let patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } });
+    context.metrics.wrote("Pod", "patch");
+    match api(context, owner).patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn now() -> Value {
+    Timestamp::from_second(Timestamp::now().as_second()).map_or(Value::Null, |now| json!(now.to_string()))
+}
+
+fn api(context: &Context, owner: &Owner) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+    Api::namespaced_with(context.client.clone(), &owner.namespace, &resource)
+}

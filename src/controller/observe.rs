@@ -1,0 +1,136 @@
+//! Reads what a reconcile needs to know: the object, what it refers to, and what its children look like.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
+
+use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
+use kube::{Api, ResourceExt as _, api::ObjectMeta, runtime::reflector::ObjectRef};
+
+use super::{
+    context::Context,
+    fetched::{REFUSED_ANNOTATION, Refusal},
+    plan::{ChildKind, Owner, Revision, revision_of},
+    slim::SlimPod,
+};
+use crate::{
+    api::{ModelDeployment, Problem, Reason, SECRET_TYPE},
+    engine::Catalogue,
+    trust::PolicySet,
+    weights::Credentials,
+};
+
+/// Everything that is seen at the beginning of a reconcile.
+pub struct Observed {
+    /// Who owns the children.
+    pub owner: Owner,
+    /// The namespace's labels: they select policies.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// The policies.
+    pub policies: Arc<PolicySet>,
+    /// The engines.
+    pub catalogue: Catalogue,
+    /// The credentials that the spec names.
+    pub credentials: Result<Option<Credentials>, Problem>,
+    /// The revisions that exist.
+    pub revisions: Vec<ObservedRevision>,
+    /// The pods with our label, whoever made them.
+    pub pods: Vec<Arc<SlimPod>>,
+}
+
+/// A revision that exists.
+#[derive(Clone)]
+pub struct ObservedRevision {
+    /// What was frozen.
+    pub revision: Arc<Revision>,
+    /// Replicas that its Deployment asks for.
+    pub asked: Option<i32>,
+    /// Why the Deployment cannot create pods.
+    pub failure: Option<String>,
+    /// What a replica found when the bytes were not the ones that were judged.
+    pub refusal: Option<Refusal>,
+    /// The pods that found it, also those of an earlier generation: each is heard once.
+    pub refused_pods: Vec<String>,
+}
+
+/// Reads. An error means that the API server could not be asked.
+pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: Arc<PolicySet>) -> Result<Observed, kube::Error> {
+    let owner = Owner {
+        name: deployment.name_any(),
+        namespace: deployment.namespace().unwrap_or_default(),
+        uid: deployment.uid().unwrap_or_default(),
+    };
+    let namespace = context.stores.namespaces.get(&ObjectRef::new(&owner.namespace));
+    let engines = context.stores.engines.state();
+    Ok(Observed {
+        namespace_labels: namespace.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default(),
+        policies,
+        catalogue: Catalogue::builtin().with_objects(engines.iter().filter_map(|engine| engine.0.as_ref().ok()).cloned()),
+        credentials: credentials(context, deployment, &owner.namespace).await?,
+        revisions: revisions(context, deployment, &owner).await?,
+        pods: context.stores.pods_of(&owner),
+        owner,
+    })
+}
+
+async fn credentials(context: &Context, deployment: &ModelDeployment, namespace: &str) -> Result<Result<Option<Credentials>, Problem>, kube::Error> {
+    let Some(reference) = &deployment.spec.model.secret_ref else { return Ok(Ok(None)) };
+    let name = &reference.name;
+    let Some(secret) = Api::<Secret>::namespaced(context.client.clone(), namespace).get_opt(name).await? else {
+        let message = format!("spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys token and hosts.");
+        return Ok(Err(Problem::new(Reason::SecretNotFound, message)));
+    };
+    let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    let credentials = Credentials::from_secret(secret.type_.as_deref().unwrap_or_default(), &data);
+    Ok(credentials.map(Some).map_err(|problem| Problem::new(problem.reason, format!("spec.model.secretRef: Secret {name}: {}", problem.message))))
+}
+
+async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> Result<Vec<ObservedRevision>, kube::Error> {
+    let mut revisions = Vec::new();
+    for meta in context.stores.children_of(ChildKind::ControllerRevision, owner) {
+        let (Some(name), Some(uid)) = (&meta.name, &meta.uid) else { continue };
+        if meta.deletion_timestamp.is_some() || revision_of(&owner.name, name).is_none() {
+            continue;
+        }
+        let known = context.revisions.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
+        let revision = match known {
+            Some(revision) => revision,
+            None => match read_revision(context, owner, name).await? {
+                Some(revision) => {
+                    context.revisions.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), revision.clone());
+                    revision
+                }
+                None => continue,
+            },
+        };
+        let slim = context.stores.deployments.get(&ObjectRef::new(name).within(&owner.namespace));
+        let slim = slim.filter(|slim| slim.metadata.deletion_timestamp.is_none());
+        let failure = slim.as_ref().and_then(|slim| slim.status.conditions.iter().find(|c| c.kind == "ReplicaFailure" && c.status == "True"));
+        revisions.push(ObservedRevision {
+            asked: slim.as_ref().map(|slim| slim.spec.replicas),
+            failure: failure.map(|condition| condition.message.clone()),
+            refused_pods: refusal(&meta).map(|refusal| refusal.pods).unwrap_or_default(),
+            refusal: refusal(&meta).filter(|refusal| Some(refusal.generation) >= deployment.metadata.generation),
+            revision,
+        });
+    }
+    revisions.sort_by(|a, b| (a.revision.number, &a.revision.name).cmp(&(b.revision.number, &b.revision.name)));
+    Ok(revisions)
+}
+
+async fn read_revision(context: &Context, owner: &Owner, name: &str) -> Result<Option<Arc<Revision>>, kube::Error> {
+    let api: Api<ControllerRevision> = Api::namespaced(context.client.clone(), &owner.namespace);
+    let Some(data) = api.get_opt(name).await?.and_then(|found| found.data) else { return Ok(None) };
+    match serde_json::from_value::<Revision>(data.0) {
+        Ok(revision) if revision_of(&owner.name, name) == Some(&revision.name) => Ok(Some(Arc::new(revision))),
+        Ok(_) | Err(_) => {
+            tracing::error!(name, namespace = owner.namespace, "a ControllerRevision does not hold a revision of ours; it is not used");
+            Ok(None)
+        }
+    }
+}
+
+fn refusal(meta: &ObjectMeta) -> Option<Refusal> {
+    serde_json::from_str(meta.annotations.as_ref()?.get(REFUSED_ANNOTATION)?).ok()
+}

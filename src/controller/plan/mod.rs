@@ -1,0 +1,11 @@
+//! From a valid wish to the complete set of children: pure, so that it can be printed and compared.
+
+mod names;
+mod objects;
+mod pod;
+mod revision;
+
+pub use names::{child_name, revision_of};
+pub use objects::{Child, ChildKind, Live, Owner, children};
+pub use pod::{CONTAINER_ENGINE, CONTAINER_FETCH, MODEL_PATH};
+pub use revision::{Revision, RevisionInput, revision, wish};

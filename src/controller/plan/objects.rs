@@ -1,0 +1,152 @@
+//! The children of a ModelDeployment: for each revision a ControllerRevision, a ConfigMap and a Deployment; one Service.
+
+use serde_json::{Value, json};
+
+use super::{names::child_name, revision::Revision};
+use crate::{
+    api::{LABEL_DEPLOYMENT, LABEL_REVISION},
+    model::Manifest,
+};
+
+/// The kinds of children. In this order they are applied: what a pod needs stands before the pod can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChildKind {
+    /// The frozen template.
+    ControllerRevision,
+    /// The manifest and the table of sources, for the container that fetches.
+    ConfigMap,
+    /// Where requests go.
+    Service,
+    /// The pods.
+    Deployment,
+}
+
+impl ChildKind {
+    /// All of them, in the order of application.
+    pub const ALL: [Self; 4] = [Self::ControllerRevision, Self::ConfigMap, Self::Service, Self::Deployment];
+
+    /// The kind as Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ControllerRevision => "ControllerRevision",
+            Self::ConfigMap => "ConfigMap",
+            Self::Service => "Service",
+            Self::Deployment => "Deployment",
+        }
+    }
+
+    /// Group and version as Kubernetes writes them.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::ControllerRevision | Self::Deployment => "apps/v1",
+            Self::ConfigMap | Self::Service => "v1",
+        }
+    }
+}
+
+/// One child, as it should stand in the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    /// Its kind.
+    pub kind: ChildKind,
+    /// Its name.
+    pub name: String,
+    /// The whole object.
+    pub object: Value,
+}
+
+/// The ModelDeployment that owns the children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+impl Owner {
+    /// The reference that children carry.
+    pub fn reference(&self) -> Value {
+        json!({
+            "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "name": self.name, "uid": self.uid,
+            "controller": true, "blockOwnerDeletion": true,
+        })
+    }
+}
+
+/// One revision with what its children need beside it.
+#[derive(Debug, Clone, Copy)]
+pub struct Live<'a> {
+    /// The revision.
+    pub revision: &'a Revision,
+    /// Its files; `None` when their record is gone: then the ConfigMap that lists them is left as it is.
+    pub manifest: Option<&'a Manifest>,
+    /// Its replicas.
+    pub replicas: i32,
+}
+
+/// All children. `sources` is the administrator's table as JSON: it may change without a restart, so it is no part of the
+/// template.
+pub fn children(owner: &Owner, live: &[Live<'_>], sources: &Value) -> Vec<Child> {
+    let mut children = vec![service(owner)];
+    for live in live {
+        children.extend([controller_revision(owner, live), deployment(owner, live)]);
+        children.extend(live.manifest.map(|manifest| config_map(owner, live, manifest, sources)));
+    }
+    children.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    children
+}
+
+fn child(owner: &Owner, kind: ChildKind, name: String, revision: Option<&str>, rest: Value) -> Child {
+    let mut labels = json!({ "app.kubernetes.io/managed-by": "bonafide", LABEL_DEPLOYMENT: owner.name });
+    if let (Some(revision), Some(labels)) = (revision, labels.as_object_mut()) {
+        labels.insert(LABEL_REVISION.to_owned(), json!(revision));
+    }
+    let mut object = json!({
+        "apiVersion": kind.api_version(),
+        "kind": kind.as_str(),
+        "metadata": { "name": name, "namespace": owner.namespace, "labels": labels, "ownerReferences": [owner.reference()] },
+    });
+    if let (Some(object), Value::Object(rest)) = (object.as_object_mut(), rest) {
+        object.extend(rest);
+    }
+    Child { kind, name, object }
+}
+
+fn revision_child(owner: &Owner, kind: ChildKind, live: &Live<'_>, rest: Value) -> Child {
+    let revision = live.revision.name.as_str();
+    child(owner, kind, child_name(&owner.name, revision), Some(revision), rest)
+}
+
+fn controller_revision(owner: &Owner, live: &Live<'_>) -> Child {
+    revision_child(owner, ChildKind::ControllerRevision, live, json!({ "revision": live.revision.number, "data": live.revision }))
+}
+
+fn config_map(owner: &Owner, live: &Live<'_>, manifest: &Manifest, sources: &Value) -> Child {
+    let manifest = serde_json::to_string(manifest).unwrap_or_default();
+    let data = json!({ "data": { "manifest.json": manifest, "sources.json": sources.to_string() } });
+    revision_child(owner, ChildKind::ConfigMap, live, data)
+}
+
+fn deployment(owner: &Owner, live: &Live<'_>) -> Child {
+    let spec = json!({
+        "replicas": live.replicas,
+        "selector": { "matchLabels": { LABEL_DEPLOYMENT: owner.name, LABEL_REVISION: live.revision.name } },
+        "template": live.revision.template,
+        "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+        "revisionHistoryLimit": 0,
+        "progressDeadlineSeconds": i32::MAX,
+    });
+    revision_child(owner, ChildKind::Deployment, live, json!({ "spec": spec }))
+}
+
+fn service(owner: &Owner) -> Child {
+    let spec = json!({
+        "type": "ClusterIP",
+        "selector": { LABEL_DEPLOYMENT: owner.name },
+        "ports": [{ "name": "http", "port": 80, "protocol": "TCP", "targetPort": "http" }],
+    });
+    child(owner, ChildKind::Service, owner.name.clone(), None, json!({ "spec": spec }))
+}

@@ -1,0 +1,114 @@
+//! A revision: what a spec and a resolved model were rendered to, frozen.
+//!
+//! A newer operator would perhaps render something else. It does not: what stands in the ControllerRevision is used as it
+//! is, until the spec changes. That is why an upgrade of ours restarts no pod.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::pod::{PodInput, pod_template};
+use crate::{
+    api::{ModelArtifactSpec, ModelDeploymentSpec},
+    engine::Rendered,
+    model::Digest,
+};
+
+/// What stands in a ControllerRevision, which the API server keeps from changing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// Eight hexadecimal digits, named after the wish and the artifact.
+    pub name: String,
+    /// Its number: later ones are greater.
+    pub number: i64,
+    /// Which wish it answers: see [`wish`].
+    pub wish: String,
+    /// Its ModelArtifact.
+    pub artifact: String,
+    /// The canonical source.
+    pub source: String,
+    /// The commit.
+    pub commit: String,
+    /// The content digest that its pods serve.
+    pub digest: Digest,
+    /// The engine's name.
+    pub engine: String,
+    /// The engine's image.
+    pub image: String,
+    /// The engine's arguments.
+    pub args: Vec<String>,
+    /// The engine's port.
+    pub port: i32,
+    /// `nvidia:4` or `none`.
+    pub accelerator: String,
+    /// The whole pod template.
+    pub template: Value,
+}
+
+/// A digest over what the author asked for, as far as it decides what pods look like.
+///
+/// `replicas` is not part of it, nor is the pin: it only checks. Fields that are absent are not written, so that a field
+/// which is added to the API later changes nothing for those who do not use it.
+pub fn wish(spec: &ModelDeploymentSpec) -> String {
+    let mut model = serde_json::to_value(&spec.model).unwrap_or_default();
+    if let Some(model) = model.as_object_mut() {
+        model.remove("digest");
+    }
+    let wish = json!({ "model": model, "engine": spec.engine, "resources": spec.resources, "pod": spec.pod });
+    Digest::of(wish.to_string()).hex()
+}
+
+/// What goes into a revision beside the spec.
+pub struct RevisionInput<'a> {
+    /// The number of the revision: greater than every earlier one's.
+    pub number: i64,
+    /// The ModelDeployment's name.
+    pub deployment: &'a str,
+    /// Its spec.
+    pub spec: &'a ModelDeploymentSpec,
+    /// The artifact's name.
+    pub artifact_name: &'a str,
+    /// The artifact.
+    pub artifact: &'a ModelArtifactSpec,
+    /// Its content digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The engine's name.
+    pub engine: &'a str,
+    /// The engine, rendered.
+    pub rendered: &'a Rendered,
+    /// The image of the operator, for the container that fetches.
+    pub fetch_image: &'a str,
+    /// When that image is pulled.
+    pub pull_policy: &'a str,
+}
+
+/// Renders a revision.
+pub fn revision(input: &RevisionInput<'_>) -> Revision {
+    let wish = wish(input.spec);
+    let name = Digest::of(format!("{wish}\n{}", input.artifact_name)).short();
+    let template = pod_template(&PodInput { revision: &name, of: input });
+    let accelerator = input.spec.resources.accelerator.as_ref().map_or_else(
+        || "none".to_owned(),
+        |accelerator| match accelerator.class {
+            crate::api::AcceleratorClass::None => "none".to_owned(),
+            class => format!("{}:{}", class.as_str(), accelerator.count.unwrap_or(1)),
+        },
+    );
+    Revision {
+        name,
+        number: input.number,
+        wish,
+        artifact: input.artifact_name.to_owned(),
+        source: input.artifact.source.clone(),
+        commit: input.artifact.revision.clone(),
+        digest: input.digest,
+        engine: input.engine.to_owned(),
+        image: input.rendered.image.clone(),
+        args: input.rendered.args.clone(),
+        port: input.rendered.port,
+        accelerator,
+        template,
+    }
+}

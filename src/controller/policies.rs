@@ -1,0 +1,156 @@
+//! Keeps the compiled policies, and says of each whether it is in force.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, Resource as _,
+    api::{ListParams, Patch, PatchParams},
+    core::DeserializeGuard,
+    runtime::{WatchStreamExt as _, reflector, watcher},
+};
+use serde_json::json;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    api::{ACCEPTED, ClusterModelPolicy, ClusterModelPolicyStatus, FIELD_MANAGER, Finding, Problem, Reason, SecretKeyRef, settle},
+    runtime::metrics::Metrics,
+    trust::{DefaultStance, Policy, PolicySet, PolicyState},
+};
+
+/// Keys in Secrets are read again after this time: we may read Secrets by name, but not watch them.
+const SECRETS: Duration = Duration::from_secs(30);
+
+type Guarded = DeserializeGuard<ClusterModelPolicy>;
+
+/// Which policies there are: name and generation. What was compiled and what stands in the API server are compared by it.
+pub type Versions = BTreeMap<String, i64>;
+
+/// Watches policies and publishes them compiled, until the process ends.
+pub async fn run(client: Client, namespace: String, default: DefaultStance, metrics: Arc<Metrics>, publish: watch::Sender<Option<Arc<PolicySet>>>) {
+    let (store, writer) = reflector::store::<Guarded>();
+    let api: Api<Guarded> = Api::all(client.clone());
+    let mut events = pin!(watcher(api, watcher::Config::default().page_size(50)).default_backoff().reflect(writer));
+    let mut again = Instant::now() + SECRETS;
+    let mut complete = false;
+    let mut published = None;
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(watcher::Event::InitDone)) => complete = true,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => { tracing::warn!(%error, "policies cannot be watched; trying again"); continue }
+                None => return,
+            },
+            () = tokio::time::sleep_until(again) => {}
+        }
+        // Until the first list is complete, a policy that was not read yet could be the one that refuses.
+        if !complete {
+            continue;
+        }
+        again = Instant::now() + SECRETS;
+        let policies = store.state();
+        let secrets = secrets(&client, &namespace, &policies).await;
+        let set = Arc::new(compile(&policies, &secrets, default));
+        for policy in &policies {
+            if let Ok(policy) = &policy.0 {
+                report(&client, &metrics, policy, &set).await;
+            }
+        }
+        let inputs = Some(inputs(&policies, &secrets));
+        if inputs != published {
+            published = inputs;
+            publish.send_replace(Some(set));
+        }
+    }
+}
+
+/// Everything that the compiled policies depend on: the same inputs are not published twice.
+fn inputs(policies: &[Arc<Guarded>], secrets: &HashMap<SecretKeyRef, String>) -> BTreeSet<String> {
+    let identity = |policy: &Arc<Guarded>| format!("{:?} {:?} {}", policy.meta().uid, policy.meta().generation, policy.0.is_ok());
+    policies.iter().map(identity).chain(secrets.iter().map(|(key, pem)| format!("{key:?} {pem}"))).collect()
+}
+
+fn compile(policies: &[Arc<Guarded>], secrets: &HashMap<SecretKeyRef, String>, default: DefaultStance) -> PolicySet {
+    let states = policies.iter().map(|policy| match &policy.0 {
+        Ok(policy) => match Policy::compile(policy, &|key| secrets.get(key).cloned()) {
+            Ok(compiled) => PolicyState::Accepted(compiled),
+            Err(problem) => PolicyState::Broken {
+                name: policy.metadata.name.clone().unwrap_or_default(),
+                generation: policy.metadata.generation.unwrap_or_default(),
+                selector: Some(policy.spec.namespace_selector.clone()),
+                problem,
+            },
+        },
+        Err(unreadable) => PolicyState::Broken {
+            name: unreadable.metadata.name.clone().unwrap_or_default(),
+            generation: unreadable.metadata.generation.unwrap_or_default(),
+            selector: None,
+            problem: Problem::new(Reason::PolicyUnreadable, format!("this version of Bonafide cannot read it: {unreadable}")),
+        },
+    });
+    let mut policies: Vec<_> = states.collect();
+    policies.sort_by(|a, b| a.name().cmp(b.name()));
+    PolicySet { policies, default }
+}
+
+/// The PEM texts of the Secrets that the policies name. One that is missing or unreadable is left out: the policy says so.
+async fn secrets(client: &Client, namespace: &str, policies: &[Arc<Guarded>]) -> HashMap<SecretKeyRef, String> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let mut found = HashMap::new();
+    let references = policies.iter().filter_map(|policy| policy.0.as_ref().ok()).flat_map(|policy| &policy.spec.signers);
+    for reference in references.filter_map(|signer| signer.public_key.as_ref()?.secret_key_ref.as_ref()) {
+        match api.get_opt(&reference.name).await {
+            Ok(Some(secret)) => {
+                let value = secret.data.unwrap_or_default().remove(&reference.key);
+                found.extend(value.and_then(|value| String::from_utf8(value.0).ok()).map(|pem| (reference.clone(), pem)));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(secret = reference.name, %error, "a Secret that a policy names cannot be read"),
+        }
+    }
+    found
+}
+
+/// Writes the policy's `Accepted` condition, if it changed.
+async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy, set: &PolicySet) {
+    let Some(name) = policy.metadata.name.as_deref() else { return };
+    let problem = set.policies.iter().find(|state| state.name() == name).and_then(|state| match state {
+        PolicyState::Broken { problem, .. } => Some(problem),
+        PolicyState::Accepted(_) => None,
+    });
+    let finding = match problem {
+        None => Finding::new(ACCEPTED, Some(true), Reason::Accepted, "Every key, pattern and name in it can be used."),
+        Some(problem) => {
+            let message = format!("{} Until it is mended, nothing new is served in the namespaces that it selects.", problem.message);
+            Finding::new(ACCEPTED, Some(false), problem.reason, message)
+        }
+    };
+    let old = policy.status.clone().unwrap_or_default();
+    let generation = policy.metadata.generation;
+    let conditions = settle(&old.conditions, &[finding], generation, Timestamp::now());
+    let status = ClusterModelPolicyStatus { observed_generation: generation, conditions };
+    if status == old {
+        return;
+    }
+    metrics.wrote("ClusterModelPolicy", "patch");
+    let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterModelPolicy", "status": status });
+    let api: Api<ClusterModelPolicy> = Api::all(client.clone());
+    if let Err(error) = api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await {
+        tracing::warn!(policy = name, %error, "the policy's status could not be written; trying again");
+    }
+}
+
+/// What stands in the API server now, read past every cache.
+pub async fn versions(client: &Client) -> Result<Versions, kube::Error> {
+    let api: Api<kube::api::PartialObjectMeta<ClusterModelPolicy>> = Api::all(client.clone());
+    let list = api.list_metadata(&ListParams::default()).await?;
+    Ok(list.items.into_iter().map(|policy| (policy.metadata.name.unwrap_or_default(), policy.metadata.generation.unwrap_or_default())).collect())
+}

@@ -1,0 +1,221 @@
+//! From the wish to an artifact: which commit, which files, with which digests, and the signature beside them.
+//!
+//! No weights are read here. The hub names the digests of large files; small ones are read and hashed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    api::{ArtifactBundle, ArtifactFile, ModelArtifactSpec, ModelDeploymentSpec, Problem, Reason},
+    engine::{self, Catalogue, Selection},
+    model::{CleanPath, Digest, File, Glob, Manifest, Source},
+    trust,
+    weights::{Credentials, Resolver, Retry, SourceError, Tree},
+};
+
+/// How long a listed tree is taken for what a branch points at.
+const FRESH: Duration = Duration::from_secs(60);
+/// Trees are large: few are kept.
+const TREES: usize = 64;
+/// The largest signature that an artifact can record, in bytes.
+const MAX_BUNDLE: u64 = 512 * 1024;
+
+/// A listed tree and what was read of it.
+struct Listed {
+    tree: Tree,
+    at: Instant,
+    /// Contents of bundles and digests of small files, as they were read.
+    bundles: tokio::sync::Mutex<BTreeMap<CleanPath, String>>,
+    hashes: tokio::sync::Mutex<BTreeMap<CleanPath, Digest>>,
+}
+
+/// Trees that were listed, by who asked for what.
+#[derive(Default)]
+pub struct Trees(Mutex<HashMap<String, Arc<Listed>>>);
+
+/// What is asked for.
+pub struct Question<'a> {
+    /// The namespace that asks: what one may read with its credentials is not another's to see.
+    pub namespace: &'a str,
+    /// The wish.
+    pub spec: &'a ModelDeploymentSpec,
+    /// The source, parsed.
+    pub source: &'a Source,
+    /// The revision to look up: the wish's, or the commit it was resolved to before.
+    pub revision: Option<&'a str>,
+    /// Who asks.
+    pub credentials: Option<&'a Credentials>,
+    /// The engine that was chosen before.
+    pub kept_engine: Option<&'a str>,
+    /// Whether only files that the signature lists are chosen from.
+    pub restrict_to_signed: bool,
+}
+
+/// What was found.
+pub struct Answer {
+    /// The record, complete.
+    pub artifact: ModelArtifactSpec,
+    /// Its files.
+    pub manifest: Manifest,
+    /// The engine that runs it.
+    pub engine: engine::Engine,
+    /// The files that were chosen.
+    pub selection: Selection,
+}
+
+/// Why there is no answer.
+pub enum Unanswered {
+    /// The source does not give it, and whether to ask again.
+    Source(SourceError),
+    /// What the source has does not fit the wish.
+    Spec(Problem),
+    /// The signature cannot be used at all, or a file that it lists is not there.
+    Trust(Problem),
+}
+
+impl From<SourceError> for Unanswered {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+/// Asks the source.
+pub async fn resolve(resolver: &Resolver, trees: &Trees, catalogue: &Catalogue, question: &Question<'_>) -> Result<Answer, Unanswered> {
+    let listed = list(resolver, trees, question).await?;
+    let reader = Reader { resolver, question, listed: &listed };
+    let wanted = engine::wanted(&question.spec.model.files).map_err(Unanswered::Spec)?;
+    let bundles = reader.bundles().await?;
+
+    let candidates = candidates(&listed.tree, &bundles, question.restrict_to_signed);
+    let class = question.spec.resources.accelerator.as_ref().map_or(crate::api::AcceleratorClass::None, |accelerator| accelerator.class);
+    let name = question.spec.engine.name.as_deref();
+    let engine = catalogue.choose(name, question.kept_engine, &candidates, &wanted, class).map_err(Unanswered::Spec)?.clone();
+    let selection = engine::select(&engine, &candidates, &wanted).map_err(Unanswered::Spec)?;
+
+    let manifest = reader.manifest(&selection.files).await?;
+    let artifact = ModelArtifactSpec {
+        source: question.source.to_string(),
+        revision: listed.tree.revision.clone(),
+        digest: manifest.digest().to_string(),
+        files: manifest.files().iter().map(record).collect(),
+        bundles: bundles.into_iter().map(|(from, content)| ArtifactBundle { from: from.to_string(), content }).collect(),
+    };
+    Ok(Answer { artifact, manifest, engine, selection })
+}
+
+/// What is there to choose from. When only signed files count, a name that the signature lists stays a candidate although
+/// the source lacks it: then it is missed by name instead of being passed over.
+fn candidates(tree: &Tree, bundles: &BTreeMap<CleanPath, String>, restrict: bool) -> Vec<(CleanPath, u64)> {
+    let there = || tree.files.iter().filter(|file| !bundles.contains_key(&file.path)).map(|file| (file.path.clone(), file.size));
+    let signed: Vec<CleanPath> = bundles.values().filter_map(|bundle| trust::listed_names(bundle)).flatten().collect();
+    if !restrict || signed.is_empty() {
+        return there().collect();
+    }
+    let sizes: HashMap<CleanPath, u64> = there().collect();
+    let mut candidates: Vec<_> = signed.into_iter().map(|path| { let size = sizes.get(&path).copied().unwrap_or(0); (path, size) }).collect();
+    candidates.sort();
+    candidates.dedup_by(|a, b| a.0 == b.0);
+    candidates
+}
+
+fn record(file: &File) -> ArtifactFile {
+    ArtifactFile { path: file.path.to_string(), size: i64::try_from(file.size).unwrap_or(i64::MAX), sha256: file.sha256.hex() }
+}
+
+async fn list(resolver: &Resolver, trees: &Trees, question: &Question<'_>) -> Result<Arc<Listed>, SourceError> {
+    let secret = question.spec.model.secret_ref.as_ref().map_or("", |secret| &secret.name);
+    let key = format!("{} {} {:?} {secret}", question.namespace, question.source, question.revision);
+    if let Some(listed) = trees.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
+        && listed.at.elapsed() < FRESH
+    {
+        return Ok(listed.clone());
+    }
+    let tree = resolver.resolve(question.source, question.revision, question.credentials).await?;
+    let listed = Arc::new(Listed { tree, at: Instant::now(), bundles: Default::default(), hashes: Default::default() });
+    let mut trees = trees.0.lock().unwrap_or_else(PoisonError::into_inner);
+    trees.retain(|_, listed| listed.at.elapsed() < FRESH);
+    if trees.len() < TREES {
+        trees.insert(key, listed.clone());
+    }
+    Ok(listed)
+}
+
+/// Reads small files of one listed tree.
+struct Reader<'a> {
+    resolver: &'a Resolver,
+    question: &'a Question<'a>,
+    listed: &'a Listed,
+}
+
+impl Reader<'_> {
+    async fn read(&self, path: &CleanPath, size: u64) -> Result<Vec<u8>, SourceError> {
+        self.resolver.read(self.question.source, &self.listed.tree.revision, path, size, self.question.credentials).await
+    }
+
+    /// The signatures at the root: `model.sig`, then `*.oms.sig`, then `*.sig`; the first of these that has any.
+    async fn bundles(&self) -> Result<BTreeMap<CleanPath, String>, Unanswered> {
+        let mut known = self.listed.bundles.lock().await;
+        if !known.is_empty() {
+            return Ok(known.clone());
+        }
+        for pattern in ["model.sig", "*.oms.sig", "*.sig"] {
+            let Ok(pattern) = pattern.parse::<Glob>() else { continue };
+            for file in self.listed.tree.files.iter().filter(|file| pattern.matches(file.path.as_str())).take(8) {
+                if file.size > MAX_BUNDLE {
+                    let message = format!(
+                        "{}: the signature has {} bytes, and at most {MAX_BUNDLE} can be recorded. Sign fewer files, or sign the files that are served in a repository of their own.",
+                        file.path, file.size
+                    );
+                    return Err(Unanswered::Trust(Problem::new(Reason::SignatureMalformed, message)));
+                }
+                let content = self.read(&file.path, file.size).await?;
+                // A signature that is not text is kept as what it is: not a signature.
+                known.insert(file.path.clone(), String::from_utf8_lossy(&content).into_owned());
+            }
+            if !known.is_empty() {
+                break;
+            }
+        }
+        Ok(known.clone())
+    }
+
+    async fn manifest(&self, paths: &[CleanPath]) -> Result<Manifest, Unanswered> {
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let Some(file) = self.listed.tree.files.iter().find(|file| file.path == *path) else {
+                let message = format!(
+                    "{path}: the signature lists it, but {} at {} does not have it. Nothing was served. Restore the file, or have the model signed again without it.",
+                    self.question.source, self.listed.tree.revision
+                );
+                return Err(Unanswered::Trust(Problem::new(Reason::SignedFileMissing, message)));
+            };
+            let sha256 = match file.sha256 {
+                Some(sha256) => sha256,
+                None => self.hash(path, file.size).await?,
+            };
+            files.push(File { path: path.clone(), size: file.size, sha256 });
+        }
+        Manifest::new(files).map_err(|error| Unanswered::Spec(Problem::new(Reason::TooManyFiles, format!("spec.model.files: {error}"))))
+    }
+
+    async fn hash(&self, path: &CleanPath, size: u64) -> Result<Digest, SourceError> {
+        let mut hashes = self.listed.hashes.lock().await;
+        if let Some(known) = hashes.get(path) {
+            return Ok(*known);
+        }
+        let digest = Digest::of(self.read(path, size).await?);
+        hashes.insert(path.clone(), digest);
+        Ok(digest)
+    }
+}
+
+/// How long to wait before the source is asked again; `None` when asking again would not help.
+pub fn ask_again(retry: &Retry, otherwise: Duration) -> Option<Duration> {
+    match retry {
+        Retry::Never => None,
+        Retry::After(wait) => Some(wait.unwrap_or(otherwise)),
+    }
+}

@@ -1,0 +1,219 @@
+//! Starts the watches and turns the crank: which change concerns which object.
+
+use std::{
+    collections::HashSet,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::{
+    apps::v1::ControllerRevision,
+    core::v1::{ConfigMap, Namespace, Service},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::PartialObjectMeta,
+    core::DeserializeGuard,
+    runtime::{
+        Config as ControllerConfig, Controller, WatchStreamExt as _,
+        controller::Action,
+        events::{Recorder, Reporter},
+        reflector::{self, ObjectRef},
+        watcher,
+    },
+};
+use tokio::sync::watch;
+
+use super::{
+    context::{Config, Context, read_sources},
+    gate, policies,
+    slim::{SlimDeployment, SlimPod},
+    stores::Stores,
+    unreadable,
+};
+use crate::{
+    api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
+    runtime::{
+        http::Readiness,
+        metrics::{Metrics, Outcome},
+        shutdown::Shutdown,
+    },
+    weights::Resolver,
+};
+
+/// How many objects are reconciled at the same time.
+const CONCURRENCY: u16 = 8;
+/// A reconcile that takes longer is given up and tried again.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why the controller could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error("{0}")]
+    Config(String),
+    /// The watches ended before they began.
+    #[error("the watches ended before every kind was read once")]
+    Watches,
+}
+
+type Guarded = DeserializeGuard<ModelDeployment>;
+
+/// Runs until the shutdown begins. Everything that it writes, it writes as the leader.
+pub async fn run(client: Client, config: Config, namespace: &str, metrics: Arc<Metrics>, readiness: Readiness, shutdown: Shutdown) -> Result<(), RunError> {
+    let table = read_sources(&config.sources).map_err(RunError::Config)?;
+    let sources = serde_json::to_value(&table).map_err(|error| RunError::Config(error.to_string()))?;
+    let resolver = Resolver::new(table).map_err(|error| RunError::Config(error.to_string()))?;
+    let (publish, policies) = watch::channel(None);
+    let stance = config.policy.default.into();
+    tokio::spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), publish));
+
+    let mut controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
+        .with_config(ControllerConfig::default().concurrency(CONCURRENCY));
+    let deployments = controller.store();
+    let ours = watcher::Config::default().labels(LABEL_DEPLOYMENT).page_size(100);
+
+    // Each watch fills a store and names the object that the change concerns.
+    macro_rules! watched {
+        ($kind:ty, $config:expr, $concerns:expr) => {{
+            let (store, writer) = reflector::store::<$kind>();
+            let stream = watcher(Api::<$kind>::all(client.clone()), $config)
+                .default_backoff()
+                .modify(|object| object.meta_mut().managed_fields = None)
+                .reflect(writer)
+                .touched_objects();
+            controller = controller.watches_stream(stream, $concerns);
+            store
+        }};
+    }
+    let all_in = {
+        let deployments = deployments.clone();
+        move |namespace: String| {
+            let concerned = deployments.state();
+            concerned.into_iter().filter(move |object| object.namespace().as_deref() == Some(&namespace)).map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>()
+        }
+    };
+    let all = {
+        let deployments = deployments.clone();
+        move || deployments.state().into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>()
+    };
+    let stores = Stores {
+        pods: watched!(SlimPod, ours.clone(), |pod| by_label(&pod)),
+        deployments: watched!(SlimDeployment, ours.clone(), |child| by_label(&child)),
+        revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), |child| by_label(&child)),
+        config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), |child| by_label(&child)),
+        services: watched!(PartialObjectMeta<Service>, ours.clone(), |child| by_label(&child)),
+        artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), |artifact| by_owner(&artifact)),
+        namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |namespace| all_in(namespace.name_any())),
+        engines: watched!(DeserializeGuard<InferenceEngine>, watcher::Config::default(), move |_| all()),
+    };
+    let policies_changed = futures::stream::unfold(policies.clone(), |mut policies| async move {
+        policies.changed().await.ok().map(|()| ((), policies))
+    });
+    controller = controller.reconcile_all_on(policies_changed).graceful_shutdown_on(shutdown.begun());
+
+    let reporter = Reporter { controller: "bonafide".into(), instance: None };
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        client,
+        config,
+        sources,
+        resolver,
+        stores,
+        policies,
+        metrics,
+        compared: Default::default(),
+        artifacts: Default::default(),
+        recorded: Default::default(),
+        revisions: Default::default(),
+        trees: Default::default(),
+        vouchers: Default::default(),
+        backoff: Default::default(),
+    });
+    let ready = announce(context.clone(), readiness.clone());
+    let turning = controller.run(attempt, error_policy, context.clone()).for_each(|turn| async {
+        if let Err(error) = turn {
+            tracing::debug!(%error, "a turn of the controller");
+        }
+    });
+    tokio::select! {
+        () = turning => Ok(()),
+        Err(error) = ready => Err(error),
+    }
+}
+
+/// Says that everything was read once; then forgets, from time to time, what is about objects that are gone.
+async fn announce(context: Arc<Context>, readiness: Readiness) -> Result<std::convert::Infallible, RunError> {
+    context.stores.ready().await.map_err(|_| RunError::Watches)?;
+    context.policies.clone().wait_for(Option::is_some).await.map_err(|_| RunError::Watches)?;
+    readiness.set(true);
+    tracing::info!("everything was read once; reconciling");
+    loop {
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let alive: HashSet<String> = context.stores.pods.state().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+        gate::forget(&context.vouchers, &alive);
+    }
+}
+
+/// One attempt at one object. A panic in it is this object's trouble and nobody else's.
+async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failed> {
+    let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    // What a store has not read yet would look as if it were not there.
+    if context.stores.ready().await.is_err() {
+        return Ok(Action::requeue(Duration::from_secs(1)));
+    }
+    let started = Instant::now();
+    let work = async {
+        match &object.0 {
+            Ok(deployment) => super::reconcile(&context, deployment).await.map(|after| ("done", after)),
+            Err(invalid) => unreadable(&context, &invalid.metadata, &invalid.error).await.map(|()| ("unreadable", super::RESYNC)),
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, AssertUnwindSafe(work).catch_unwind()).await;
+    context.metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
+    let count = |outcome| context.metrics.reconciles.get_or_create(&Outcome { outcome }).inc();
+    match ended {
+        Ok(Ok(Ok((outcome, after)))) => {
+            count(outcome);
+            context.backoff.succeeded(&key);
+            Ok(Action::requeue(after))
+        }
+        Ok(Ok(Err(error))) => {
+            count("failed");
+            tracing::warn!(object = key, %error, "the API server did not do its part; trying again");
+            Err(Failed(key))
+        }
+        Ok(Err(_)) => {
+            count("panicked");
+            tracing::error!(object = key, "a reconcile panicked; the object is tried again, the others go on");
+            Err(Failed(key))
+        }
+        Err(_) => {
+            count("failed");
+            tracing::warn!(object = key, "a reconcile took longer than {} s; trying again", PATIENCE.as_secs());
+            Err(Failed(key))
+        }
+    }
+}
+
+/// The object whose attempt failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} was not reconciled")]
+struct Failed(String);
+
+fn error_policy(_: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action {
+    Action::requeue(context.backoff.failed(&error.0))
+}
+
+fn by_label<K: Resource>(object: &K) -> Option<ObjectRef<Guarded>> {
+    let name = object.meta().labels.as_ref()?.get(LABEL_DEPLOYMENT)?;
+    Some(ObjectRef::new(name).within(object.meta().namespace.as_deref()?))
+}
+
+fn by_owner<K: Resource>(object: &K) -> Vec<ObjectRef<Guarded>> {
+    let namespace = object.meta().namespace.clone().unwrap_or_default();
+    let owners = object.meta().owner_references.iter().flatten().filter(|owner| owner.kind == "ModelDeployment");
+    owners.map(|owner| ObjectRef::new(&owner.name).within(&namespace)).collect()
+}

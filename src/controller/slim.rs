@@ -1,0 +1,205 @@
+//! The little of Pods and Deployments that we watch. Whole ones cost fifty kilobytes each in memory.
+
+use std::collections::BTreeMap;
+
+use kube::{Resource, api::ObjectMeta};
+use serde::{Deserialize, Serialize};
+
+/// A pod as far as the status and the gates need it.
+#[derive(Resource, Debug, Clone, Default, Serialize, Deserialize)]
+#[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
+pub struct SlimPod {
+    /// Names, labels, owners, generation.
+    pub metadata: ObjectMeta,
+    /// Where it stands.
+    #[serde(default)]
+    pub spec: SlimPodSpec,
+    /// How it is.
+    #[serde(default)]
+    pub status: SlimPodStatus,
+}
+
+/// See [`SlimPod`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimPodSpec {
+    /// Gates that keep the scheduler away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduling_gates: Vec<Named>,
+    /// The node it was bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+}
+
+/// Something that has a name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+}
+
+/// See [`SlimPod`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimPodStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    #[serde(default)]
+    pub phase: String,
+    /// Why, when the kubelet or the scheduler says so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// `PodScheduled`, `Initialized`, `ContainersReady`, `Ready` and our own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<SlimCondition>,
+    /// The init containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_container_statuses: Vec<SlimContainer>,
+    /// The containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub container_statuses: Vec<SlimContainer>,
+}
+
+/// A condition of a pod.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SlimCondition {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimContainer {
+    /// Its name.
+    pub name: String,
+    /// Whether its probe is green.
+    #[serde(default)]
+    pub ready: bool,
+    /// How often it was started again.
+    #[serde(default)]
+    pub restart_count: i32,
+    /// What it does now.
+    #[serde(default)]
+    pub state: SlimState,
+    /// How it ended before.
+    #[serde(default)]
+    pub last_state: SlimState,
+}
+
+/// What a container does, one of three.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SlimState {
+    /// It waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<SlimWaiting>,
+    /// It runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<BTreeMap<String, serde_json::Value>>,
+    /// It ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminated: Option<SlimTerminated>,
+}
+
+/// Why a container waits.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SlimWaiting {
+    /// For example `ImagePullBackOff`.
+    #[serde(default)]
+    pub reason: String,
+    /// The same in words.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimTerminated {
+    /// The exit code.
+    #[serde(default)]
+    pub exit_code: i32,
+    /// For example `OOMKilled`.
+    #[serde(default)]
+    pub reason: String,
+    /// What it wrote to its termination log.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl SlimPod {
+    /// The condition of type `kind`.
+    pub fn condition(&self, kind: &str) -> Option<&SlimCondition> {
+        self.status.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    /// Whether the condition of type `kind` is True.
+    pub fn is(&self, kind: &str) -> bool {
+        self.condition(kind).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// Whether the pod waits for our verdict.
+    pub fn is_gated(&self) -> bool {
+        self.spec.scheduling_gates.iter().any(|gate| gate.name == crate::api::GATE)
+    }
+
+    /// Whether it is being deleted or has ended.
+    pub fn is_over(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some() || matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// The label `key`.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The pod's own name; empty only for objects that no API server gave out.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+}
+
+/// A Deployment as far as shifting replicas needs it.
+#[derive(Resource, Debug, Clone, Default, Serialize, Deserialize)]
+#[resource(inherit = "k8s_openapi::api::apps::v1::Deployment")]
+pub struct SlimDeployment {
+    /// Names, labels, owners, generation.
+    pub metadata: ObjectMeta,
+    /// How many replicas are wanted.
+    #[serde(default)]
+    pub spec: SlimDeploymentSpec,
+    /// How many there are.
+    #[serde(default)]
+    pub status: SlimDeploymentStatus,
+}
+
+/// See [`SlimDeployment`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SlimDeploymentSpec {
+    /// Replicas wanted.
+    #[serde(default)]
+    pub replicas: i32,
+}
+
+/// See [`SlimDeployment`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimDeploymentStatus {
+    /// Pods that exist.
+    #[serde(default)]
+    pub replicas: i32,
+    /// `ReplicaFailure` says why pods cannot be created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<SlimCondition>,
+}

@@ -1,0 +1,91 @@
+//! Writes the status, and tells of what changed in an Event.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams},
+    runtime::events::{Event, EventType},
+};
+use serde_json::json;
+
+use super::{
+    context::Context,
+    status::{Picture, compute},
+};
+use crate::{
+    api::{FIELD_MANAGER, Finding, ModelDeployment, ModelDeploymentStatus, Problem, READY, Reason, SOURCE_RESOLVED, STALLED, TRUSTED, settle, truncate},
+    runtime::metrics::ReasonLabel,
+};
+
+/// Computes the status, writes it if it is another, and tells of the reasons that are new.
+pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<(), kube::Error> {
+    let deployment = picture.deployment;
+    let (mut status, findings) = compute(picture);
+    let old = deployment.status.clone().unwrap_or_default();
+    status.conditions = settle(&old.conditions, &findings, deployment.metadata.generation, Timestamp::now());
+    if status == old {
+        return Ok(());
+    }
+    tell(context, deployment, &old, &findings).await;
+    apply(context, &deployment.metadata, &json!(status)).await
+}
+
+/// Says of an object that it cannot be read.
+pub async fn unreadable(context: &Context, metadata: &ObjectMeta, problem: &Problem) -> Result<(), kube::Error> {
+    let api = api(context, metadata);
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let Some(live) = api.get_opt(name).await? else { return Ok(()) };
+    let old: ModelDeploymentStatus = live.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default();
+    let findings = [READY, STALLED].map(|kind| Finding::new(kind, Some(kind == STALLED), problem.reason, problem.message.clone()));
+    let mut status = ModelDeploymentStatus { state: "Blocked".to_owned(), why: format!("{}: {}", problem.reason, problem.message), ..old.clone() };
+    status.conditions.retain(|condition| !findings.iter().any(|finding| finding.kind == condition.type_));
+    status.conditions.extend(settle(&old.conditions, &findings, metadata.generation, Timestamp::now()));
+    if status == old { Ok(()) } else { apply(context, metadata, &json!(status)).await }
+}
+
+fn api(context: &Context, metadata: &ObjectMeta) -> Api<DynamicObject> {
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    Api::namespaced_with(context.client.clone(), namespace, &ApiResource::erase::<ModelDeployment>(&()))
+}
+
+async fn apply(context: &Context, metadata: &ObjectMeta, status: &serde_json::Value) -> Result<(), kube::Error> {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    // The UID keeps the status of one object from being written to its successor of the same name.
+    let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": name, "uid": metadata.uid }, "status": status });
+    context.metrics.wrote("ModelDeployment", "patch");
+    match api(context, metadata).patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// One Event for each reason that is new, the most telling condition first.
+async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploymentStatus, findings: &[Finding]) {
+    let mut told: HashSet<Reason> = HashSet::new();
+    for kind in [READY, TRUSTED, SOURCE_RESOLVED] {
+        let Some(finding) = findings.iter().find(|finding| finding.kind == kind) else { continue };
+        let same = |reason: &str| reason == finding.reason.as_str();
+        if finding.reason == Reason::Pending || old.conditions.iter().any(|condition| condition.type_ == kind && same(&condition.reason)) || !told.insert(finding.reason) {
+            continue;
+        }
+        context.metrics.reasons.get_or_create(&ReasonLabel { reason: finding.reason.as_str() }).inc();
+        let stalled = findings.iter().any(|finding| finding.kind == STALLED && finding.status == Some(true));
+        let bad = finding.status == Some(false) && (kind != READY || stalled);
+        let note = if finding.message.is_empty() { finding.reason.as_str().to_owned() } else { finding.message.clone() };
+        let event = Event {
+            type_: if bad { EventType::Warning } else { EventType::Normal },
+            reason: finding.reason.as_str().to_owned(),
+            note: Some(truncate(note)),
+            action: kind.to_owned(),
+            secondary: None,
+        };
+        let reference: ObjectReference = deployment.object_ref(&());
+        if let Err(error) = context.recorder.publish(&event, &reference).await {
+            tracing::warn!(deployment = deployment.name_any(), %error, "an Event could not be written");
+        }
+    }
+}

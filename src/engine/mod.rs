@@ -1,0 +1,25 @@
+//! How an engine runs: the catalogue of engines, which files of a repository are served, and the command line.
+//!
+//! Everything here is pure: it knows `api` and `model`, and neither a cluster, a clock nor a network. Engines are data
+//! (`engines/*.yaml` and InferenceEngine objects); no engine's name stands in this code.
+
+pub mod accelerator;
+mod allow;
+mod catalogue;
+mod definition;
+mod format;
+mod render;
+mod select;
+mod template;
+mod text;
+
+#[cfg(test)]
+mod adversarial;
+#[cfg(test)]
+mod golden;
+
+pub use catalogue::Catalogue;
+pub use definition::Engine;
+pub use render::{RenderInput, Rendered, render};
+pub use select::{Selection, select, wanted};
+pub use text::human_size;

@@ -1,0 +1,79 @@
+//! What the manager counts. Label values come from closed sets only.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// The manager's metrics.
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciles by how they ended: `done`, `failed`, `panicked`, `unreadable`.
+    pub reconciles: Family<Outcome, Counter>,
+    /// Seconds per reconcile.
+    pub reconcile_seconds: Histogram,
+    /// Writes to the API server by kind and verb.
+    pub writes: Family<Write, Counter>,
+    /// Times a deployment came into a reason, by condition reason.
+    pub reasons: Family<ReasonLabel, Counter>,
+    /// 1 while this process leads.
+    pub leader: Gauge,
+}
+
+/// How a reconcile ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// One of a closed set.
+    pub outcome: &'static str,
+}
+
+/// A write to the API server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Write {
+    /// The kind written.
+    pub kind: &'static str,
+    /// `apply`, `patch`, `delete`.
+    pub verb: &'static str,
+}
+
+/// The reason of a condition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// See [`crate::api::Reason`].
+    pub reason: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("bonafide");
+        let metrics = Self {
+            reconciles: Family::default(),
+            reconcile_seconds: Histogram::new([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]),
+            writes: Family::default(),
+            reasons: Family::default(),
+            leader: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("reconciles", "Reconciles of ModelDeployments, by how they ended", metrics.reconciles.clone());
+        registry.register("reconcile_seconds", "Seconds per reconcile of a ModelDeployment", metrics.reconcile_seconds.clone());
+        registry.register("api_writes", "Writes to the API server, by kind and verb", metrics.writes.clone());
+        registry.register("reasons", "Times a ModelDeployment came into a reason", metrics.reasons.clone());
+        registry.register("leader", "1 while this manager leads", metrics.leader.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The exposition in OpenMetrics text.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Counts one write.
+    pub fn wrote(&self, kind: &'static str, verb: &'static str) {
+        self.writes.get_or_create(&Write { kind, verb }).inc();
+    }
+}

@@ -1,0 +1,340 @@
+//! Signature bundles of OpenSSF Model Signing v1.0: read within bounds, and believed only once the signature holds.
+
+use std::fmt;
+
+use base64::{
+    Engine as _,
+    alphabet::{STANDARD, URL_SAFE},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use sha2::Digest as _;
+
+use super::{key::PublicKey, wire};
+use crate::{
+    api::Reason,
+    model::{CleanPath, Digest},
+};
+
+/// A bundle that could be read: somebody claims that these files have these digests. Nobody has proven it yet.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    material: Material,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+    contents: Contents,
+}
+
+/// How a bundle says its signature can be checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Material {
+    /// By a public key, which the bundle names by its hint (see [`super::Hint`]) or not at all.
+    Key {
+        /// As it stands in the bundle.
+        hint: Option<String>,
+    },
+    /// By an X.509 certificate of an authority. Recognised; not supported yet.
+    Certificate,
+    /// By a short-lived certificate and a transparency log. Recognised; not supported yet.
+    Keyless,
+}
+
+/// What was signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// Files, sorted by the bytes of their paths, no path twice.
+    Tree(Vec<(CleanPath, Digest)>),
+    /// One file, whose name the signing client did not write down.
+    Nameless(Digest),
+}
+
+/// The contents of a bundle whose signature holds. Only [`Bundle::verify`] makes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Attested<'a> {
+    contents: &'a Contents,
+}
+
+/// Why a bundle is not believed. The message is the rest of a sentence that begins with the bundle's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejected {
+    /// `SignatureMalformed`, `SignatureUnsupported`, `WrongSigner` or `SignatureInvalid`.
+    pub reason: Reason,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+const MEDIA_TYPES: [&str; 4] = [
+    "application/vnd.dev.sigstore.bundle.v0.3+json",
+    "application/vnd.dev.sigstore.bundle+json;version=0.3",
+    "application/vnd.dev.sigstore.bundle+json;version=0.2",
+    "application/vnd.dev.sigstore.bundle+json;version=0.1",
+];
+
+impl Bundle {
+    /// The longest bundle that an API object records, in bytes.
+    pub const MAX_RECORDED: usize = 512 * 1024;
+    /// The longest bundle that is read from a file, in bytes.
+    pub const MAX_FILE: usize = 64 * 1024 * 1024;
+    /// The most files that a bundle may list.
+    pub const MAX_RESOURCES: usize = 100_000;
+
+    /// Reads a bundle of at most `max` bytes.
+    pub fn parse(json: &[u8], max: usize) -> Result<Self, Rejected> {
+        if json.len() > max {
+            return Err(malformed(format!("is {} bytes long, more than the {max} that are read here", json.len())));
+        }
+        let bundle: wire::Bundle<'_> =
+            serde_json::from_slice(json).map_err(|error| malformed(format!("is not a Sigstore bundle: {error}")))?;
+        if !MEDIA_TYPES.contains(&bundle.media_type.as_ref()) {
+            return Err(malformed(format!("has media type {}, not that of a Sigstore bundle up to 0.3", shown(&bundle.media_type))));
+        }
+        let envelope = bundle.dsse_envelope.ok_or_else(|| {
+            malformed("has no dsseEnvelope: it is a Sigstore bundle, but not one of OpenSSF Model Signing".to_owned())
+        })?;
+        let material = bundle.verification_material.ok_or_else(|| malformed("has no verificationMaterial".to_owned()))?;
+        let material = Material::read(material)?;
+        if envelope.payload_type != PAYLOAD_TYPE {
+            return Err(malformed(format!("has payload type {}, not {PAYLOAD_TYPE}", shown(&envelope.payload_type))));
+        }
+        let signature = match envelope.signatures.as_slice() {
+            [one] => decode(&one.sig).ok_or_else(|| malformed("has a signature that is not base64".to_owned()))?,
+            several => return Err(malformed(format!("has {} signatures, where exactly one is needed", several.len()))),
+        };
+        let payload = decode(&envelope.payload).ok_or_else(|| malformed("has a payload that is not base64".to_owned()))?;
+        let contents = Contents::read(&payload)?;
+        Ok(Self { material, payload, signature, contents })
+    }
+
+    /// How the bundle says its signature can be checked. A claim.
+    pub const fn material(&self) -> &Material {
+        &self.material
+    }
+
+    /// What the bundle says was signed. A claim: it may narrow what is fetched, and decides nothing.
+    pub const fn claimed(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// Checks that `key` signed this. An absent hint is no obstacle; one that names another key is.
+    pub fn verify(&self, key: &PublicKey) -> Result<Attested<'_>, Rejected> {
+        let rejected = |reason, message| Err(Rejected { reason, message });
+        match &self.material {
+            Material::Key { hint: Some(hint) } if hint != key.hint().as_str() => rejected(
+                Reason::WrongSigner,
+                format!("was signed with another key: it names key {}, and the key given is {}", Cut(hint), key.hint()),
+            ),
+            Material::Key { .. } if key.holds(&[&self.preamble(), &self.payload], &self.signature) => {
+                Ok(Attested { contents: &self.contents })
+            }
+            Material::Key { hint: Some(_) } => rejected(
+                Reason::SignatureInvalid,
+                format!("names key {}, but that key did not sign it: it was damaged or altered after it was signed", key.hint()),
+            ),
+            Material::Key { hint: None } => {
+                rejected(Reason::WrongSigner, format!("names no key, and key {} did not sign it", key.hint()))
+            }
+            Material::Certificate => rejected(Reason::SignatureUnsupported, unsupported("an X.509 certificate")),
+            Material::Keyless => rejected(Reason::SignatureUnsupported, unsupported("Sigstore's keyless method")),
+        }
+    }
+
+    /// What DSSE puts before the payload when it is signed (`PAE`).
+    fn preamble(&self) -> Vec<u8> {
+        format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), self.payload.len()).into_bytes()
+    }
+}
+
+fn unsupported(method: &str) -> String {
+    format!(
+        "was signed with {method}, which is not supported here yet; signatures by a key are: model_signing sign key --private_key KEY DIR"
+    )
+}
+
+impl Material {
+    fn read(material: wire::VerificationMaterial<'_>) -> Result<Self, Rejected> {
+        match (material.public_key, material.x509_certificate_chain, material.certificate) {
+            (Some(key), None, None) => {
+                let hint = key.hint.filter(|hint| !hint.is_empty()).map(std::borrow::Cow::into_owned);
+                let written_out = || {
+                    let pem = String::from_utf8(decode(key.raw_bytes.as_deref()?)?).ok()?;
+                    PublicKey::from_pem(&pem).ok().map(|key| key.hint().to_string())
+                };
+                Ok(Self::Key { hint: hint.or_else(written_out) })
+            }
+            (None, Some(_), None) => Ok(Self::Certificate),
+            (None, None, Some(_)) => Ok(Self::Keyless),
+            _ => Err(malformed(
+                "does not say by which one of publicKey, x509CertificateChain and certificate it can be checked".to_owned(),
+            )),
+        }
+    }
+}
+
+impl Contents {
+    fn read(payload: &[u8]) -> Result<Self, Rejected> {
+        let not_a_statement = |error| malformed(format!("signs something that is not an in-toto statement about a model: {error}"));
+        let kind: wire::StatementKind<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
+        if kind.kind != "https://in-toto.io/Statement/v1" {
+            return Err(malformed(format!("signs a statement of type {}, not https://in-toto.io/Statement/v1", shown(&kind.kind))));
+        }
+        check_predicate_type(&kind.predicate_type)?;
+        let statement: wire::Statement<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
+        check_serialization(&statement.predicate.serialization)?;
+        let resources = statement.predicate.resources;
+        if resources.is_empty() {
+            return Err(malformed("lists no file".to_owned()));
+        }
+        if resources.len() > Bundle::MAX_RESOURCES {
+            return Err(malformed(format!("lists {} files, more than {}", resources.len(), Bundle::MAX_RESOURCES)));
+        }
+        let digests = resources.iter().map(resource_digest).collect::<Result<Vec<_>, _>>()?;
+        check_root(&statement.subject, &digests)?;
+        if let ([only], [digest]) = (resources.as_slice(), digests.as_slice())
+            && only.name == "."
+        {
+            return Ok(Self::Nameless(*digest));
+        }
+        let mut files = resources
+            .iter()
+            .zip(digests)
+            .map(|(resource, digest)| match resource.name.parse::<CleanPath>() {
+                Ok(path) => Ok((path, digest)),
+                Err(error) => Err(malformed(format!("lists a file that cannot be one: {error}"))),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        files.sort_unstable_by(|(a, _), (b, _)| a.as_str().as_bytes().cmp(b.as_str().as_bytes()));
+        let twice = files.windows(2).find_map(|pair| match pair {
+            [(a, _), (b, _)] if a == b => Some(a),
+            _ => None,
+        });
+        match twice {
+            Some(path) => Err(malformed(format!("lists {path} twice"))),
+            None => Ok(Self::Tree(files)),
+        }
+    }
+}
+
+fn check_predicate_type(predicate_type: &str) -> Result<(), Rejected> {
+    let minor = predicate_type.strip_prefix("https://model_signing/signature/v1.");
+    if minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|digit| digit.is_ascii_digit())) {
+        return Ok(());
+    }
+    if predicate_type == "https://model_signing/Digests/v0.1" {
+        return Err(Rejected {
+            reason: Reason::SignatureUnsupported,
+            message: "was made by model_signing 0.2, whose format is not supported; sign the model again with 1.0 or newer".to_owned(),
+        });
+    }
+    Err(malformed(format!("signs a statement about something else than a model: its predicate type is {}", shown(predicate_type))))
+}
+
+fn check_serialization(serialization: &wire::Serialization<'_>) -> Result<(), Rejected> {
+    let unsupported = |message| Err(Rejected { reason: Reason::SignatureUnsupported, message });
+    match (serialization.method.as_ref(), serialization.hash_type.as_ref()) {
+        ("files", "sha256") => Ok(()),
+        ("files", hash) => unsupported(format!(
+            "lists files by their {} hashes, which is not supported here; SHA-256 is: sign the model again with it",
+            shown(hash)
+        )),
+        ("shards", _) => unsupported(
+            "lists parts of files (serialization method \"shards\"), which is not supported here; whole files are: sign the model again with method \"files\""
+                .to_owned(),
+        ),
+        (method, _) => unsupported(format!("uses serialization method {}, which is not supported here; \"files\" is", shown(method))),
+    }
+}
+
+fn resource_digest(resource: &wire::Resource<'_>) -> Result<Digest, Rejected> {
+    if resource.algorithm != "sha256" {
+        return Err(Rejected {
+            reason: Reason::SignatureUnsupported,
+            message: format!(
+                "lists {} by its {} hash, which is not supported here; SHA-256 is: sign the model again with it",
+                shown(&resource.name),
+                shown(&resource.algorithm)
+            ),
+        });
+    }
+    Digest::from_hex(&resource.digest).map_err(|_| {
+        malformed(format!(
+            "lists {} with digest {}, which is not 64 lower-case hexadecimal digits",
+            shown(&resource.name),
+            shown(&resource.digest)
+        ))
+    })
+}
+
+/// The subject is the SHA-256 over the raw digests of all files, in the order in which they are listed.
+fn check_root(subjects: &[wire::Subject], digests: &[Digest]) -> Result<(), Rejected> {
+    let [subject] = subjects else {
+        return Err(malformed(format!("is about {} subjects, where exactly one is needed", subjects.len())));
+    };
+    let claimed = subject.digest.sha256.as_deref().unwrap_or_default();
+    let mut hash = sha2::Sha256::new();
+    for digest in digests {
+        hash.update(digest.as_bytes());
+    }
+    let computed = Digest::from_bytes(hash.finalize().into());
+    if Digest::from_hex(claimed) == Ok(computed) {
+        return Ok(());
+    }
+    Err(malformed(format!("contradicts itself: its root digest is {}, and its files make {}", shown(claimed), computed.hex())))
+}
+
+impl<'a> Attested<'a> {
+    /// What was signed.
+    pub const fn contents(&self) -> &'a Contents {
+        self.contents
+    }
+
+    /// The signed digest of the file at `path`; none when the signature does not list it.
+    pub fn digest_of(&self, path: &CleanPath) -> Option<Digest> {
+        self.contents.digest_of(path)
+    }
+}
+
+impl Contents {
+    fn digest_of(&self, path: &CleanPath) -> Option<Digest> {
+        let Self::Tree(files) = self else { return None };
+        let at = files.binary_search_by(|(name, _)| name.as_str().as_bytes().cmp(path.as_str().as_bytes())).ok()?;
+        files.get(at).map(|(_, digest)| *digest)
+    }
+}
+
+/// The names that a bundle lists; none when it cannot be read, is longer than [`Bundle::MAX_RECORDED`], or names nothing.
+///
+/// Nobody has checked the signature: the answer may narrow what is served, and never widens it.
+pub fn listed_names(json: &str) -> Option<Vec<CleanPath>> {
+    match Bundle::parse(json.as_bytes(), Bundle::MAX_RECORDED).ok()?.contents {
+        Contents::Tree(files) => Some(files.into_iter().map(|(path, _)| path).collect()),
+        Contents::Nameless(_) => None,
+    }
+}
+
+const fn malformed(message: String) -> Rejected {
+    Rejected { reason: Reason::SignatureMalformed, message }
+}
+
+/// DSSE and protobuf's JSON take both alphabets of base64, padded or not.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let alphabet = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
+    GeneralPurpose::new(&alphabet, config).decode(text).ok()
+}
+
+/// What a bundle says, cut to a length that a message can bear, control characters made visible.
+fn shown(text: &str) -> String {
+    format!("{:?}", Cut(text).to_string())
+}
+
+struct Cut<'a>(&'a str);
+
+impl fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(100) {
+            write!(f, "{}", if c.is_control() { '\u{fffd}' } else { c })?;
+        }
+        Ok(())
+    }
+}

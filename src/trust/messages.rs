@@ -1,0 +1,178 @@
+//! The sentences of a refusal: what, where, expected and found, what happened, what to do.
+
+use super::{
+    evidence::{Failure, Gap},
+    policy::{Demand, Deny, Policy, PolicyState, Rule},
+    verdict::Candidate,
+};
+use crate::{
+    api::{Problem, Reason},
+    model::{Digest, File, Source},
+};
+
+/// `hf://acme/smollm2@12fd25f`
+pub(super) fn place(candidate: &Candidate<'_>) -> String {
+    let revision = candidate.revision;
+    let is_commit = revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+    format!("{}@{}", candidate.source, if is_commit { revision.get(..7).unwrap_or(revision) } else { revision })
+}
+
+pub(super) fn default_deny() -> Problem {
+    Problem::new(
+        Reason::DefaultDeny,
+        "No policy says what may be served in this namespace, and the cluster's default is to refuse (policy.default: Deny). Ask an administrator for a ClusterModelPolicy whose namespaceSelector matches the namespace and whose rules match the source. One that only denies does not count.",
+    )
+}
+
+pub(super) fn broken(state: &PolicyState, readable: bool, problem: &Problem) -> Problem {
+    let name = state.name();
+    let why = problem.message.trim_end_matches('.');
+    if readable {
+        let message = format!(
+            "ClusterModelPolicy {name} selects this namespace and cannot be applied: {why}. Nothing new is served here until it is corrected."
+        );
+        Problem::new(Reason::PolicyNotAccepted, message)
+    } else {
+        let message = format!(
+            "ClusterModelPolicy {name} cannot be read, so that nobody knows for which namespaces it is: {why}. Nothing new is served in any namespace until it is corrected or deleted."
+        );
+        Problem::new(Reason::PolicyUnreadable, message)
+    }
+}
+
+pub(super) fn no_matching_rule(policy: &Policy, source: &Source) -> Problem {
+    const SHOWN: usize = 4;
+    let patterns: Vec<&str> = policy.rules.iter().flat_map(Rule::patterns).collect();
+    let known = match patterns.get(..SHOWN) {
+        _ if patterns.is_empty() => "it has no rule at all".to_owned(),
+        Some(first) if patterns.len() > SHOWN => format!("its rules are for {} and {} more", first.join(", "), patterns.len() - SHOWN),
+        _ => format!("its rules are for {}", patterns.join(", ")),
+    };
+    let name = &policy.name;
+    Problem::new(
+        Reason::NoMatchingRule,
+        format!(
+            "No rule of ClusterModelPolicy {name} is for {source}: {known}. Nothing of it is served. Choose a source that a rule is for, or ask for a rule whose sources.include matches this one."
+        ),
+    )
+}
+
+pub(super) fn denied(policy: &Policy, deny: &Deny, file: &File, candidate: &Candidate<'_>) -> Problem {
+    let reason = if deny.reason.is_empty() { String::new() } else { format!(": {}", deny.reason.trim_end_matches('.')) };
+    let (name, entry) = (&policy.name, &deny.name);
+    Problem::new(
+        Reason::Denied,
+        format!(
+            "{}: {} has {}, which ClusterModelPolicy {name} denies (deny[{entry}]){reason}. It is not served, whoever signed it. Choose another revision with spec.model.revision, or another model.",
+            file.path,
+            place(candidate),
+            file.sha256,
+        ),
+    )
+}
+
+pub(super) fn pin_mismatch(pin: Digest, found: Digest, candidate: &Candidate<'_>) -> Problem {
+    Problem::new(
+        Reason::PinMismatch,
+        format!(
+            "spec.model.digest pins {pin}, but what {} would serve has {found}. Nothing of it is served. If the content found is wanted, set spec.model.digest to {found}; if not, set spec.model.revision (and spec.model.files) back to what was pinned.",
+            place(candidate),
+        ),
+    )
+}
+
+/// A demand that is not met: `missing` are its signers that do not vouch, `signed` those that do.
+pub(super) struct Unmet<'a> {
+    pub policy: &'a Policy,
+    pub rule: &'a Rule,
+    pub demand: &'a Demand,
+    pub signed: Vec<&'a str>,
+    pub missing: Vec<&'a str>,
+    /// Of the one in `missing` that came nearest, and how.
+    pub nearest: &'a str,
+    pub failure: Failure,
+}
+
+impl Unmet<'_> {
+    pub fn problem(&self, candidate: &Candidate<'_>) -> Problem {
+        let policy = &self.policy.name;
+        Problem::new(
+            self.failure.reason(),
+            format!(
+                "{} ClusterModelPolicy {policy} demands {} (rule {}, signedBy {}).",
+                self.detail(&place(candidate), candidate.manifest.files().len()),
+                self.demanded(),
+                self.rule.name,
+                self.demand.name
+            ),
+        )
+    }
+
+    fn demanded(&self) -> String {
+        let all = self.demand.any_of.iter().map(|signer| signer.name.as_str()).collect::<Vec<_>>();
+        let so_far = if self.signed.is_empty() { String::new() } else { format!(", of whom {} signed", self.signed.join(", ")) };
+        match self.demand.minimum {
+            1 => format!("a signature of {}", all.join(" or ")),
+            minimum => format!("{minimum} signatures of {}{so_far}", all.join(", ")),
+        }
+    }
+
+    fn detail(&self, place: &str, served: usize) -> String {
+        let nearest = self.nearest;
+        match &self.failure {
+            Failure::Unsigned => format!(
+                "{place} has no signature. Nothing of it is served. Have it signed, and put the signature beside the model as model.sig."
+            ),
+            Failure::Rejected { why, .. } if why.reason == Reason::WrongSigner && !self.signed.is_empty() => {
+                format!("{place} is not signed by {}. Nothing of it is served. Have it signed by them too.", self.missing.join(" or "))
+            }
+            Failure::Rejected { from, why, hint } if why.reason == Reason::WrongSigner => {
+                let by = self.who(hint.as_deref());
+                format!(
+                    "{place} is signed, but not by {}: {from} {by}. Nothing of it is served. Have it signed by somebody who is wanted, or ask for the signer to be added to the policy.",
+                    self.missing.join(" or "),
+                )
+            }
+            Failure::Rejected { from, why, .. } => format!("{from} of {place} {why}. Nothing of it is served."),
+            Failure::Gap { gap: Gap::Differs { path, signed, found, more }, .. } => format!(
+                "{path}: signed as sha256 {}, but {place} now has {}{}. Nothing of it is served. If the new {} wanted, have {} signed again; if not, tell the repository's owner, or set spec.model.revision to what was signed.",
+                signed.hex(),
+                found.hex(),
+                others(*more, "differs", "differ"),
+                if *more == 0 { "file is" } else { "files are" },
+                if *more == 0 { "it" } else { "them" },
+            ),
+            Failure::Gap { from, gap: Gap::Unlisted { path, more } } => format!(
+                "{path}: {place} would serve it, but it is not among the files that {nearest} signed ({from}){}. Nothing of it is served. Have the model signed again with it, or narrow spec.model.files to what is signed.",
+                others(*more, "is not either", "are not either"),
+            ),
+            Failure::Gap { from, gap: Gap::OtherModel { listed, example } } => format!(
+                "{from} is {nearest}'s signature of another model: it lists {listed} {}, such as {example}, and none of the {served} that {place} would serve. Nothing of it is served. Have this model signed, and put its signature there.",
+                if *listed == 1 { "file" } else { "files" },
+            ),
+            Failure::Gap { from, gap: Gap::Nameless } => format!(
+                "{from} is {nearest}'s signature of one file, whose name it does not say, and {place} would serve {served} files. Nothing of it is served. Have the whole directory signed.",
+            ),
+        }
+    }
+
+    /// Whose key a bundle names: a claim, but a good clue to a wrong rule.
+    fn who(&self, hint: Option<&str>) -> String {
+        let known = |hint: &str| self.policy.signers.iter().find(|(_, key)| key.hint().as_str() == hint).map(|(name, _)| name);
+        match hint {
+            None => "names no key, and none of theirs fits".to_owned(),
+            Some(hint) => known(hint).map_or_else(
+                || format!("names key {}…, which no signer of the policy has", hint.chars().take(8).collect::<String>()),
+                |name| format!("names the key of {name}"),
+            ),
+        }
+    }
+}
+
+fn others(more: usize, one: &str, several: &str) -> String {
+    match more {
+        0 => String::new(),
+        1 => format!(" (one more file {one})"),
+        more => format!(" ({more} more files {several})"),
+    }
+}

@@ -1,0 +1,19 @@
+//! Is this model genuine? Signatures, the policies that demand them, and the verdict.
+//!
+//! Everything here is pure and offline: no Kubernetes client, no clock, no socket, no file. The types carry the proof: a
+//! [`Bundle`] is a claim, an [`Attested`] a claim whose signature holds, and a [`Verdict`] comes from here only.
+
+mod bundle;
+mod evidence;
+mod key;
+mod messages;
+mod policy;
+mod selector;
+mod verdict;
+mod wire;
+
+pub use bundle::{Attested, Bundle, Contents, Material, Rejected, listed_names};
+pub use key::{Curve, Hint, InvalidKey, PublicKey};
+pub use policy::{Policy, PolicyState};
+pub use selector::{InvalidSelector, Selector};
+pub use verdict::{Applicable, Candidate, DefaultStance, PolicySet, Trust, Verdict};

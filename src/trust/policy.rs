@@ -1,0 +1,275 @@
+//! Policies, checked once and then only asked: every key, pattern, name and digest in them can be used.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{key::PublicKey, selector::Selector};
+use crate::{
+    api::{self, ClusterModelPolicy, Problem, Reason, SecretKeyRef, UnsignedFiles},
+    model::{Digest, Glob, Source},
+};
+
+/// A policy that is complete and can be applied.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub(super) name: String,
+    pub(super) generation: i64,
+    selector: Selector,
+    pub(super) unmatched: api::Unmatched,
+    pub(super) unsigned_files: UnsignedFiles,
+    pub(super) signers: BTreeMap<String, PublicKey>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) deny: Vec<Deny>,
+}
+
+/// What is demanded of the sources it matches.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    pub name: String,
+    include: Vec<Glob>,
+    exclude: Vec<Glob>,
+    pub demands: Vec<Demand>,
+}
+
+/// Signatures that must be there: of `minimum` different keys among those of `any_of`.
+#[derive(Debug, Clone)]
+pub(super) struct Demand {
+    pub name: String,
+    pub any_of: Vec<Signer>,
+    pub minimum: usize,
+}
+
+/// Somebody whose signature can be demanded.
+#[derive(Debug, Clone)]
+pub(super) struct Signer {
+    pub name: String,
+    pub key: PublicKey,
+}
+
+/// Bytes that are never served.
+#[derive(Debug, Clone)]
+pub(super) struct Deny {
+    pub name: String,
+    pub digests: BTreeSet<Digest>,
+    pub reason: String,
+}
+
+/// A policy as it stands in the cluster, in force or broken.
+///
+/// A broken one is not passed over: it refuses everything in the namespaces that it selects, because nobody can say what it
+/// would have refused.
+#[derive(Debug, Clone)]
+pub enum PolicyState {
+    /// In force.
+    Accepted(Policy),
+    /// It cannot be applied.
+    Broken {
+        /// Its name.
+        name: String,
+        /// Its generation, 0 when that could not be read either.
+        generation: i64,
+        /// Which namespaces it is for; none when that could not be read: then it is for every namespace.
+        selector: Option<LabelSelector>,
+        /// Why it cannot be applied.
+        problem: Problem,
+    },
+}
+
+impl Policy {
+    /// Checks everything in `policy`. `secret` answers with the entry of a Secret in the operator's namespace.
+    ///
+    /// # Errors
+    /// `InvalidKey`, `SecretNotFound`, `InvalidPattern`, `UnknownSigner`, `InvalidDigest`, and `InvalidSpec` for what could
+    /// never hold. The message begins with the field's path.
+    pub fn compile(policy: &ClusterModelPolicy, secret: &dyn Fn(&SecretKeyRef) -> Option<String>) -> Result<Self, Problem> {
+        let spec = &policy.spec;
+        let selector = Selector::compile(&spec.namespace_selector)
+            .map_err(|error| Problem::new(Reason::InvalidSpec, format!("spec.namespaceSelector.{error}.")))?;
+        let signers = signers(&spec.signers, secret)?;
+        Ok(Self {
+            name: policy.metadata.name.clone().unwrap_or_default(),
+            generation: policy.metadata.generation.unwrap_or_default(),
+            selector,
+            unmatched: spec.unmatched,
+            unsigned_files: spec.unsigned_files,
+            rules: spec.rules.iter().map(|rule| Rule::compile(rule, &signers)).collect::<Result<_, _>>()?,
+            deny: spec.deny.iter().map(Deny::compile).collect::<Result<_, _>>()?,
+            signers,
+        })
+    }
+
+    /// The policy's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The generation that was compiled.
+    pub const fn generation(&self) -> i64 {
+        self.generation
+    }
+
+    /// Whether it is for a namespace with these labels.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.matches(labels)
+    }
+
+    pub(super) fn matching<'a>(&'a self, source: &Source) -> impl Iterator<Item = &'a Rule> {
+        let source = source.to_string();
+        self.rules.iter().filter(move |rule| rule.matches(&source))
+    }
+
+    /// Whether it only takes away: a recall of bytes, which says of nothing that it may be served.
+    pub(super) const fn only_denies(&self) -> bool {
+        matches!(self.unmatched, api::Unmatched::Accept) && self.rules.is_empty() && !self.deny.is_empty()
+    }
+}
+
+impl PolicyState {
+    /// The state of `policy`: in force, or broken and why.
+    pub fn of(policy: &ClusterModelPolicy, secret: &dyn Fn(&SecretKeyRef) -> Option<String>) -> Self {
+        match Policy::compile(policy, secret) {
+            Ok(accepted) => Self::Accepted(accepted),
+            Err(problem) => Self::Broken {
+                name: policy.metadata.name.clone().unwrap_or_default(),
+                generation: policy.metadata.generation.unwrap_or_default(),
+                selector: Some(policy.spec.namespace_selector.clone()),
+                problem,
+            },
+        }
+    }
+
+    /// The policy's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Accepted(policy) => policy.name(),
+            Self::Broken { name, .. } => name,
+        }
+    }
+
+    /// The policy's generation.
+    pub const fn generation(&self) -> i64 {
+        match self {
+            Self::Accepted(policy) => policy.generation(),
+            Self::Broken { generation, .. } => *generation,
+        }
+    }
+
+    /// Whether it is for a namespace with these labels. A broken one whose selector cannot be read is for every namespace.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Accepted(policy) => policy.selects(labels),
+            Self::Broken { selector, .. } => selector
+                .as_ref()
+                .and_then(|selector| Selector::compile(selector).ok())
+                .is_none_or(|selector| selector.matches(labels)),
+        }
+    }
+}
+
+fn signers(
+    signers: &[api::Signer],
+    secret: &dyn Fn(&SecretKeyRef) -> Option<String>,
+) -> Result<BTreeMap<String, PublicKey>, Problem> {
+    let mut known = BTreeMap::new();
+    for signer in signers {
+        let at = format!("spec.signers[{}].publicKey", signer.name);
+        let invalid = |field: &str, what: &dyn std::fmt::Display| Problem::new(Reason::InvalidKey, format!("{at}{field}: {what}."));
+        let pair = signer.public_key.as_ref().map(|source| (source.pem.as_ref(), source.secret_key_ref.as_ref()));
+        let key = match pair {
+            Some((Some(pem), None)) => PublicKey::from_pem(pem).map_err(|error| invalid(".pem", &error))?,
+            Some((None, Some(reference))) => {
+                let pem = secret(reference).ok_or_else(|| {
+                    Problem::new(
+                        Reason::SecretNotFound,
+                        format!(
+                            "{at}.secretKeyRef: there is no Secret {} with an entry {} in the operator's namespace. Create it, or correct the reference.",
+                            reference.name, reference.key
+                        ),
+                    )
+                })?;
+                PublicKey::from_pem(&pem).map_err(|error| invalid(".secretKeyRef", &error))?
+            }
+            _ => return Err(invalid("", &"exactly one of pem and secretKeyRef is needed")),
+        };
+        if known.insert(signer.name.clone(), key).is_some() {
+            return Err(Problem::new(Reason::InvalidSpec, format!("spec.signers: two signers are named {}.", signer.name)));
+        }
+    }
+    Ok(known)
+}
+
+impl Rule {
+    fn compile(rule: &api::PolicyRule, signers: &BTreeMap<String, PublicKey>) -> Result<Self, Problem> {
+        let at = format!("spec.rules[{}]", rule.name);
+        if rule.sources.include.is_empty() {
+            return Err(Problem::new(Reason::InvalidSpec, format!("{at}.sources.include is empty: the rule would match nothing.")));
+        }
+        if rule.signed_by.is_empty() {
+            return Err(Problem::new(Reason::InvalidSpec, format!("{at}.signedBy is empty: the rule would demand nothing.")));
+        }
+        Ok(Self {
+            name: rule.name.clone(),
+            include: globs(&rule.sources.include, &format!("{at}.sources.include"))?,
+            exclude: globs(&rule.sources.exclude, &format!("{at}.sources.exclude"))?,
+            demands: rule.signed_by.iter().map(|demand| Demand::compile(demand, &at, signers)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The patterns of the sources it is for, without the exceptions.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.include.iter().map(Glob::as_str)
+    }
+
+    fn matches(&self, source: &str) -> bool {
+        let any = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(source));
+        any(&self.include) && !any(&self.exclude)
+    }
+}
+
+fn globs(patterns: &[String], at: &str) -> Result<Vec<Glob>, Problem> {
+    let compile = |(index, pattern): (usize, &String)| {
+        pattern.parse().map_err(|error| Problem::new(Reason::InvalidPattern, format!("{at}[{index}]: {error}.")))
+    };
+    patterns.iter().enumerate().map(compile).collect()
+}
+
+impl Demand {
+    fn compile(demand: &api::SignedBy, rule: &str, signers: &BTreeMap<String, PublicKey>) -> Result<Self, Problem> {
+        let at = format!("{rule}.signedBy[{}]", demand.name);
+        let find = |name: &String| {
+            signers.get(name).map(|key| Signer { name: name.clone(), key: key.clone() }).ok_or_else(|| {
+                let known = signers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let known = if known.is_empty() { "has none".to_owned() } else { format!("has {known}") };
+                Problem::new(Reason::UnknownSigner, format!("{at}.anyOf: there is no signer {name}; spec.signers {known}."))
+            })
+        };
+        let any_of = demand.any_of.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let different = any_of.iter().map(|signer| signer.key.hint()).collect::<BTreeSet<_>>().len();
+        match usize::try_from(demand.minimum) {
+            Ok(minimum @ 1..) if minimum <= different => Ok(Self { name: demand.name.clone(), any_of, minimum }),
+            _ => Err(Problem::new(
+                Reason::InvalidSpec,
+                format!(
+                    "{at}.minimum is {}, and anyOf names {different} different {}: minimum must be between 1 and that number.",
+                    demand.minimum,
+                    if different == 1 { "key" } else { "keys" },
+                ),
+            )),
+        }
+    }
+}
+
+impl Deny {
+    fn compile(deny: &api::Deny) -> Result<Self, Problem> {
+        let at = format!("spec.deny[{}].fileDigests", deny.name);
+        if deny.file_digests.is_empty() {
+            return Err(Problem::new(Reason::InvalidSpec, format!("{at} is empty: the entry would deny nothing.")));
+        }
+        let digest = |(index, text): (usize, &String)| {
+            text.parse().map_err(|error| Problem::new(Reason::InvalidDigest, format!("{at}[{index}]: {error}.")))
+        };
+        let digests = deny.file_digests.iter().enumerate().map(digest).collect::<Result<_, _>>()?;
+        Ok(Self { name: deny.name.clone(), digests, reason: deny.reason.clone() })
+    }
+}

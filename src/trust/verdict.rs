@@ -1,0 +1,313 @@
+//! The verdict: whether a model may be served in a namespace, who vouches for it, and if not, why.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use super::{
+    evidence::Evidence,
+    messages::{self, Unmet},
+    policy::{Demand, Policy, PolicyState, Rule},
+};
+use crate::{
+    api::{PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
+    model::{Digest, Manifest, Source},
+};
+
+/// What becomes of a namespace for which no policy says what may be served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DefaultStance {
+    /// Anything intact may be served.
+    #[default]
+    Allow,
+    /// Nothing may.
+    Deny,
+}
+
+/// Every policy of the cluster, in force or broken.
+#[derive(Debug, Clone, Default)]
+pub struct PolicySet {
+    /// All of them: leaving a broken one out would serve what it refuses.
+    pub policies: Vec<PolicyState>,
+    /// The chart's `policy.default`.
+    pub default: DefaultStance,
+}
+
+/// The policies that select one namespace, by name. Every one of them must accept.
+#[derive(Debug, Clone)]
+pub struct Applicable<'a> {
+    policies: Vec<&'a PolicyState>,
+    default: DefaultStance,
+}
+
+/// The model to judge.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Where it comes from.
+    pub source: &'a Source,
+    /// The revision, for messages.
+    pub revision: &'a str,
+    /// The files that would be served.
+    pub manifest: &'a Manifest,
+    /// The signatures found with it: from where, and the content.
+    pub bundles: &'a [(String, String)],
+    /// The content that its ModelDeployment insists on.
+    pub pin: Option<Digest>,
+}
+
+/// How far a model can be trusted: the column TRUST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Everybody whose signature is demanded has signed every file.
+    Signed,
+    /// Nobody demands a signature, and the content is the pinned one.
+    Pinned,
+    /// It may not be served.
+    Refused,
+    /// Nobody demands anything: it is served as it is.
+    Unknown,
+}
+
+/// What the policies say of one content in one namespace. Only [`Applicable::judge`] makes one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    digest: Digest,
+    trust: Trust,
+    reason: Reason,
+    message: String,
+    problem: Option<Problem>,
+    signers: Vec<String>,
+    per_policy: Vec<PolicyVerdict>,
+}
+
+/// What one policy has to say for a model: who of its signers vouches, none when it demands nothing of this source.
+struct Consent<'a> {
+    signers: BTreeSet<&'a str>,
+    demanded: bool,
+}
+
+impl PolicySet {
+    /// The policies for a namespace with these labels.
+    pub fn for_namespace(&self, labels: &BTreeMap<String, String>) -> Applicable<'_> {
+        let mut policies: Vec<_> = self.policies.iter().filter(|policy| policy.selects(labels)).collect();
+        policies.sort_by_key(|policy| policy.name());
+        Applicable { policies, default: self.default }
+    }
+}
+
+impl<'a> Applicable<'a> {
+    /// What is already certain before anything is asked of the network: no model of this source can be served.
+    pub fn before_resolve(&self, source: &Source) -> Result<(), Problem> {
+        let mut problems = self.policies.iter().filter_map(|state| {
+            let accepted = in_force(state);
+            accepted.and_then(|policy| matching_rules(policy, source)).err()
+        });
+        problems.next().or_else(|| self.default_problem()).map_or(Ok(()), Err)
+    }
+
+    /// Whether only files that a signature lists may be served, so that files are chosen among those.
+    ///
+    /// True when some policy demands signatures of this source, and every one that does leaves unsigned files out. Where one
+    /// rejects them, the model's own choice of files is judged as it is.
+    pub fn restricts_to_signed(&self, source: &Source) -> bool {
+        let mut demanding = self
+            .policies
+            .iter()
+            .filter_map(|state| in_force(state).ok())
+            .filter(|policy| policy.matching(source).next().is_some())
+            .peekable();
+        demanding.peek().is_some() && demanding.all(|policy| policy.unsigned_files == UnsignedFiles::Exclude)
+    }
+
+    /// Judges a model by every policy.
+    pub fn judge(&self, candidate: &Candidate<'_>) -> Verdict {
+        let digest = candidate.manifest.digest();
+        let mut evidence = Evidence::new(candidate);
+        let mut problems: Vec<Problem> = self.default_problem().into_iter().collect();
+        if let Some(pin) = candidate.pin.filter(|pin| *pin != digest) {
+            problems.push(messages::pin_mismatch(pin, digest, candidate));
+        }
+        let mut per_policy = Vec::new();
+        let mut signers = BTreeSet::new();
+        let mut demanding = Vec::new();
+        for state in &self.policies {
+            let opinion = in_force(state).and_then(|policy| consent(policy, candidate, &mut evidence));
+            per_policy.push(policy_verdict(state, &opinion));
+            match opinion {
+                Ok(consent) => {
+                    signers.extend(consent.signers.iter().map(|name| (*name).to_owned()));
+                    if consent.demanded {
+                        demanding.push(state.name());
+                    }
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let problem = problems.into_iter().min_by_key(|problem| urgency(problem.reason));
+        let (trust, reason, message) = match &problem {
+            Some(problem) => (Trust::Refused, problem.reason, problem.message.clone()),
+            None if !demanding.is_empty() => {
+                let who = signers.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                (Trust::Signed, Reason::Signed, format!("Signed by {who}, as {} demands.", demanding.join(" and ")))
+            }
+            None if candidate.pin.is_some() => {
+                (Trust::Pinned, Reason::Pinned, "The content is the one that spec.model.digest pins.".to_owned())
+            }
+            None => (
+                Trust::Unknown,
+                Reason::NoPolicy,
+                "No policy demands a signature of this model. It is served as found; the digests of its files are recorded.".to_owned(),
+            ),
+        };
+        Verdict { digest, trust, reason, message, problem, signers: signers.into_iter().collect(), per_policy }
+    }
+
+    /// A policy that only denies takes away and grants nothing, so a recall does not open what the default keeps closed.
+    fn default_problem(&self) -> Option<Problem> {
+        let granting = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.only_denies()));
+        (self.default == DefaultStance::Deny && !granting).then(messages::default_deny)
+    }
+}
+
+fn in_force(state: &PolicyState) -> Result<&Policy, Problem> {
+    match state {
+        PolicyState::Accepted(policy) => Ok(policy),
+        PolicyState::Broken { selector, problem, .. } => Err(messages::broken(state, selector.is_some(), problem)),
+    }
+}
+
+/// The rules for `source`; a problem when there is none and the policy refuses what no rule matches.
+fn matching_rules<'a>(policy: &'a Policy, source: &Source) -> Result<Vec<&'a Rule>, Problem> {
+    let rules: Vec<_> = policy.matching(source).collect();
+    if rules.is_empty() && policy.unmatched == Unmatched::Refuse {
+        return Err(messages::no_matching_rule(policy, source));
+    }
+    Ok(rules)
+}
+
+fn consent<'a>(policy: &'a Policy, candidate: &Candidate<'_>, evidence: &mut Evidence<'_>) -> Result<Consent<'a>, Problem> {
+    for deny in &policy.deny {
+        if let Some(file) = candidate.manifest.files().iter().find(|file| deny.digests.contains(&file.sha256)) {
+            return Err(messages::denied(policy, deny, file, candidate));
+        }
+    }
+    let rules = matching_rules(policy, candidate.source)?;
+    let mut consent = Consent { signers: BTreeSet::new(), demanded: false };
+    for rule in rules {
+        consent.demanded = true;
+        for demand in &rule.demands {
+            consent.signers.extend(meet(policy, rule, demand, evidence).map_err(|unmet| unmet.problem(candidate))?);
+        }
+    }
+    Ok(consent)
+}
+
+/// The signers of `demand` that vouch for the model. Two names of one key count once: what is demanded is different keys.
+fn meet<'a>(
+    policy: &'a Policy,
+    rule: &'a Rule,
+    demand: &'a Demand,
+    evidence: &mut Evidence<'_>,
+) -> Result<Vec<&'a str>, Box<Unmet<'a>>> {
+    let mut keys = BTreeSet::new();
+    let mut signed = Vec::new();
+    let mut failures = Vec::new();
+    for signer in &demand.any_of {
+        match evidence.vouches(&signer.key) {
+            Ok(()) => {
+                keys.insert(signer.key.hint());
+                signed.push(signer.name.as_str());
+            }
+            Err(failure) => failures.push((signer.name.as_str(), failure)),
+        }
+    }
+    let missing = failures.iter().map(|(name, _)| *name).collect();
+    let nearest = failures.into_iter().rev().max_by_key(|(_, failure)| failure.helps());
+    match nearest {
+        Some((nearest, failure)) if keys.len() < demand.minimum => {
+            Err(Box::new(Unmet { policy, rule, demand, signed, missing, nearest, failure }))
+        }
+        _ => Ok(signed),
+    }
+}
+
+fn policy_verdict(state: &PolicyState, opinion: &Result<Consent<'_>, Problem>) -> PolicyVerdict {
+    let (result, reason, message, signers) = match opinion {
+        Ok(consent) => ("Trusted", String::new(), String::new(), consent.signers.iter().map(|name| (*name).to_owned()).collect()),
+        Err(problem) => ("Refused", problem.reason.to_string(), problem.message.clone(), Vec::new()),
+    };
+    PolicyVerdict {
+        kind: "ClusterModelPolicy".to_owned(),
+        name: state.name().to_owned(),
+        generation: state.generation(),
+        result: result.to_owned(),
+        reason,
+        message,
+        signers,
+    }
+}
+
+/// Of several problems, which one a person should hear of: a recall above all, then what no signature could mend.
+const fn urgency(reason: Reason) -> u8 {
+    match reason {
+        Reason::Denied => 0,
+        Reason::PolicyNotAccepted | Reason::PolicyUnreadable => 1,
+        Reason::PinMismatch => 2,
+        Reason::DefaultDeny => 3,
+        _ => 4,
+    }
+}
+
+impl Verdict {
+    /// The content digest of what was judged: the verdict is about nothing else.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How far the model can be trusted.
+    pub const fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// Whether it may be served.
+    pub fn may_serve(&self) -> bool {
+        self.trust != Trust::Refused
+    }
+
+    /// The reason for the condition `Trusted`: that of [`Verdict::problem`], or `Signed`, `Pinned` or `NoPolicy`.
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The sentence for people that belongs to [`Verdict::reason`].
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Why it may not be served.
+    pub const fn problem(&self) -> Option<&Problem> {
+        self.problem.as_ref()
+    }
+
+    /// The names of the signers that are demanded and vouch for it, over all policies.
+    pub fn signers(&self) -> &[String] {
+        &self.signers
+    }
+
+    /// What each policy says, by the policies' names.
+    pub fn per_policy(&self) -> Vec<PolicyVerdict> {
+        self.per_policy.clone()
+    }
+}
+
+impl fmt::Display for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signed => "Signed",
+            Self::Pinned => "Pinned",
+            Self::Refused => "Refused",
+            Self::Unknown => "Unknown",
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! How far a fetch is, for people and for its own patience.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Counters that the fetch writes and anybody may read while it runs.
+#[derive(Debug)]
+pub struct Progress {
+    started: Instant,
+    total: AtomicU64,
+    hashed: AtomicU64,
+    received: AtomicU64,
+    moved: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Snapshot {
+    /// The bytes of all distinct files.
+    pub total: u64,
+    /// The bytes that are on the disk and hashed, from the network or from an earlier attempt.
+    pub hashed: u64,
+    /// The bytes that came over the network.
+    pub received: u64,
+    /// The time since the fetch began.
+    pub elapsed: Duration,
+    /// Bytes hashed a second, since the last snapshot when there is one.
+    pub rate: f64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { started: Instant::now(), total: zero(), hashed: zero(), received: zero(), moved: zero() }
+    }
+}
+
+impl Progress {
+    /// The counters now; `earlier` makes the rate the current one instead of the mean.
+    pub fn snapshot(&self, earlier: Option<&Snapshot>) -> Snapshot {
+        let elapsed = self.started.elapsed();
+        let hashed = self.hashed.load(Relaxed);
+        let (bytes, time) = earlier.map_or((hashed, elapsed), |earlier| {
+            (hashed.saturating_sub(earlier.hashed), elapsed.saturating_sub(earlier.elapsed))
+        });
+        let rate = if time.is_zero() { 0.0 } else { bytes as f64 / time.as_secs_f64() };
+        Snapshot { total: self.total.load(Relaxed), hashed, received: self.received.load(Relaxed), elapsed, rate }
+    }
+
+    pub(super) fn expect(&self, bytes: u64) {
+        self.total.store(bytes, Relaxed);
+        self.touch();
+    }
+
+    pub(super) fn add_hashed(&self, bytes: u64) {
+        self.hashed.fetch_add(bytes, Relaxed);
+        self.touch();
+    }
+
+    pub(super) fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Relaxed);
+        self.touch();
+    }
+
+    pub(super) fn forget(&self, bytes: u64) {
+        self.hashed.fetch_sub(bytes, Relaxed);
+    }
+
+    /// The time since a byte came or was hashed.
+    pub(super) fn idle(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.moved.load(Relaxed)))
+    }
+
+    fn touch(&self) {
+        self.moved.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { total, hashed, rate, .. } = self;
+        let percent = hashed.saturating_mul(100).checked_div(*total).unwrap_or(100);
+        write!(f, "{percent} %, {} of {}", size(*hashed as f64), size(*total as f64))?;
+        if *rate >= 1.0 {
+            let left = total.saturating_sub(*hashed) as f64 / rate;
+            write!(f, ", {}/s, {left:.0} s left", size(*rate))?;
+        }
+        Ok(())
+    }
+}
+
+/// A number of bytes as people read it, in powers of ten.
+pub fn size(bytes: f64) -> String {
+    let scales = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    match scales.into_iter().find(|(scale, _)| bytes >= *scale) {
+        Some((scale, unit)) => format!("{:.1} {unit}", bytes / scale),
+        None => format!("{bytes:.0} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_says_how_much_how_fast_and_how_long() {
+        let progress = Progress::default();
+        progress.expect(4_000_000_000);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let first = progress.snapshot(None);
+        assert_eq!(first.to_string(), "0 %, 0 B of 4.0 GB");
+        progress.add_hashed(1_000_000_000);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(progress.snapshot(Some(&first)).to_string(), "25 %, 1.0 GB of 4.0 GB, 500.0 MB/s, 6 s left");
+        assert_eq!(progress.idle(), Duration::from_secs(2));
+    }
+}
