@@ -1,7 +1,5 @@
-fn main() {
-    for (f, c) in bonafide::api::crds() {
-        let y = bonafide::api::render_crd(&c).unwrap_or_default();
-        eprintln!("{f} {}", y.len());
-        println!("---\n{y}");
-    }
+//! The one binary: the manager, the container that fetches, and the commands for people.
+
+fn main() -> std::process::ExitCode {
+    bonafide::cli::run()
 }

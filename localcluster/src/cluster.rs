@@ -51,16 +51,19 @@ impl Cluster {
         if with_node && paths::user()? != 0 {
             bail!("a node needs root, as it runs containers: run this as root, or ask for 0 nodes");
         }
-        binaries::ensure(&CONTROL_PLANE).await?;
-        if with_node {
-            binaries::ensure(&NODE).await?;
-            packages::ensure(packages::NODE).await?;
-            assets::path(assets::PAUSE_IMAGE).await?;
-        }
         let state = match &options.state {
             Some(directory) => State::at(directory)?,
             None => State::temporary()?,
         };
+        // Better now than after minutes of building.
+        state.in_the_way(with_node)?;
+        if with_node {
+            packages::ensure(packages::NODE).await?;
+            binaries::ensure(&[CONTROL_PLANE.as_slice(), NODE.as_slice()].concat()).await?;
+            assets::path(assets::PAUSE_IMAGE).await?;
+        } else {
+            binaries::ensure(&CONTROL_PLANE).await?;
+        }
         let began = Instant::now();
         let teardown = state.claim(with_node).await?;
         let mut processes = Processes::new(&state);
@@ -81,7 +84,7 @@ impl Cluster {
     }
 
     /// Finds the cluster that runs in `state`; it does not end with the value returned.
-    pub async fn attach(state: &Path) -> Result<Self> {
+    pub fn attach(state: &Path) -> Result<Self> {
         let state = State::at(state)?;
         match state.standing()? {
             Standing::Held(_) => {}
@@ -91,7 +94,7 @@ impl Cluster {
                 state.directory().display()
             ),
         }
-        let kubectl = control_plane::kubectl(&state).await?;
+        let kubectl = control_plane::kubectl(&state);
         Ok(Self { processes: Processes::new(&state), state, kubectl, teardown: None })
     }
 
@@ -208,7 +211,7 @@ pub async fn status(state: &Path) -> Result<String> {
         let word = if alive { "runs".to_owned() } else { format!("HAS ENDED, see {}", log.display()) };
         lines.push(format!("  {name}: {word}"));
     }
-    let kubectl = control_plane::kubectl(&state).await?;
+    let kubectl = control_plane::kubectl(&state);
     lines.push(match kubectl.run(&["get", "nodes,pods", "--all-namespaces"]).await {
         Ok(text) if text.trim().is_empty() => "no nodes and no pods".into(),
         Ok(text) => text.trim_end().to_owned(),

@@ -50,16 +50,16 @@ pub(crate) async fn start(state: &State, processes: &mut Processes, reach: Reach
     let names =
         ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
     let pki = pki::create(state, &names, &[reach.address(), SERVICES_API.into()])?;
-    let plane = ControlPlane { state, pki, reach, kubectl: kubectl(state).await? };
-    plane.start_etcd(processes).await?;
+    let plane = ControlPlane { state, pki, reach, kubectl: kubectl(state) };
+    plane.start_etcd(processes)?;
     plane.start_api_server(processes).await?;
     plane.start_controllers(processes).await?;
     Ok(plane.kubectl)
 }
 
 /// `kubectl` as the administrator of the cluster in `state`.
-pub(crate) async fn kubectl(state: &State) -> Result<Kubectl> {
-    Ok(Kubectl::new(&binaries::path("kubectl").await?, &state.kubeconfig(ADMIN)))
+pub(crate) fn kubectl(state: &State) -> Kubectl {
+    Kubectl::new(&state.program("kubectl"), &state.kubeconfig(ADMIN))
 }
 
 struct ControlPlane<'a> {
@@ -75,7 +75,7 @@ impl ControlPlane<'_> {
     }
 
     /// etcd listens on sockets in the state directory, so that it needs no port and nobody else reaches it.
-    async fn start_etcd(&self, processes: &mut Processes) -> Result<()> {
+    fn start_etcd(&self, processes: &mut Processes) -> Result<()> {
         let (client, peer) = (self.socket("etcd.sock"), self.socket("etcd-peer.sock"));
         let arguments = [
             format!("--data-dir={}", self.state.path("etcd").display()),
@@ -87,7 +87,7 @@ impl ControlPlane<'_> {
             // What it holds ends with the cluster, so it need not survive a power cut.
             "--unsafe-no-fsync".into(),
         ];
-        processes.start("etcd", &Surroundings::default(), &binaries::path("etcd").await?, &arguments)?;
+        processes.start("etcd", &Surroundings::default(), &self.state.program("etcd"), &arguments)?;
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl ControlPlane<'_> {
             // A loopback address cannot be an endpoint of the Service `kubernetes`, and no pod is there to use it.
             arguments.push("--endpoint-reconciler-type=none".into());
         }
-        processes.start(API_SERVER, &Surroundings::default(), &binaries::path(API_SERVER).await?, &arguments)?;
+        processes.start(API_SERVER, &Surroundings::default(), &self.state.program(API_SERVER), &arguments)?;
         let listening = SocketAddr::new(address, port);
         let ready = async || TcpStream::connect(listening).is_ok() && self.kubectl.succeeds(&["get", "--raw=/readyz"]).await;
         processes.wait_for("the API server's readiness", API_SERVER, READY_WITHIN, ready).await
@@ -165,8 +165,8 @@ impl ControlPlane<'_> {
         ];
         let scheduler = [kubeconfig("scheduler"), alone(), no_port()];
         let outside = Surroundings::default();
-        processes.start(CONTROLLERS, &outside, &binaries::path(CONTROLLERS).await?, &controllers)?;
-        processes.start(SCHEDULER, &outside, &binaries::path(SCHEDULER).await?, &scheduler)?;
+        processes.start(CONTROLLERS, &outside, &self.state.program(CONTROLLERS), &controllers)?;
+        processes.start(SCHEDULER, &outside, &self.state.program(SCHEDULER), &scheduler)?;
         // Without its ServiceAccount, the namespace takes no pod.
         let account = async || self.kubectl.succeeds(&["get", "serviceaccount", "default", "--namespace=default"]).await;
         processes.wait_for("the first work of the controllers", CONTROLLERS, READY_WITHIN, account).await
@@ -180,7 +180,7 @@ const SCHEDULER: &str = "kube-scheduler";
 /// Makes the cluster's programs callable by their names, from its directory `bin`.
 pub(crate) async fn link_programs(state: &State, names: &[&str]) -> Result<()> {
     for name in names {
-        let (program, link) = (binaries::path(name).await?, state.programs().join(name));
+        let (program, link) = (binaries::path(name).await?, state.program(name));
         std::os::unix::fs::symlink(&program, &link).with_context(|| format!("cannot make {}", link.display()))?;
     }
     Ok(())

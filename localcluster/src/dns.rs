@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::UdpSocket;
 
-use crate::binaries;
 use crate::kubectl::Kubectl;
 use crate::network::HOST;
 use crate::process::{Processes, Surroundings};
@@ -30,7 +29,7 @@ pub(crate) async fn start(state: &State, processes: &mut Processes, kubectl: &Ku
     let path = state.path("Corefile");
     fs::write(&path, configuration).with_context(|| format!("cannot write {}", path.display()))?;
     let arguments = ["-conf".to_owned(), path.display().to_string()];
-    processes.start(COREDNS, &Surroundings::default(), &binaries::path(COREDNS).await?, &arguments)?;
+    processes.start(COREDNS, &Surroundings::default(), &state.program(COREDNS), &arguments)?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use localcluster::{Cluster, Options, assets, binaries, image, network, paths};
 
@@ -152,7 +152,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Up(up) => up.run(cli.state).await,
         Command::Down => down(cli.state).await,
         Command::Status => tell(localcluster::status(&cli.state).await?),
-        Command::Kubeconfig => tell(Cluster::attach(&cli.state).await?.kubeconfig().display()),
+        Command::Kubeconfig => tell(Cluster::attach(&cli.state)?.kubeconfig().display()),
         Command::LoadImage { files } => load_images(&cli.state, &files).await,
         Command::Asset(asset) => tell(assets::path(&asset.name).await?.display()),
         Command::Image(image) => image.run().await,
@@ -168,6 +168,9 @@ fn tell(answer: impl std::fmt::Display) -> Result<()> {
 
 impl Up {
     async fn run(self, state: PathBuf) -> Result<()> {
+        if self.registry && self.nodes == 0 {
+            bail!("--registry is for a cluster with a node: leave out one of --registry and --nodes 0");
+        }
         let options = Options { nodes: self.nodes, state: Some(state), images: self.images };
         let mut cluster = Cluster::start(options).await?;
         if self.registry {
@@ -187,7 +190,7 @@ async fn down(state: PathBuf) -> Result<()> {
 }
 
 async fn load_images(state: &Path, files: &[PathBuf]) -> Result<()> {
-    let cluster = Cluster::attach(state).await?;
+    let cluster = Cluster::attach(state)?;
     for file in files {
         cluster.load_image(file).await?;
     }

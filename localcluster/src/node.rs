@@ -13,7 +13,7 @@ use crate::kubectl::Kubectl;
 use crate::network::{self, HOST, NODE, NODE_ADDRESS, PODS, REGISTRY};
 use crate::process::{Processes, Surroundings};
 use crate::state::State;
-use crate::{assets, binaries, cgroup, dns};
+use crate::{assets, cgroup, dns};
 
 /// The node's name in the cluster.
 pub(crate) const NAME: &str = "node0";
@@ -37,8 +37,8 @@ pub(crate) async fn start(state: &State, processes: &mut Processes, kubectl: &Ku
     let node = Node { state, on_node: Surroundings { cgroup: Some(own_group), inside: Some(node) } };
     node.start_containerd(processes).await?;
     load_image(state, &pause).await?;
-    node.start_kubelet(processes).await?;
-    node.start_proxy(processes).await?;
+    node.start_kubelet(processes)?;
+    node.start_proxy(processes)?;
     dns::start(state, processes, kubectl).await?;
     for image in images {
         load_image(state, image).await?;
@@ -52,7 +52,7 @@ pub(crate) async fn start(state: &State, processes: &mut Processes, kubectl: &Ku
 
 /// Loads the images of an OCI archive into the node of the cluster in `state`.
 pub(crate) async fn load_image(state: &State, archive: &Path) -> Result<()> {
-    let output = Command::new(binaries::path("ctr").await?)
+    let output = Command::new(state.program("ctr"))
         .args(["--address", &socket(state), "--namespace", "k8s.io", "images", "import", "--local"])
         .arg(archive)
         .stdin(Stdio::null())
@@ -115,16 +115,16 @@ impl Node<'_> {
             .replace("@cni@", &path("cni"))
             .replace("@plugins@", NETWORK_PLUGINS)
             .replace("@pause@", assets::PAUSE_NAME)
-            .replace("@runc@", &binaries::path("runc").await?.display().to_string());
+            .replace("@runc@", &path("bin/runc"));
         write(self.state.directory(), "containerd.toml", &configuration)?;
         let arguments = [format!("--config={}", path("containerd.toml"))];
-        processes.start("containerd", &self.on_node, &binaries::path("containerd").await?, &arguments)?;
+        processes.start("containerd", &self.on_node, &self.state.program("containerd"), &arguments)?;
         let socket = self.state.path("containerd.sock");
         let answers = async || tokio::net::UnixStream::connect(&socket).await.is_ok();
         processes.wait_for("the start of containerd", "containerd", WITHIN, answers).await
     }
 
-    async fn start_kubelet(&self, processes: &mut Processes) -> Result<()> {
+    fn start_kubelet(&self, processes: &mut Processes) -> Result<()> {
         let configuration =
             KUBELET.replace("@group@", NODE).replace("@socket@", &socket(self.state)).replace("@dns@", &HOST.to_string());
         write(self.state.directory(), "kubelet.yaml", &configuration)?;
@@ -134,11 +134,11 @@ impl Node<'_> {
             format!("--hostname-override={NAME}"),
             format!("--node-ip={NODE_ADDRESS}"),
         ];
-        processes.start("kubelet", &self.on_node, &binaries::path("kubelet").await?, &arguments)?;
+        processes.start("kubelet", &self.on_node, &self.state.program("kubelet"), &arguments)?;
         Ok(())
     }
 
-    async fn start_proxy(&self, processes: &mut Processes) -> Result<()> {
+    fn start_proxy(&self, processes: &mut Processes) -> Result<()> {
         let on = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let arguments = [
             format!("--kubeconfig={}", self.state.kubeconfig("proxy").display()),
@@ -150,7 +150,7 @@ impl Node<'_> {
             format!("--healthz-bind-address={}", on(10256)),
             format!("--metrics-bind-address={}", on(10249)),
         ];
-        processes.start("kube-proxy", &self.on_node, &binaries::path("kube-proxy").await?, &arguments)?;
+        processes.start("kube-proxy", &self.on_node, &self.state.program("kube-proxy"), &arguments)?;
         Ok(())
     }
 }

@@ -76,6 +76,11 @@ impl State {
         self.path("bin")
     }
 
+    /// One of them.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs().join(name)
+    }
+
     /// The kubeconfig of a user of [`crate::pki::USERS`].
     pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         self.path("kubeconfig").join(user)
@@ -159,8 +164,8 @@ impl State {
         }
     }
 
-    /// The remains that have to go first.
-    fn in_the_way(&self, with_node: bool) -> Result<Option<State>> {
+    /// The remains that have to go first; an error when a cluster is in the way that does not have to.
+    pub(crate) fn in_the_way(&self, with_node: bool) -> Result<Option<State>> {
         match self.standing()? {
             Standing::Free => {}
             Standing::Remains => return Ok(Some(self.clone())),

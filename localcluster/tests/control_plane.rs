@@ -54,7 +54,7 @@ async fn two_control_planes_at_once_know_nothing_of_each_other() {
     assert!(refused.contains("already") && refused.contains(&std::process::id().to_string()), "{refused}");
 
     drop(one);
-    let attached = Cluster::attach(two.state()).await.unwrap();
+    let attached = Cluster::attach(two.state()).unwrap();
     assert!(attached.kubectl().run(&["get", "--raw=/readyz"]).await.is_ok(), "it ended with the other");
     drop(attached);
     assert!(two.kubectl().run(&["get", "--raw=/readyz"]).await.is_ok(), "it ended with a second handle");
@@ -67,7 +67,7 @@ async fn a_request_that_cannot_be_met_is_answered_with_what_can() {
     assert!(ask(Options { images: vec!["a.tar".into()], ..Options::default() }).await.contains("one node"));
     assert!(ask(Options { state: Some("relative".into()), ..Options::default() }).await.contains("absolute"));
     let nothing = tempfile::tempdir().unwrap();
-    assert!(Cluster::attach(nothing.path()).await.unwrap_err().to_string().contains("localcluster up"));
+    assert!(Cluster::attach(nothing.path()).unwrap_err().to_string().contains("localcluster up"));
 }
 
 const REFUSES_SECRETS: &str = r#"

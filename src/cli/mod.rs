@@ -1,1 +1,79 @@
-//! The commands.
+//! The commands. Those for people need no cluster; none of them starts a runtime that it does not need.
+
+mod crd;
+mod engines;
+pub mod fetch;
+mod manager;
+mod render;
+pub mod verify;
+
+use std::process::ExitCode;
+
+use self::verify::Output;
+
+use clap::{Parser, Subcommand};
+
+/// Serves open-weight AI models on Kubernetes, and only those whose signatures a policy accepts.
+///
+/// Exit codes of every command: 0 done; 1 no, for a reason that is printed; 2 wrong usage or unreadable input. `fetch` has
+/// codes of its own, see its help.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Bonafide {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a model's directory against its signature
+    Verify(verify::VerifyArgs),
+    /// Print the objects that a ModelDeployment becomes, without a cluster
+    Render(render::RenderArgs),
+    /// List the engines that are built in, and what users may set for each
+    Engines(engines::EnginesArgs),
+    /// Print the CustomResourceDefinitions, or write them into a directory
+    Crd(crd::CrdArgs),
+    /// Run the operator (what the chart's Deployment runs)
+    Manager(manager::ManagerArgs),
+    /// Fetch and verify a model's files (what the pods' init container runs)
+    Fetch(fetch::Fetch),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let bonafide = match Bonafide::try_parse() {
+        Ok(bonafide) => bonafide,
+        Err(error) => {
+            let _ = error.print();
+            // A container that was started wrongly is not one whose weights were refused: `fetch` says so in a code of its own.
+            let usage = if std::env::args().nth(1).as_deref() == Some("fetch") { fetch::EXIT_USAGE } else { USAGE };
+            return ExitCode::from(if error.use_stderr() { usage } else { 0 });
+        }
+    };
+    match bonafide.command {
+        Command::Verify(args) => verify::run(&args),
+        Command::Render(args) => render::run(&args),
+        Command::Engines(args) => engines::run(&args),
+        Command::Crd(args) => crd::run(&args),
+        Command::Manager(args) => manager::run(&args),
+        Command::Fetch(args) => on_one_thread(fetch::run(args)),
+    }
+}
+
+/// Runs a command that waits for a network. One thread turns its event loop; what computes has threads of its own.
+fn on_one_thread(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => fail(1, format_args!("the runtime could not be started: {error}")),
+    }
+}
+
+/// Exit code for wrong usage and unreadable input.
+const USAGE: u8 = 2;
+
+/// Says what went wrong, and ends with `code`.
+fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
+    eprintln!("bonafide: {message}");
+    ExitCode::from(code)
+}

@@ -58,8 +58,6 @@ pub struct Question<'a> {
 pub struct Answer {
     /// The record, complete.
     pub artifact: ModelArtifactSpec,
-    /// Its files.
-    pub manifest: Manifest,
     /// The engine that runs it.
     pub engine: engine::Engine,
     /// The files that were chosen.
@@ -103,7 +101,7 @@ pub async fn resolve(resolver: &Resolver, trees: &Trees, catalogue: &Catalogue, 
         files: manifest.files().iter().map(record).collect(),
         bundles: bundles.into_iter().map(|(from, content)| ArtifactBundle { from: from.to_string(), content }).collect(),
     };
-    Ok(Answer { artifact, manifest, engine, selection })
+    Ok(Answer { artifact, engine, selection })
 }
 
 /// What is there to choose from. When only signed files count, a name that the signature lists stays a candidate although

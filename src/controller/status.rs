@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeployment, ModelDeploymentStatus, Problem,
-        READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED, truncate,
+        READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED,
     },
     trust::{Trust, Verdict},
 };
@@ -141,7 +141,7 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
 
 fn with_retry(blocked: &Blocked) -> Problem {
     match (&blocked.stage, blocked.retry) {
-        (Stage::Source, Some(wait)) => Problem::new(blocked.problem.reason, format!("{} It is tried again in {} s.", blocked.problem.message, wait.as_secs().max(1))),
+        (Stage::Source, Some(wait)) => Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1))),
         _ => blocked.problem.clone(),
     }
 }
@@ -150,9 +150,17 @@ fn why(summary: &Summary, ready: bool, wanted: i32) -> String {
     match (ready, wanted) {
         (true, 0) => "scaled to zero".to_owned(),
         (true, _) => String::new(),
-        (false, _) if matches!(summary.step, Some(step) if step != Step::Stuck) => summary.message.clone(),
-        (false, _) => truncate(format!("{}: {}", summary.reason, summary.message)),
+        (false, _) if matches!(summary.step, Some(step) if step != Step::Stuck) => first_sentence(&summary.message),
+        (false, _) => format!("{}: {}", summary.reason, first_sentence(&summary.message)),
     }
+}
+
+/// A column has room for one sentence; the condition has all of them.
+fn first_sentence(message: &str) -> String {
+    const WIDTH: usize = 140;
+    let sentence = message.split_inclusive(". ").next().unwrap_or(message).trim_end();
+    let sentence = sentence.strip_suffix('.').unwrap_or(sentence);
+    if sentence.chars().count() <= WIDTH { sentence.to_owned() } else { sentence.chars().take(WIDTH - 1).chain(['…']).collect() }
 }
 
 fn source_finding(decision: &Decision) -> Finding {

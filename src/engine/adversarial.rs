@@ -56,13 +56,15 @@ const VARIABLES: &str = "LD_PRELOAD LD_LIBRARY_PATH LD_AUDIT LD_DEBUG_OUTPUT GCO
 
 fn engines() -> [(Engine, Vec<&'static str>); 2] {
     let catalogue = Catalogue::builtin();
-    [("llama-cpp", LLAMA), ("vllm", VLLM)].map(|(name, flags)| (catalogue.get(name).unwrap().clone(), flags.split_whitespace().collect()))
+    [("llama-cpp", LLAMA), ("vllm", VLLM)]
+        .map(|(name, flags)| (catalogue.get(name).unwrap().clone(), flags.split_whitespace().collect()))
 }
 
 fn outcome(engine: &Engine, args: &[&str], env: &[(&str, &str)]) -> Result<Vec<String>, Reason> {
     let selection = Selection { format: "any".into(), files: vec!["model".parse().unwrap()], entry: "model".parse().unwrap() };
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let env: Vec<EnvVar> = env.iter().map(|(name, value)| EnvVar { name: (*name).to_owned(), value: (*value).to_owned() }).collect();
+    let env: Vec<EnvVar> =
+        env.iter().map(|(name, value)| EnvVar { name: (*name).to_owned(), value: (*value).to_owned() }).collect();
     let input = RenderInput {
         served_names: &["m".to_owned()],
         context_length: Some(4096),
@@ -168,7 +170,18 @@ fn values_that_could_be_arguments_of_their_own_are_refused() {
 #[test]
 fn arguments_without_a_flag_are_refused() {
     for (engine, _) in engines() {
-        for arg in ["/tmp/other", "other/model", "@/tmp/arguments", "=", "=x", "$(MODEL_PATH)", "\"--threads\"", "{\"model\": \"x\"}", "\u{202e}", ""] {
+        for arg in [
+            "/tmp/other",
+            "other/model",
+            "@/tmp/arguments",
+            "=",
+            "=x",
+            "$(MODEL_PATH)",
+            "\"--threads\"",
+            "{\"model\": \"x\"}",
+            "\u{202e}",
+            "",
+        ] {
             refused(&engine, &[arg]);
         }
     }
@@ -190,12 +203,25 @@ fn what_is_allowed_reaches_the_engine_as_one_value_that_nobody_expands() {
 fn dangerous_variables_are_refused_however_they_are_written() {
     for (engine, _) in engines() {
         for name in VARIABLES.split_whitespace() {
-            for written in [name.to_owned(), format!("{name} "), format!(" {name}"), format!("{name}=x"), format!("{name}\n"), format!("{name}\0")] {
+            for written in [
+                name.to_owned(),
+                format!("{name} "),
+                format!(" {name}"),
+                format!("{name}=x"),
+                format!("{name}\n"),
+                format!("{name}\0"),
+            ] {
                 let found = outcome(&engine, &[], &[(&written, "/tmp/other")]);
                 assert_eq!(found, Err(Reason::EnvironmentNotAllowed), "{}: {written:?}", engine.name());
             }
         }
-        for own in engine.spec().env.iter().map(|variable| &variable.name).chain(engine.spec().writable.iter().filter_map(|w| w.env.as_ref())) {
+        for own in engine
+            .spec()
+            .env
+            .iter()
+            .map(|variable| &variable.name)
+            .chain(engine.spec().writable.iter().filter_map(|w| w.env.as_ref()))
+        {
             assert_eq!(outcome(&engine, &[], &[(own, "x")]), Err(Reason::EnvironmentNotAllowed), "{}: {own}", engine.name());
         }
         for name in &engine.spec().user.env {

@@ -56,7 +56,8 @@ pub(super) fn env(engine: &Engine, env: &[EnvVar]) -> Result<Vec<EnvVar>, Proble
         let name = variable.name.as_str();
         let shown = quoted(name, 80);
         let shown = if spec.user.env.iter().any(|known| known == name) { name } else { &shown };
-        let refuse = |problem: String| Problem::new(Reason::EnvironmentNotAllowed, format!("spec.engine.env[{shown}]: {problem}"));
+        let refuse =
+            |problem: String| Problem::new(Reason::EnvironmentNotAllowed, format!("spec.engine.env[{shown}]: {problem}"));
         let own = spec.env.iter().any(|own| own.name == name) || spec.writable.iter().any(|own| own.env.as_deref() == Some(name));
         if own {
             return Err(refuse(format!("engine {} sets this variable itself. Take it out.", engine.name())));
@@ -94,7 +95,9 @@ fn check_value(flag: &str, value: &str) -> Result<(), String> {
         return Err(format!("{shown} cannot be the value of {flag}: a value begins with '-' only when it is a number."));
     }
     if value.starts_with('@') {
-        return Err(format!("{shown} cannot be the value of {flag}: some programs read a file for a value that begins with '@'."));
+        return Err(format!(
+            "{shown} cannot be the value of {flag}: some programs read a file for a value that begins with '@'."
+        ));
     }
     if value.chars().any(char::is_control) {
         return Err(format!("{shown} cannot be the value of {flag}: it holds a control character."));
@@ -123,16 +126,26 @@ fn refusal(engine: &Engine, arg: &str, flag: &str) -> String {
     let user = &engine.spec().user;
     let flags: Vec<String> = user.args.iter().chain(&user.switches).cloned().collect();
     let known = if flags.is_empty() { "none".to_owned() } else { listed(closest(flag, &flags), 500) };
-    let allowed = format!("Allowed are {known}. An administrator can allow more in the InferenceEngine's spec.user.args and spec.user.switches.");
-    if arg.starts_with(['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2014}', '\u{2015}', '\u{2212}', '\u{fe58}', '\u{fe63}', '\u{ff0d}']) {
+    let allowed = format!(
+        "Allowed are {known}. An administrator can allow more in the InferenceEngine's spec.user.args and spec.user.switches."
+    );
+    if arg.starts_with([
+        '\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2014}', '\u{2015}', '\u{2212}', '\u{fe58}', '\u{fe63}', '\u{ff0d}',
+    ]) {
         return format!("{shown} begins with a dash that is not '-'. Write the flag with '-'. {allowed}");
     }
     if !arg.starts_with('-') {
-        return format!("{shown} is a value without a flag before it. Write --flag=value, or the flag in one entry and its value in the next. {allowed}");
+        return format!(
+            "{shown} is a value without a flag before it. Write --flag=value, or the flag in one entry and its value in the next. {allowed}"
+        );
     }
     match arg.split_once(char::is_whitespace) {
         Some((first, value)) if flags.iter().any(|known| known == first) => {
-            format!("{} is one argument with a space in it. Write {first}={}.", quoted(arg, 80), value.trim().chars().take(60).collect::<String>())
+            format!(
+                "{} is one argument with a space in it. Write {first}={}.",
+                quoted(arg, 80),
+                value.trim().chars().take(60).collect::<String>()
+            )
         }
         _ => format!("engine {name} does not let users set {shown}. {allowed}"),
     }
@@ -178,7 +191,10 @@ mod tests {
     #[test]
     fn every_refusal_names_the_argument_and_what_to_do() {
         for (list, message) in [
-            (&["--threads=4", "--thread=4"][..], "spec.engine.args[1]: engine small does not let users set \"--thread\". Allowed are --threads, "),
+            (
+                &["--threads=4", "--thread=4"][..],
+                "spec.engine.args[1]: engine small does not let users set \"--thread\". Allowed are --threads, ",
+            ),
             (&["--threads", "--fast"], "spec.engine.args[1]: \"--fast\" cannot be the value of --threads"),
             (&["--threads"], "spec.engine.args[0]: --threads needs a value"),
             (&["--threads="], "spec.engine.args[0]: --threads needs a value"),
@@ -191,8 +207,14 @@ mod tests {
             (&["--fast", "other.gguf"], "spec.engine.args[1]: \"other.gguf\" is a value without a flag before it"),
             (&["--fast=1"], "spec.engine.args[0]: --fast takes no value"),
             (&["\u{2014}threads"], "spec.engine.args[0]: \"—threads\" begins with a dash that is not '-'"),
-            (&["--model=x"], "spec.engine.args[0]: engine small sets \"--model\" itself. Take it out; what it says is set with spec.model."),
-            (&["--ctx=1"], "spec.engine.args[0]: engine small sets \"--ctx\" itself. Take it out; what it says is set with spec.engine.contextLength."),
+            (
+                &["--model=x"],
+                "spec.engine.args[0]: engine small sets \"--model\" itself. Take it out; what it says is set with spec.model.",
+            ),
+            (
+                &["--ctx=1"],
+                "spec.engine.args[0]: engine small sets \"--ctx\" itself. Take it out; what it says is set with spec.engine.contextLength.",
+            ),
             (&["--quiet"], "spec.engine.args[0]: engine small sets \"--quiet\" itself. Take it out."),
             (&["--fixed=2"], "spec.engine.args[0]: engine small sets \"--fixed\" itself. Take it out."),
             (&[""], "spec.engine.args[0]: \"\" is a value without a flag before it"),
@@ -208,7 +230,10 @@ mod tests {
         let variable = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: value.to_owned() };
         assert_eq!(env(&engine(), &[variable("LEVEL", "$(HOME)")]), Ok(vec![variable("LEVEL", "$$(HOME)")]));
         for (list, message) in [
-            (vec![variable("LD_PRELOAD", "/x.so")], "spec.engine.env[\"LD_PRELOAD\"]: engine small does not let users set this variable. Allowed are LEVEL, "),
+            (
+                vec![variable("LD_PRELOAD", "/x.so")],
+                "spec.engine.env[\"LD_PRELOAD\"]: engine small does not let users set this variable. Allowed are LEVEL, ",
+            ),
             (vec![variable("LEVEL ", "")], "spec.engine.env[\"LEVEL \"]: engine small does not"),
             (vec![variable("OFFLINE", "0")], "spec.engine.env[OFFLINE]: engine small sets this variable itself"),
             (vec![variable("TMPDIR", "/models")], "spec.engine.env[TMPDIR]: engine small sets this variable itself"),

@@ -118,7 +118,11 @@ impl Catalogue {
             }
         }
         // The last of equals wins in max_by_key, and the first by name should.
-        let best = self.engines().filter(able).filter(has_image).max_by_key(|engine| (engine.spec().priority, std::cmp::Reverse(engine.name())));
+        let best = self
+            .engines()
+            .filter(able)
+            .filter(has_image)
+            .max_by_key(|engine| (engine.spec().priority, std::cmp::Reverse(engine.name())));
         best.ok_or_else(|| self.none(&offered, class))
     }
 
@@ -136,16 +140,21 @@ impl Catalogue {
                 class => format!("spec.resources.accelerator.class is {}", class.as_str()),
             };
             let message = format!(
-                "No engine that loads this model runs there: {wants}, and the source has {}, which {} would load. Set spec.resources.accelerator.class to a class that an engine has an image for, or create an InferenceEngine that has one.{unusable}",
-                seen.describe(),
+                "No engine for this model runs on the accelerator that is asked for: {wants}. Its weights would be loaded by {}. Set spec.resources.accelerator.class to a class that an engine has an image for, or create an InferenceEngine with an image for this one.{unusable}",
                 listed(engines, 300)
             );
             return Problem::new(Reason::NoEngine, message);
         }
         let loads = listed(self.engines().map(|engine| format!("{} loads {}", engine.name(), engine.format_names())), 300);
         if seen.is_empty() {
-            let paths = if offered.is_empty() { "nothing".to_owned() } else { listed(offered.iter().map(|(path, _)| path.as_str()), 300) };
-            let message = format!("There are no weights to load: the source has {paths}; {loads}. Check spec.model.source, spec.model.revision and spec.model.files.{unusable}");
+            let paths = if offered.is_empty() {
+                "nothing".to_owned()
+            } else {
+                listed(offered.iter().map(|(path, _)| path.as_str()), 300)
+            };
+            let message = format!(
+                "There are no weights to load: the source has {paths}; {loads}. Check spec.model.source, spec.model.revision and spec.model.files.{unusable}"
+            );
             return Problem::new(Reason::NoFiles, message);
         }
         let message = format!(
@@ -175,8 +184,17 @@ mod tests {
         InferenceEngine::new(name, spec.unwrap())
     }
 
-    fn chosen(catalogue: &Catalogue, name: Option<&str>, kept: Option<&str>, paths: &[&str], class: AcceleratorClass) -> Result<String, Reason> {
-        catalogue.choose(name, kept, &files(paths), &[], class).map(|engine| engine.name().to_owned()).map_err(|problem| problem.reason)
+    fn chosen(
+        catalogue: &Catalogue,
+        name: Option<&str>,
+        kept: Option<&str>,
+        paths: &[&str],
+        class: AcceleratorClass,
+    ) -> Result<String, Reason> {
+        catalogue
+            .choose(name, kept, &files(paths), &[], class)
+            .map(|engine| engine.name().to_owned())
+            .map_err(|problem| problem.reason)
     }
 
     #[test]
@@ -213,7 +231,11 @@ mod tests {
         assert_eq!(chosen(&catalogue, Some("vllm"), Some("llama-cpp"), &["m.gguf"], NONE).as_deref(), Ok("vllm"));
         let problem = catalogue.choose(Some("vlm"), None, &files(&["m.gguf"]), &[], NONE).unwrap_err();
         assert_eq!(problem.reason, Reason::UnknownEngine);
-        assert!(problem.message.starts_with("spec.engine.name is \"vlm\"") && problem.message.contains("llama-cpp, vllm"), "{}", problem.message);
+        assert!(
+            problem.message.starts_with("spec.engine.name is \"vlm\"") && problem.message.contains("llama-cpp, vllm"),
+            "{}",
+            problem.message
+        );
     }
 
     #[test]
@@ -238,7 +260,11 @@ mod tests {
         let broken = Catalogue::builtin().with_objects([object("llama-cpp", 1, "a?")]);
         let problem = broken.choose(None, None, &files(&["m.gguf"]), &[], NONE).unwrap_err();
         assert_eq!(problem.reason, Reason::UnsupportedFormat);
-        assert!(problem.message.contains("Engine llama-cpp cannot be used: InferenceEngine llama-cpp: spec.loads[0].files[0]"), "{}", problem.message);
+        assert!(
+            problem.message.contains("Engine llama-cpp cannot be used: InferenceEngine llama-cpp: spec.loads[0].files[0]"),
+            "{}",
+            problem.message
+        );
         assert_eq!(broken.get("llama-cpp").unwrap_err().reason, Reason::InvalidSpec);
         assert_eq!(chosen(&broken, None, Some("llama-cpp"), &["m.gguf"], NONE), Err(Reason::InvalidSpec));
     }
@@ -248,7 +274,12 @@ mod tests {
         let catalogue = Catalogue::builtin();
         let problem = catalogue.choose(None, None, &files(&["model.safetensors"]), &[], NONE).unwrap_err();
         assert_eq!(problem.reason, Reason::NoEngine);
-        assert!(problem.message.contains("vllm (images for nvidia, amd)") && problem.message.contains("spec.resources.accelerator.class"), "{}", problem.message);
+        assert!(
+            problem.message.contains("vllm (images for nvidia, amd)")
+                && problem.message.contains("spec.resources.accelerator.class"),
+            "{}",
+            problem.message
+        );
         let problem = catalogue.choose(None, None, &files(&["pytorch_model.bin"]), &[], NVIDIA).unwrap_err();
         assert_eq!(problem.reason, Reason::UnsupportedFormat);
         assert!(problem.message.contains("llama-cpp loads gguf, vllm loads safetensors"), "{}", problem.message);

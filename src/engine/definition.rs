@@ -7,10 +7,7 @@ use crate::{
     model::{CleanPath, Glob},
 };
 
-use super::{
-    template::Template,
-    text::quoted,
-};
+use super::{template::Template, text::quoted};
 
 /// An engine that can be used: an [`InferenceEngineSpec`] of which every part was understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,7 +134,8 @@ impl Checks<'_> {
 
     fn templates(&self, field: &str, texts: &[String]) -> Result<Vec<Template>, Problem> {
         let template = |(index, text): (usize, &String)| {
-            Template::parse(text).map_err(|problem| self.wrong(&format!("{field}[{index}]"), format_args!("{} {problem}", quoted(text, 60))))
+            Template::parse(text)
+                .map_err(|problem| self.wrong(&format!("{field}[{index}]"), format_args!("{} {problem}", quoted(text, 60))))
         };
         texts.iter().enumerate().map(template).collect()
     }
@@ -181,7 +179,9 @@ impl Checks<'_> {
             let clean = path.strip_prefix('/').is_some_and(|relative| CleanPath::from_str(relative).is_ok());
             // A colon or a comma has a meaning of its own in mounts.
             if !clean || path.contains([':', ',']) {
-                return Err(self.wrong(&field, format_args!("{} must be an absolute path without '.', '..' and ':'", quoted(path, 80))));
+                return Err(
+                    self.wrong(&field, format_args!("{} must be an absolute path without '.', '..' and ':'", quoted(path, 80)))
+                );
             }
             if !paths.insert(path) {
                 return Err(self.wrong(&field, format_args!("{path} is there twice")));
@@ -195,13 +195,19 @@ impl Checks<'_> {
         for (field, list) in [("spec.user.args", &spec.user.args), ("spec.user.switches", &spec.user.switches)] {
             for (index, flag) in list.iter().enumerate() {
                 let field = format!("{field}[{index}]");
-                let written = flag.starts_with('-') && flag.trim_matches('-') != "" && flag.chars().all(|c| c.is_ascii_graphic() && c != '=');
+                let written = flag.starts_with('-')
+                    && !flag.trim_matches('-').is_empty()
+                    && flag.chars().all(|c| c.is_ascii_graphic() && c != '=');
                 if !written {
                     let flag = quoted(flag, 60);
-                    return Err(self.wrong(&field, format_args!("{flag} must be a flag as it is written, such as --threads: without '=' and spaces")));
+                    return Err(self.wrong(
+                        &field,
+                        format_args!("{flag} must be a flag as it is written, such as --threads: without '=' and spaces"),
+                    ));
                 }
                 if !flags.insert(flag.as_str()) {
-                    return Err(self.wrong(&field, format_args!("{flag} is listed twice: a flag takes a value (args) or none (switches)")));
+                    return Err(self
+                        .wrong(&field, format_args!("{flag} is listed twice: a flag takes a value (args) or none (switches)")));
                 }
             }
         }

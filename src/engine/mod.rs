@@ -5,6 +5,7 @@
 
 pub mod accelerator;
 mod allow;
+mod candidate;
 mod catalogue;
 mod definition;
 mod format;

@@ -117,7 +117,9 @@ fn check(engine: &Engine, input: &RenderInput<'_>) -> Result<(), Problem> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | ':' | '@' | '-');
         if !name.chars().all(plain) || !name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
             let name = quoted(name, 80);
-            return wrong(format!("spec.model.servedNames[{index}] is {name}: a name has letters, digits, '_', '.', '/', ':', '@' and '-', and begins with a letter, a digit or '_'."));
+            return wrong(format!(
+                "spec.model.servedNames[{index}] is {name}: a name has letters, digits, '_', '.', '/', ':', '@' and '-', and begins with a letter, a digit or '_'."
+            ));
         }
     }
     if input.context_length.is_some_and(|tokens| tokens < 1) {
@@ -125,7 +127,10 @@ fn check(engine: &Engine, input: &RenderInput<'_>) -> Result<(), Problem> {
     }
     let (class, count) = input.accelerator;
     if accelerator::of(class).is_some() && count < 1 {
-        return wrong(format!("spec.resources.accelerator.count is {count}: with class {} it must be at least 1.", class.as_str()));
+        return wrong(format!(
+            "spec.resources.accelerator.count is {count}: with class {} it must be at least 1.",
+            class.as_str()
+        ));
     }
     for (index, writable) in engine.spec().writable.iter().enumerate() {
         if within(&writable.path, input.model_path) || within(input.model_path, &writable.path) {
@@ -186,7 +191,11 @@ mod tests {
     fn a_class_without_an_image_says_which_classes_have_one() {
         let problem = problem("vllm", &RenderInput { accelerator: (AcceleratorClass::None, 0), ..INPUT });
         assert_eq!(problem.reason, Reason::AcceleratorNotSupported);
-        assert!(problem.message.contains("spec.resources.accelerator.class") && problem.message.contains("nvidia, amd"), "{}", problem.message);
+        assert!(
+            problem.message.contains("spec.resources.accelerator.class") && problem.message.contains("nvidia, amd"),
+            "{}",
+            problem.message
+        );
     }
 
     #[test]
@@ -222,7 +231,11 @@ mod tests {
     #[test]
     fn on_the_cpu_there_is_no_count_of_accelerators() {
         let catalogue = Catalogue::builtin();
-        let rendered = render(catalogue.get("llama-cpp").unwrap(), &selection(), &RenderInput { accelerator: (AcceleratorClass::None, 7), ..INPUT });
+        let rendered = render(
+            catalogue.get("llama-cpp").unwrap(),
+            &selection(),
+            &RenderInput { accelerator: (AcceleratorClass::None, 7), ..INPUT },
+        );
         let rendered = rendered.unwrap();
         assert!(rendered.resources.is_empty() && rendered.tolerations.is_empty());
         assert!(!rendered.args.contains(&"7".to_owned()));

@@ -1,16 +1,15 @@
 //! Which files of a repository are served, and which of them the engine opens. Nothing is guessed.
 
-use std::collections::BTreeMap;
-
 use crate::{
     api::{Choose, Problem, Reason},
     model::{CleanPath, Glob},
 };
 
 use super::{
+    candidate::{Candidate, candidates},
     definition::{Engine, Format, matches_any},
     format::Seen,
-    text::{human_size, listed, short_path},
+    text::{listed, short_path},
 };
 
 /// What is served of a repository.
@@ -97,7 +96,9 @@ fn nothing_to_load(engine: &Engine, files: &[(CleanPath, u64)], offered: &[&(Cle
         } else {
             listed(offered.iter().map(|(path, _)| short_path(path.as_str())), 500)
         };
-        let message = format!("There are no weights to load: {place} {there}. Engine {name} loads {formats}. Check spec.model.source and spec.model.revision.");
+        let message = format!(
+            "There are no weights to load: {place} {there}. Engine {name} loads {formats}. Check spec.model.source and spec.model.revision."
+        );
         return Problem::new(Reason::NoFiles, message);
     }
     let message = format!(
@@ -105,80 +106,6 @@ fn nothing_to_load(engine: &Engine, files: &[(CleanPath, u64)], offered: &[&(Cle
         seen.describe()
     );
     Problem::new(Reason::UnsupportedFormat, message)
-}
-
-/// One model of several in a repository: a file, or the parts that one was split into.
-struct Candidate<'a> {
-    /// The path without the numbering of parts.
-    name: String,
-    parts: Vec<&'a CleanPath>,
-    size: u64,
-    /// How many parts there have to be.
-    expected: usize,
-}
-
-impl Candidate<'_> {
-    /// What a user writes to choose it: its path, or a glob over its parts.
-    fn glob(&self) -> String {
-        let path = if self.expected == 1 {
-            self.name.clone()
-        } else {
-            let (stem, ending) = self.name.rsplit_once('.').unwrap_or((&self.name, ""));
-            format!("{stem}-*-of-{:05}.{ending}", self.expected)
-        };
-        // A name may hold what globs cannot say; a star stands for it.
-        path.replace(['?', '[', ']', '{', '}', '!'], "*").replace("**", "*")
-    }
-
-    fn describe(&self) -> String {
-        let parts = if self.expected == 1 { String::new() } else { format!(" in {} parts", self.expected) };
-        format!("{} ({}{parts})", short_path(&self.name), human_size(self.size))
-    }
-
-    fn complete(&self) -> Result<Vec<CleanPath>, Problem> {
-        if self.parts.len() == self.expected {
-            return Ok(self.parts.iter().map(|path| (*path).clone()).collect());
-        }
-        let (stem, ending) = self.name.rsplit_once('.').unwrap_or((&self.name, ""));
-        let missing = (1..=self.expected).map(|part| format!("{stem}-{part:05}-of-{:05}.{ending}", self.expected)).filter(|name| {
-            !self.parts.iter().any(|path| path.as_str() == name)
-        });
-        let message = format!(
-            "{} is split into {} parts, and {} of them are there: {} missing. Add what is missing to the source or to spec.model.files.",
-            short_path(&self.name),
-            self.expected,
-            self.parts.len(),
-            listed(missing.take(32).map(|name| short_path(&name)), 400)
-        );
-        Err(Problem::new(Reason::NoFiles, message))
-    }
-}
-
-/// The path without its part number, the part and how many there are: `x-00002-of-00003.gguf` is part 2 of 3 of `x.gguf`.
-fn split(path: &str) -> Option<(String, usize, usize)> {
-    let (stem, ending) = path.rsplit_once('.')?;
-    let (stem, count) = stem.rsplit_once("-of-")?;
-    let (stem, part) = stem.rsplit_once('-')?;
-    let number = |digits: &str| (digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten();
-    let (part, count): (usize, usize) = (number(part)?, number(count)?);
-    (1..=count).contains(&part).then(|| (format!("{stem}.{ending}"), part, count))
-}
-
-fn candidates<'a>(weights: &[&'a (CleanPath, u64)]) -> Vec<Candidate<'a>> {
-    let mut candidates: BTreeMap<(String, usize), Candidate<'a>> = BTreeMap::new();
-    for (path, size) in weights {
-        let (name, expected) = split(path.as_str()).map_or((path.as_str().to_owned(), 1), |(name, _, count)| (name, count));
-        let candidate = candidates
-            .entry((name.clone(), expected))
-            .or_insert_with(|| Candidate { name, parts: Vec::new(), size: 0, expected });
-        candidate.parts.push(path);
-        candidate.size = candidate.size.saturating_add(*size);
-    }
-    for candidate in candidates.values_mut() {
-        candidate.parts.sort();
-        candidate.parts.dedup();
-    }
-    candidates.into_values().collect()
 }
 
 /// The files of the one model among `weights` that is served.
@@ -290,24 +217,33 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_part_is_a_model_of_its_own() {
-        for path in ["a-1-of-2.gguf", "a-00003-of-00002.gguf", "a-00000-of-00002.gguf", "a-00001-of-+0002.gguf", "-of-.gguf"] {
-            assert_eq!(split(path), None, "{path}");
-        }
-        assert_eq!(split("d/a-00001-of-00002.gguf"), Some(("d/a.gguf".to_owned(), 1, 2)));
-    }
-
-    #[test]
     fn tensors_are_served_with_what_belongs_to_them_and_without_code_or_pickles() {
         let paths = [
-            "README.md", "config.json", "consolidated.safetensors", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
-            "model.safetensors.index.json", "modeling_custom.py", "original/model.safetensors", "pytorch_model.bin", "tokenizer.json",
-            "chat_template.jinja", "training_args.bin", "adapter_model.safetensors", "adapter_config.json", "params.json", "tokenizer.pkl",
+            "README.md",
+            "config.json",
+            "consolidated.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "modeling_custom.py",
+            "original/model.safetensors",
+            "pytorch_model.bin",
+            "tokenizer.json",
+            "chat_template.jinja",
+            "training_args.bin",
+            "adapter_model.safetensors",
+            "adapter_config.json",
+            "params.json",
+            "tokenizer.pkl",
         ];
         let (served, entry) = serve("vllm", &paths, &[]).unwrap();
         let expected = [
-            "chat_template.jinja", "config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
-            "model.safetensors.index.json", "tokenizer.json",
+            "chat_template.jinja",
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json",
         ];
         assert_eq!(served, expected);
         assert_eq!(entry, "model-00001-of-00002.safetensors");
@@ -337,9 +273,14 @@ mod tests {
 
     #[test]
     fn a_source_without_loadable_weights_says_what_it_has_and_why_that_is_not_loaded() {
-        let problem = refusal("vllm", &["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "config.json"], &[]);
+        let problem =
+            refusal("vllm", &["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "config.json"], &[]);
         assert_eq!(problem.reason, Reason::UnsupportedFormat);
-        assert!(problem.message.contains("2 PyTorch pickle files (PyTorch pickle: loading such a file can run code"), "{}", problem.message);
+        assert!(
+            problem.message.contains("2 PyTorch pickle files (PyTorch pickle: loading such a file can run code"),
+            "{}",
+            problem.message
+        );
         let problem = refusal("vllm", &["README.md"], &[]);
         assert_eq!(problem.reason, Reason::NoFiles);
         assert!(problem.message.contains("the source has README.md"), "{}", problem.message);

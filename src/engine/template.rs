@@ -45,9 +45,7 @@ impl Variable {
         match self {
             Self::ModelPath => Some(values.model_path.to_owned()),
             Self::ModelFile => Some(values.model_file.to_owned()),
-            Self::ServedNames | Self::EachServedName => {
-                (!values.served_names.is_empty()).then(|| values.served_names.join(","))
-            }
+            Self::ServedNames | Self::EachServedName => (!values.served_names.is_empty()).then(|| values.served_names.join(",")),
             Self::ServedName => values.served_names.first().cloned(),
             Self::Port => Some(values.port.to_string()),
             Self::ContextLength => values.context_length.map(|tokens| tokens.to_string()),
@@ -207,7 +205,10 @@ mod tests {
     #[test]
     fn variables_are_filled_in() {
         assert_eq!(fill(&["--m=$(MODEL_FILE)", "$(PORT)-$(CONTEXT_LENGTH)"], Some(9)), ["--m=/models/a.gguf", "8000-9"]);
-        assert_eq!(fill(&["--names", "$(SERVED_NAMES[*])", "$(SERVED_NAME)"], None), ["--names", "first", "second$$(HOME)", "first"]);
+        assert_eq!(
+            fill(&["--names", "$(SERVED_NAMES[*])", "$(SERVED_NAME)"], None),
+            ["--names", "first", "second$$(HOME)", "first"]
+        );
         assert_eq!(fill(&["$(SERVED_NAMES)"], None), ["first,second$$(HOME)"]);
     }
 

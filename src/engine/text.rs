@@ -61,7 +61,14 @@ mod tests {
 
     #[test]
     fn sizes_are_read_at_a_glance() {
-        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (98_362_432, "98.4 MB"), (999_999_999, "1.0 GB"), (u64::MAX, "18.4 EB")];
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (98_362_432, "98.4 MB"),
+            (999_999_999, "1.0 GB"),
+            (u64::MAX, "18.4 EB"),
+        ];
         for (bytes, text) in cases {
             assert_eq!(human_size(bytes), text);
         }

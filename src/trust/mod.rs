@@ -9,6 +9,8 @@ mod key;
 mod messages;
 mod policy;
 mod selector;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod wire;
 

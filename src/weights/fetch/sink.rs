@@ -81,6 +81,10 @@ impl Sink {
 fn prefix(path: &Path, size: u64, progress: &Progress) -> io::Result<(File, Sha256, u64)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow());
+    // An attempt that ended between the last byte and the renaming left the file read-only.
+    if path.symlink_metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o200 == 0) {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
+    }
     let mut file = options.open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other(format!("{} is not a file", path.display())));
@@ -128,7 +132,8 @@ fn write_all(file: &mut File, chunks: &[Bytes]) -> io::Result<()> {
     Ok(())
 }
 
-/// The digest of the regular file at `path` if it has `size` bytes; nothing when there is none, or another thing.
+/// The digest of the regular file at `path` if it has `size` bytes, which are then counted as hashed; nothing when there is
+/// none, or another thing.
 pub fn measure(path: &Path, size: u64, progress: &Progress) -> io::Result<Option<Digest>> {
     let file = OpenOptions::new().read(true).custom_flags(no_follow()).open(path);
     let mut file = match file {
@@ -145,6 +150,7 @@ pub fn measure(path: &Path, size: u64, progress: &Progress) -> io::Result<Option
     Ok(Some(Digest::from_bytes(hash.finalize().into())))
 }
 
+/// Hashes to the end of the file and counts it as progress, or fails and counts nothing.
 fn hash_into(file: &mut File, hash: &mut Sha256, progress: &Progress) -> io::Result<u64> {
     let mut block = vec![0; BLOCK];
     let mut at = 0;
@@ -157,7 +163,10 @@ fn hash_into(file: &mut File, hash: &mut Sha256, progress: &Progress) -> io::Res
                 at += read as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                progress.forget(at);
+                return Err(error);
+            }
         }
     }
 }

@@ -52,7 +52,10 @@ impl WorkDir {
 
     /// Takes the lock if nobody has it. A file system without locks has none to take: then there is nobody to wait for.
     pub fn try_lock(&self) -> io::Result<Option<File>> {
-        let file = File::options().create(true).truncate(false).write(true).open(self.root.join(".lock"))?;
+        let path = self.root.join(".lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        // One that another user made can still be locked.
+        let file = file.or_else(|_| File::open(&path))?;
         match file.try_lock() {
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(Some(file)),

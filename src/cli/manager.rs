@@ -1,0 +1,95 @@
+//! `bonafide manager`: the operator.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+
+use super::{USAGE, fail};
+use crate::{
+    controller,
+    runtime::{
+        http::{self, Readiness},
+        lease::Lease,
+        metrics::Metrics,
+        shutdown::Shutdown,
+    },
+};
+
+/// What `manager` takes.
+#[derive(Debug, clap::Args)]
+pub struct ManagerArgs {
+    /// The configuration, as the chart writes it
+    #[arg(long, value_name = "FILE", default_value = "/etc/bonafide/manager.yaml")]
+    config: PathBuf,
+    /// Where /healthz, /readyz and /metrics are served
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// The namespace of the Lease, and of the Secrets that policies name
+    #[arg(long, env = "POD_NAMESPACE", default_value = "bonafide-system")]
+    namespace: String,
+    /// Who we are, for the Lease
+    #[arg(long, env = "POD_NAME", default_value = "bonafide")]
+    identity: String,
+}
+
+/// Runs until a signal or until the lease is lost.
+pub fn run(args: &ManagerArgs) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let config: controller::Config = match std::fs::read_to_string(&args.config).map_err(|error| error.to_string()).and_then(|text| {
+        serde_saphyr::from_str(&text).map_err(|error| error.to_string())
+    }) {
+        Ok(config) => config,
+        Err(error) => return fail(USAGE, format_args!("{}: {error}", args.config.display())),
+    };
+    // Two threads are plenty: the work is waiting. Fewer threads are less memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(lead(args, config)),
+        Err(error) => fail(1, format_args!("the runtime could not be started: {error}")),
+    }
+}
+
+async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
+    // Both rings of the dependency tree use this provider; with none installed the first connection would fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let shutdown = match Shutdown::on_signals() {
+        Ok(shutdown) => shutdown,
+        Err(error) => return fail(1, format_args!("signals cannot be heard: {error}")),
+    };
+    let client = match kube::Client::try_default().await {
+        Ok(client) => client,
+        Err(error) => return fail(1, format_args!("there is no way to an API server: {error}")),
+    };
+    let (metrics, readiness) = (Arc::new(Metrics::default()), Readiness::default());
+    // A standby is ready: it answers its probes and waits for its turn.
+    readiness.set(true);
+    let serving = tokio::spawn({
+        let (readiness, metrics, shutdown, address) = (readiness.clone(), metrics.clone(), shutdown.clone(), args.listen);
+        async move { http::serve(address, readiness, metrics, &shutdown).await }
+    });
+    let mut lease = Lease::new(client.clone(), &args.namespace, "bonafide-manager", &args.identity);
+    if lease.acquire(&shutdown).await.is_none() {
+        return ExitCode::SUCCESS;
+    }
+    tracing::info!(identity = args.identity, "leading");
+    metrics.leader.set(1);
+    readiness.set(false);
+    let ended = tokio::select! {
+        ended = controller::run(client, config, &args.namespace, metrics.clone(), readiness, shutdown.clone()) => ended.map(|()| false),
+        () = lease.hold(&shutdown) => Ok(true),
+        served = serving => return fail(1, format_args!("{} cannot be served: {served:?}", args.listen)),
+    };
+    metrics.leader.set(0);
+    lease.release().await;
+    match ended {
+        Err(error) => fail(1, error),
+        Ok(true) if !is_over(&shutdown).await => fail(1, "the lease was lost; starting again as a standby"),
+        Ok(_) => ExitCode::SUCCESS,
+    }
+}
+
+async fn is_over(shutdown: &Shutdown) -> bool {
+    tokio::time::timeout(std::time::Duration::ZERO, shutdown.begun()).await.is_ok()
+}

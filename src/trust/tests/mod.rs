@@ -1,0 +1,8 @@
+//! Tests of trust, and what they share.
+
+mod bundles;
+mod fixtures;
+mod keys;
+mod policies;
+mod selectors;
+mod verdicts;

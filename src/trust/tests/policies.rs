@@ -1,0 +1,117 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::fixtures::{Person, policy, signer};
+use crate::{
+    api::{Problem, Reason, SecretKeyRef},
+    trust::{Policy, PolicyState},
+};
+
+fn good() -> Value {
+    json!({
+        "namespaceSelector": {"matchLabels": {"tier": "production"}},
+        "signers": [
+            signer("platform", &Person::new(1)),
+            {"name": "vault", "publicKey": {"secretKeyRef": {"name": "keys", "key": "vault.pem"}}},
+        ],
+        "rules": [{
+            "name": "ours",
+            "sources": {"include": ["hf://acme/*"], "exclude": ["hf://acme/lab"]},
+            "signedBy": [{"name": "both", "anyOf": ["platform", "vault"], "minimum": 2}],
+        }],
+        "deny": [{"name": "bad", "fileDigests": [format!("sha256:{}", "0".repeat(64))]}],
+    })
+}
+
+fn secret(reference: &SecretKeyRef) -> Option<String> {
+    (reference.name == "keys" && reference.key == "vault.pem").then(|| Person::new(2).pem())
+}
+
+fn compile(spec: Value) -> Result<Policy, Problem> {
+    Policy::compile(&policy("production", spec), &secret)
+}
+
+#[test]
+fn a_complete_policy_is_accepted_and_selects_its_namespaces() {
+    let policy = compile(good()).unwrap();
+    assert_eq!((policy.name(), policy.generation()), ("production", 7));
+    let tier = |value: &str| BTreeMap::from([("tier".to_owned(), value.to_owned())]);
+    assert!(policy.selects(&tier("production")));
+    assert!(!policy.selects(&tier("test")));
+    assert!(!policy.selects(&BTreeMap::new()));
+}
+
+#[test]
+fn each_field_that_cannot_be_used_is_named_with_its_path() {
+    let set = |pointer: &str, value: Value| {
+        let mut spec = good();
+        *spec.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = value;
+        compile(spec).unwrap_err()
+    };
+    for (problem, reason, path) in [
+        (set("/signers/0/publicKey/pem", json!("x")), Reason::InvalidKey, "spec.signers[platform].publicKey.pem: "),
+        (set("/signers/0/publicKey", json!({})), Reason::InvalidKey, "spec.signers[platform].publicKey: "),
+        (set("/signers/0", json!({"name": "platform"})), Reason::InvalidKey, "spec.signers[platform].publicKey: "),
+        (set("/signers/1/publicKey/secretKeyRef/key", json!("other")), Reason::SecretNotFound, "spec.signers[vault].publicKey.secretKeyRef: "),
+        (set("/signers/1/name", json!("platform")), Reason::InvalidSpec, "spec.signers: "),
+        (set("/rules/0/sources/include/0", json!("hf://acme/[ab]")), Reason::InvalidPattern, "spec.rules[ours].sources.include[0]: "),
+        (set("/rules/0/sources/exclude/0", json!("a**")), Reason::InvalidPattern, "spec.rules[ours].sources.exclude[0]: "),
+        (set("/rules/0/sources/include", json!([])), Reason::InvalidSpec, "spec.rules[ours].sources.include "),
+        (set("/rules/0/signedBy", json!([])), Reason::InvalidSpec, "spec.rules[ours].signedBy "),
+        (set("/rules/0/signedBy/0/anyOf/0", json!("nobody")), Reason::UnknownSigner, "spec.rules[ours].signedBy[both].anyOf: "),
+        (set("/rules/0/signedBy/0/minimum", json!(0)), Reason::InvalidSpec, "spec.rules[ours].signedBy[both].minimum "),
+        (set("/rules/0/signedBy/0/minimum", json!(3)), Reason::InvalidSpec, "spec.rules[ours].signedBy[both].minimum "),
+        (set("/deny/0/fileDigests/0", json!("sha256:00")), Reason::InvalidDigest, "spec.deny[bad].fileDigests[0]: "),
+        (set("/deny/0/fileDigests", json!([])), Reason::InvalidSpec, "spec.deny[bad].fileDigests "),
+        (
+            set("/namespaceSelector", json!({"matchExpressions": [{"key": "k", "operator": "Is"}]})),
+            Reason::InvalidSpec,
+            "spec.namespaceSelector.matchExpressions[0] ",
+        ),
+    ] {
+        assert_eq!(problem.reason, reason, "{problem}");
+        assert!(problem.message.starts_with(path), "{problem}");
+        assert!(problem.message.ends_with('.') && !problem.message.ends_with(".."), "{problem}");
+    }
+}
+
+#[test]
+fn a_key_in_a_secret_that_is_none_is_named_without_its_content() {
+    let leak = "very-secret-text";
+    let problem = Policy::compile(&policy("production", good()), &|_| Some(leak.to_owned())).unwrap_err();
+    assert_eq!(problem.reason, Reason::InvalidKey);
+    assert!(problem.message.starts_with("spec.signers[vault].publicKey.secretKeyRef: "), "{problem}");
+    assert!(!problem.message.contains(leak));
+}
+
+#[test]
+fn a_minimum_that_two_names_of_one_key_would_have_to_meet_is_refused() {
+    let mut spec = good();
+    spec["signers"][1] = signer("vault", &Person::new(1));
+    let problem = compile(spec).unwrap_err();
+    assert_eq!(problem.reason, Reason::InvalidSpec);
+    assert!(problem.message.contains("1 different key:"), "{problem}");
+}
+
+#[test]
+fn a_broken_policy_keeps_its_name_generation_and_selector() {
+    let mut spec = good();
+    spec["signers"][0]["publicKey"]["pem"] = json!("x");
+    let state = PolicyState::of(&policy("production", spec), &secret);
+    let PolicyState::Broken { name, generation, selector, problem } = &state else { panic!("{state:?}") };
+    assert_eq!((name.as_str(), *generation, problem.reason), ("production", 7, Reason::InvalidKey));
+    assert!(selector.is_some());
+    let tier = |value: &str| BTreeMap::from([("tier".to_owned(), value.to_owned())]);
+    assert!(state.selects(&tier("production")));
+    assert!(!state.selects(&tier("test")));
+}
+
+#[test]
+fn a_broken_policy_whose_selector_is_broken_selects_every_namespace() {
+    let mut spec = good();
+    spec["namespaceSelector"] = json!({"matchExpressions": [{"key": "k", "operator": "Is"}]});
+    let state = PolicyState::of(&policy("production", spec), &secret);
+    assert!(matches!(&state, PolicyState::Broken { .. }));
+    assert!(state.selects(&BTreeMap::new()));
+}

@@ -1,0 +1,181 @@
+//! How a fetch ended, in the words of the termination message.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::Job;
+use crate::{
+    api::{Problem, Reason},
+    model::{CleanPath, Digest},
+};
+
+/// How a fetch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// `tree/` holds exactly the manifest's files, and each hashes to what the manifest says.
+    Complete {
+        /// The bytes that came over the network.
+        received: u64,
+    },
+    /// The source does not have these bytes. Trying again would download the same ones.
+    Refused(Refused),
+    /// Something else went wrong; it may be otherwise at the next attempt.
+    Failed(Problem),
+}
+
+/// What was refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// The file.
+    pub file: String,
+    /// The digest or the size that the manifest says.
+    pub expected: String,
+    /// The digest or the size that came.
+    pub found: String,
+    /// The sentences for people.
+    pub message: String,
+}
+
+/// One line of JSON, at most [`Report::MAX`] bytes: what the manager reads from a pod's termination message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// `Complete`, `Refused` or `Failed`.
+    pub outcome: String,
+    /// The reason, as in conditions.
+    pub reason: String,
+    /// The sentences for people.
+    pub message: String,
+    /// The refused file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The digest or size that was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// The digest or size that came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+    /// The bytes that came over the network.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Report {
+    /// What the kubelet keeps of a termination message, in bytes.
+    pub const MAX: usize = 4096;
+
+    /// The report about `outcome` of a fetch that received `bytes` in `elapsed`.
+    pub fn new(outcome: &Outcome, bytes: u64, elapsed: Duration) -> Self {
+        let (name, reason, message, refused) = match outcome {
+            Outcome::Complete { .. } => ("Complete", Reason::Verified, "every file has the digest that was expected".to_owned(), None),
+            Outcome::Refused(refused) => ("Refused", Reason::DigestMismatch, refused.message.clone(), Some(refused)),
+            Outcome::Failed(problem) => ("Failed", problem.reason, problem.message.clone(), None),
+        };
+        Self {
+            outcome: name.to_owned(),
+            reason: reason.as_str().to_owned(),
+            message,
+            file: refused.map(|refused| refused.file.clone()),
+            expected: refused.map(|refused| refused.expected.clone()),
+            found: refused.map(|refused| refused.found.clone()),
+            bytes,
+            seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+        }
+    }
+
+    /// The line. A message that escapes to too many bytes is left out of it, never cut inside the JSON.
+    pub fn line(&self) -> String {
+        let write = |report: &Self| serde_json::to_string(report).unwrap_or_default();
+        let line = write(self);
+        if line.len() <= Self::MAX {
+            return line;
+        }
+        let message: String = self.message.chars().filter(|c| !c.is_control()).take(200).collect();
+        write(&Self { message, file: self.file.as_ref().map(|file| file.chars().take(240).collect()), ..self.clone() })
+    }
+}
+
+impl Refused {
+    /// The bytes of `path` that came from `from` hash to something else.
+    pub(super) fn digest(job: &Job, from: &str, path: &CleanPath, expected: Digest, found: Digest) -> Self {
+        Self::new(job, from, path, expected.to_string(), found.to_string())
+    }
+
+    /// The source has more or fewer bytes of `path`.
+    pub(super) fn size(job: &Job, from: &str, path: &CleanPath, expected: u64, found: &str) -> Self {
+        Self::new(job, from, path, format!("{expected} bytes"), found.to_owned())
+    }
+
+    fn new(job: &Job, from: &str, path: &CleanPath, expected: String, found: String) -> Self {
+        let Job { source, revision, .. } = job;
+        let message = format!(
+            "{path}: recorded as {expected}, but {source}@{} has {found} now, sent by {from}. Nothing of the model was served. If the new file \
+             is wanted, have it signed again, or pin it with spec.model.digest, and set spec.model.revision to its commit; if not, tell the \
+             repository's owner, and whoever runs the mirror or proxy if there is one.",
+            short(revision)
+        );
+        let message = Problem::new(Reason::DigestMismatch, message).message;
+        Self { file: path.to_string(), expected, found, message }
+    }
+}
+
+/// A commit as people read it.
+fn short(revision: &str) -> &str {
+    revision.get(..7).filter(|_| revision.len() >= 40).unwrap_or(revision)
+}
+
+/// A refusal as it is remembered in the directory of the fetch, for exactly this content from exactly this place.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Marker {
+    content: Digest,
+    source: String,
+    revision: String,
+    refused: Refused,
+}
+
+/// What an earlier attempt at the same job refused for good.
+pub(super) fn recall(file: &Path, job: &Job) -> Option<Refused> {
+    let marker: Marker = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    let same = marker.content == job.manifest.digest() && marker.source == job.source.to_string() && marker.revision == job.revision;
+    same.then_some(marker.refused)
+}
+
+/// Remembers a refusal, so that a container that is started again does not download the same bytes again.
+pub(super) fn remember(file: &Path, job: &Job, refused: &Refused) -> io::Result<()> {
+    let marker = Marker {
+        content: job.manifest.digest(),
+        source: job.source.to_string(),
+        revision: job.revision.clone(),
+        refused: refused.clone(),
+    };
+    let new = file.with_extension("new");
+    fs::write(&new, serde_json::to_vec(&marker)?)?;
+    fs::rename(new, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_one_line_of_json_that_fits_whatever_is_in_it() {
+        let nasty = "\u{1}\"\\\n".repeat(250);
+        let refused = Refused { file: nasty.clone(), expected: Digest::of("a").to_string(), found: Digest::of("b").to_string(), message: nasty };
+        let report = Report::new(&Outcome::Refused(refused), 7, Duration::from_millis(1500));
+        let line = report.line();
+        assert!(line.len() <= Report::MAX && !line.contains('\n'), "{}", line.len());
+        let read: Report = serde_json::from_str(&line).unwrap();
+        assert_eq!((read.outcome.as_str(), read.reason.as_str(), read.bytes, read.seconds), ("Refused", "DigestMismatch", 7, 1.5));
+        assert_eq!(read.expected, Some(Digest::of("a").to_string()));
+    }
+
+    #[test]
+    fn a_complete_report_names_no_file() {
+        let line = Report::new(&Outcome::Complete { received: 3 }, 3, Duration::from_secs(1)).line();
+        assert_eq!(line, r#"{"outcome":"Complete","reason":"Verified","message":"every file has the digest that was expected","bytes":3,"seconds":1.0}"#);
+    }
+}
