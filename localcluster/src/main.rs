@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand};
 use localcluster::{Cluster, Options, assets, binaries, image, network, paths};
 
 /// A real Kubernetes on this machine, for demos and tests.
 ///
-/// The first run builds Kubernetes from source, once, which takes about 10 minutes on two cores; it tells how far it is. From then
-/// on a cluster is up in seconds. `up` starts it, `down` leaves nothing of it behind.
+/// The first run builds Kubernetes from source, once, which takes about 20 minutes on two cores; it
+/// tells how far it is. From then on a cluster is up in seconds, and `down` leaves nothing of it.
 ///
-///   localcluster up --nodes 1
-///   export KUBECONFIG=$(localcluster kubeconfig)
+///   eval "$(localcluster up)"            # sets KUBECONFIG, and PATH for kubectl
 ///   kubectl get pods --all-namespaces
 ///   localcluster down
 #[derive(Debug, Parser)]
@@ -28,7 +28,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a cluster, which runs until `down`
+    /// Start a cluster, which runs until `down`, and print the shell command by which it is used
     Up(Up),
     /// End the cluster, or remove what is left of one; nothing of it stays behind
     Down,
@@ -42,7 +42,7 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Fetch or make what demos and tests need, once, and print its path
+    /// Fetch, make or build something that demos and tests need, once, and print its path
     Asset(Asset),
     /// Make and push container images
     #[command(subcommand)]
@@ -67,7 +67,7 @@ struct Up {
 #[derive(Debug, Args)]
 struct Asset {
     /// What to fetch or make
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(asset_names()))]
+    #[arg(value_parser = PossibleValuesParser::new(asset_names()))]
     name: String,
 }
 
@@ -120,14 +120,16 @@ fn added(text: &str) -> Result<(PathBuf, String), String> {
     }
 }
 
-fn asset_names() -> Vec<clap::builder::PossibleValue> {
-    assets::ALL.iter().map(|(name, about)| clap::builder::PossibleValue::new(name).help(about)).collect()
+fn asset_names() -> Vec<PossibleValue> {
+    let assets = assets::ALL.iter().map(|(name, about)| PossibleValue::new(name).help(about));
+    let programs = binaries::all().iter().map(|recipe| PossibleValue::new(recipe.name).help(recipe.version()));
+    assets.chain(programs).collect()
 }
 
 #[derive(Debug, Args)]
 struct Build {
     /// Which programs; all of them when none is named
-    #[arg(value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(program_names()))]
+    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(program_names()))]
     names: Vec<String>,
 }
 
@@ -176,9 +178,9 @@ impl Up {
         if self.registry {
             cluster.start_registry().await?;
         }
-        let kubeconfig = cluster.kubeconfig();
+        let (kubeconfig, programs) = (cluster.kubeconfig(), cluster.state().join("bin"));
         cluster.detach()?;
-        tell(format_args!("export KUBECONFIG={}", kubeconfig.display()))
+        tell(format_args!("export KUBECONFIG={} PATH={}:\"$PATH\"", kubeconfig.display(), programs.display()))
     }
 }
 

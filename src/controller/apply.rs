@@ -54,18 +54,23 @@ pub enum ApplyError {
 
 /// Which state of which child was compared with what, so that it is read again only after one of the two changed.
 #[derive(Default)]
-pub struct Compared(Mutex<HashMap<(ChildKind, String, String), (String, u64)>>);
+pub struct Compared(Mutex<HashMap<Key, State>>);
+
+/// Kind, namespace and name of a child.
+type Key = (ChildKind, String, String);
+/// What the child looked like, and a hash of what it was compared with.
+type State = (String, u64);
 
 impl Compared {
-    fn knows(&self, key: &(ChildKind, String, String), state: &(String, u64)) -> bool {
+    fn knows(&self, key: &Key, state: &State) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key) == Some(state)
     }
 
-    fn remember(&self, key: (ChildKind, String, String), state: (String, u64)) {
+    fn remember(&self, key: Key, state: State) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, state);
     }
 
-    fn forget(&self, key: &(ChildKind, String, String)) {
+    fn forget(&self, key: &Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
@@ -165,7 +170,6 @@ fn dynamic(context: &Context, kind: ChildKind, namespace: &str) -> Api<DynamicOb
         api_version: kind.api_version().to_owned(),
         kind: kind.as_str().to_owned(),
         plural: plural.to_owned(),
-        ..ApiResource::erase::<k8s_openapi::api::core::v1::ConfigMap>(&())
     };
     Api::namespaced_with(context.client.clone(), namespace, &resource)
 }

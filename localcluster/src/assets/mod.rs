@@ -14,7 +14,7 @@ pub use images::{LLAMA_NAME, PAUSE_NAME};
 
 use crate::process::last_lines;
 use crate::progress::{say, while_telling};
-use crate::{cache_lock, paths};
+use crate::{binaries, cache_lock, paths};
 
 /// The smallest language model that answers in sentences, as GGUF.
 pub const MODEL: &str = "model";
@@ -39,7 +39,7 @@ pub const ALL: [(&str, &str); 6] = [
     (BASE_IMAGE, "OCI archive of localhost/base:1, the C library and certificates, which `image build` builds on"),
 ];
 
-/// The path of the asset `name`, which is fetched or made first when the cache lacks it.
+/// The path of the asset `name`, or of the program of that name in [`binaries`], which is fetched or made first when the cache lacks it.
 pub async fn path(name: &str) -> Result<PathBuf> {
     match name {
         MODEL => python::model().await,
@@ -48,10 +48,13 @@ pub async fn path(name: &str) -> Result<PathBuf> {
         LLAMA_IMAGE => images::llama().await,
         PAUSE_IMAGE => images::pause().await,
         BASE_IMAGE => images::base().await,
-        other => {
-            let known: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
-            bail!("there is no asset named {other:?}; there are: {}", known.join(", "))
-        }
+        other => match binaries::find(other) {
+            Ok(recipe) => binaries::path(recipe.name).await,
+            Err(_) => {
+                let known: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
+                bail!("there is no asset named {other:?}; there are {}, and the programs of `localcluster build`", known.join(", "))
+            }
+        },
     }
 }
 
