@@ -32,6 +32,8 @@ pub struct Picture<'a> {
     pub doors: &'a Doors,
     /// What went wrong when the children were applied.
     pub applied: Option<Problem>,
+    /// What the API server did not do, which is tried again.
+    pub failed: Option<Problem>,
     /// Whether the chart's admission policies keep others off our pods.
     pub protected: bool,
 }
@@ -120,6 +122,9 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
     }
     if ready >= wanted {
         return Summary { state: "Ready", step: Some(Step::Ready), reason: Reason::Ready, message: String::new(), stalled: false };
+    }
+    if let Some(problem) = &picture.failed {
+        return trouble("Waiting", problem, false);
     }
     if let Some((pod, objection)) = picture.doors.objections.first() {
         let message = format!("Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators).");
