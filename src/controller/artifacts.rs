@@ -76,13 +76,18 @@ pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -
     if let Some(found) = api.get_opt(&name).await? {
         let owned = found.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid);
         if !owned {
-            let path = if found.metadata.owner_references.is_some() { "/metadata/ownerReferences/-" } else { "/metadata/ownerReferences" };
+            let path = if found.metadata.owner_references.is_some() {
+                "/metadata/ownerReferences/-"
+            } else {
+                "/metadata/ownerReferences"
+            };
             let value = if found.metadata.owner_references.is_some() { reference(owner) } else { json!([reference(owner)]) };
             patch(context, &api, &name, json!([{ "op": "add", "path": path, "value": value }])).await?;
         }
         return Ok(remember(context, found));
     }
-    let metadata = serde_json::from_value(json!({ "name": name, "namespace": owner.namespace, "ownerReferences": [reference(owner)] }));
+    let metadata =
+        serde_json::from_value(json!({ "name": name, "namespace": owner.namespace, "ownerReferences": [reference(owner)] }));
     let artifact = ModelArtifact { metadata: metadata.unwrap_or_else(|_| ObjectMeta::default()), spec, status: None };
     context.metrics.wrote("ModelArtifact", "apply");
     match api.create(&PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }, &artifact).await {
@@ -94,7 +99,12 @@ pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -
 }
 
 /// Writes down what the policies say of the artifact, if that changed.
-pub async fn record(context: &Context, namespace: &str, artifact: &Artifact, verdicts: Vec<PolicyVerdict>) -> Result<(), kube::Error> {
+pub async fn record(
+    context: &Context,
+    namespace: &str,
+    artifact: &Artifact,
+    verdicts: Vec<PolicyVerdict>,
+) -> Result<(), kube::Error> {
     let key = format!("{namespace}/{}", artifact.name);
     let status = ModelArtifactStatus { verdicts };
     {
@@ -120,18 +130,23 @@ pub async fn release(context: &Context, owner: &Owner, needed: &[&str]) -> Resul
         let name = meta.metadata.name.clone().unwrap_or_default();
         let owners = meta.metadata.owner_references.as_deref().unwrap_or_default();
         let ours = owners.iter().position(|reference| reference.uid == owner.uid);
-        if meta.metadata.namespace.as_deref() != Some(&owner.namespace) || needed.contains(&name.as_str()) || meta.metadata.deletion_timestamp.is_some() {
+        if meta.metadata.namespace.as_deref() != Some(&owner.namespace)
+            || needed.contains(&name.as_str())
+            || meta.metadata.deletion_timestamp.is_some()
+        {
             continue;
         }
         let Some(ours) = ours else { continue };
         let api = api(context, &owner.namespace);
         let outcome = if owners.len() == 1 {
             context.metrics.wrote("ModelArtifact", "delete");
-            let precondition = Preconditions { uid: meta.metadata.uid.clone(), resource_version: meta.metadata.resource_version.clone() };
+            let precondition =
+                Preconditions { uid: meta.metadata.uid.clone(), resource_version: meta.metadata.resource_version.clone() };
             api.delete(&name, &DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() }).await.map(|_| ())
         } else {
             let path = format!("/metadata/ownerReferences/{ours}");
-            let remove = json!([{ "op": "test", "path": format!("{path}/uid"), "value": owner.uid }, { "op": "remove", "path": path }]);
+            let remove =
+                json!([{ "op": "test", "path": format!("{path}/uid"), "value": owner.uid }, { "op": "remove", "path": path }]);
             patch(context, &api, &name, remove).await
         };
         match outcome {

@@ -74,16 +74,24 @@ pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: 
     })
 }
 
-async fn credentials(context: &Context, deployment: &ModelDeployment, namespace: &str) -> Result<Result<Option<Credentials>, Problem>, kube::Error> {
+async fn credentials(
+    context: &Context,
+    deployment: &ModelDeployment,
+    namespace: &str,
+) -> Result<Result<Option<Credentials>, Problem>, kube::Error> {
     let Some(reference) = &deployment.spec.model.secret_ref else { return Ok(Ok(None)) };
     let name = &reference.name;
     let Some(secret) = Api::<Secret>::namespaced(context.client.clone(), namespace).get_opt(name).await? else {
-        let message = format!("spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys token and hosts.");
+        let message = format!(
+            "spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys token and hosts."
+        );
         return Ok(Err(Problem::new(Reason::SecretNotFound, message)));
     };
     let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     let credentials = Credentials::from_secret(secret.type_.as_deref().unwrap_or_default(), &data);
-    Ok(credentials.map(Some).map_err(|problem| Problem::new(problem.reason, format!("spec.model.secretRef: Secret {name}: {}", problem.message))))
+    Ok(credentials
+        .map(Some)
+        .map_err(|problem| Problem::new(problem.reason, format!("spec.model.secretRef: Secret {name}: {}", problem.message))))
 }
 
 async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> Result<Vec<ObservedRevision>, kube::Error> {
@@ -106,7 +114,9 @@ async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owne
         };
         let slim = context.stores.deployments.get(&ObjectRef::new(name).within(&owner.namespace));
         let slim = slim.filter(|slim| slim.metadata.deletion_timestamp.is_none());
-        let failure = slim.as_ref().and_then(|slim| slim.status.conditions.iter().find(|c| c.kind == "ReplicaFailure" && c.status == "True"));
+        let failure = slim
+            .as_ref()
+            .and_then(|slim| slim.status.conditions.iter().find(|c| c.kind == "ReplicaFailure" && c.status == "True"));
         revisions.push(ObservedRevision {
             asked: slim.as_ref().map(|slim| slim.spec.replicas),
             failure: failure.map(|condition| condition.message.clone()),
@@ -125,7 +135,11 @@ async fn read_revision(context: &Context, owner: &Owner, name: &str) -> Result<O
     match serde_json::from_value::<Revision>(data.0) {
         Ok(revision) if revision_of(&owner.name, name) == Some(&revision.name) => Ok(Some(Arc::new(revision))),
         Ok(_) | Err(_) => {
-            tracing::error!(name, namespace = owner.namespace, "a ControllerRevision does not hold a revision of ours; it is not used");
+            tracing::error!(
+                name,
+                namespace = owner.namespace,
+                "a ControllerRevision does not hold a revision of ours; it is not used"
+            );
             Ok(None)
         }
     }

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     api::{
-        AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeployment, ModelDeploymentStatus, Problem,
-        READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED,
+        AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeployment,
+        ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED,
     },
     trust::{Trust, Verdict},
 };
@@ -62,8 +62,18 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let ready_reason = if wanted == 0 && ready { Reason::Idle } else { summary.reason };
     findings.push(Finding::new(READY, Some(ready), ready_reason, summary.message.clone()));
     let stalled = summary.stalled && !ready;
-    findings.push(Finding::new(RECONCILING, Some(!ready && !stalled), if ready { Reason::UpToDate } else { summary.reason }, if ready || stalled { String::new() } else { summary.message.clone() }));
-    findings.push(Finding::new(STALLED, Some(stalled), if stalled { summary.reason } else { Reason::UpToDate }, if stalled { summary.message.clone() } else { String::new() }));
+    findings.push(Finding::new(
+        RECONCILING,
+        Some(!ready && !stalled),
+        if ready { Reason::UpToDate } else { summary.reason },
+        if ready || stalled { String::new() } else { summary.message.clone() },
+    ));
+    findings.push(Finding::new(
+        STALLED,
+        Some(stalled),
+        if stalled { summary.reason } else { Reason::UpToDate },
+        if stalled { summary.message.clone() } else { String::new() },
+    ));
 
     let signers = decision.verdict.as_ref().map(|verdict| verdict.signers().join(",")).unwrap_or_default();
     let status = ModelDeploymentStatus {
@@ -78,8 +88,16 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
         replicas: count(pods.iter().filter(|pod| !pod.is_over()).count()),
         selector: format!("{LABEL_DEPLOYMENT}={}", owner.name),
         model: decision.model.clone(),
-        revisions: decision.revisions.iter().filter(|judged| judged.seen.asked.is_some() || Some(&judged.seen.revision.name) == decision.current.as_ref()).map(|judged| revision_status(judged, pods, decision)).collect(),
-        engine: decision.engine.clone().map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
+        revisions: decision
+            .revisions
+            .iter()
+            .filter(|judged| judged.seen.asked.is_some() || Some(&judged.seen.revision.name) == decision.current.as_ref())
+            .map(|judged| revision_status(judged, pods, decision))
+            .collect(),
+        engine: decision
+            .engine
+            .clone()
+            .map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
         conditions: vec![],
     };
     (status, findings)
@@ -98,7 +116,11 @@ struct Summary {
 fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimPod>], ready: i32, serving: bool) -> Summary {
     let wanted = picture.deployment.spec.replicas;
     let trouble = |state: &'static str, problem: &Problem, stalled: bool| {
-        let message = if serving { format!("The replicas that were there keep serving. {}", problem.message) } else { problem.message.clone() };
+        let message = if serving {
+            format!("The replicas that were there keep serving. {}", problem.message)
+        } else {
+            problem.message.clone()
+        };
         Summary { state: if serving { "Degraded" } else { state }, step: None, reason: problem.reason, message, stalled }
     };
     if let Some(blocked) = &picture.decision.blocked {
@@ -109,7 +131,13 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
         return trouble("Blocked", problem, problem.reason == Reason::NameTaken);
     }
     let Some(current) = current else {
-        return Summary { state: "Waiting", step: None, reason: Reason::Pending, message: "It is being looked at.".to_owned(), stalled: false };
+        return Summary {
+            state: "Waiting",
+            step: None,
+            reason: Reason::Pending,
+            message: "It is being looked at.".to_owned(),
+            stalled: false,
+        };
     };
     if let Some(refusal) = &current.seen.refusal {
         let message = format!("{} Any change of the spec tries again.", refusal.message);
@@ -119,10 +147,18 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
         return Summary { state: "Idle", step: Some(Step::Ready), reason: Reason::Idle, message: String::new(), stalled: false };
     }
     if ready >= wanted {
-        return Summary { state: "Ready", step: Some(Step::Ready), reason: Reason::Ready, message: String::new(), stalled: false };
+        return Summary {
+            state: "Ready",
+            step: Some(Step::Ready),
+            reason: Reason::Ready,
+            message: String::new(),
+            stalled: false,
+        };
     }
     if let Some((pod, objection)) = picture.doors.objections.first() {
-        let message = format!("Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators).");
+        let message = format!(
+            "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
+        );
         return trouble("Blocked", &Problem::new(Reason::NotVouched, message), false);
     }
     if let Some(failure) = &current.seen.failure {
@@ -135,13 +171,21 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
             let state = if serving && step == Step::Stuck { "Degraded" } else { step.state() };
             Summary { state, step: Some(step), reason, message, stalled: false }
         }
-        None => Summary { state: "Waiting", step: None, reason: Reason::Pending, message: "The pods are being created.".to_owned(), stalled: false },
+        None => Summary {
+            state: "Waiting",
+            step: None,
+            reason: Reason::Pending,
+            message: "The pods are being created.".to_owned(),
+            stalled: false,
+        },
     }
 }
 
 fn with_retry(blocked: &Blocked) -> Problem {
     match (&blocked.stage, blocked.retry) {
-        (Stage::Source, Some(wait)) => Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1))),
+        (Stage::Source, Some(wait)) => {
+            Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1)))
+        }
         _ => blocked.problem.clone(),
     }
 }
@@ -160,42 +204,70 @@ fn first_sentence(message: &str) -> String {
     const WIDTH: usize = 140;
     let sentence = message.split_inclusive(". ").next().unwrap_or(message).trim_end();
     let sentence = sentence.strip_suffix('.').unwrap_or(sentence);
-    if sentence.chars().count() <= WIDTH { sentence.to_owned() } else { sentence.chars().take(WIDTH - 1).chain(['…']).collect() }
+    if sentence.chars().count() <= WIDTH {
+        sentence.to_owned()
+    } else {
+        sentence.chars().take(WIDTH - 1).chain(['…']).collect()
+    }
 }
 
 fn source_finding(decision: &Decision) -> Finding {
-    let problem = |blocked: &Blocked| Finding::new(SOURCE_RESOLVED, Some(false), blocked.problem.reason, with_retry(blocked).message);
+    let problem =
+        |blocked: &Blocked| Finding::new(SOURCE_RESOLVED, Some(false), blocked.problem.reason, with_retry(blocked).message);
     match (&decision.blocked, &decision.model) {
         (Some(blocked), _) if blocked.stage == Stage::Source => problem(blocked),
         (Some(blocked), None) if blocked.stage == Stage::Spec => problem(blocked),
-        (_, Some(model)) => Finding::new(SOURCE_RESOLVED, Some(true), Reason::Resolved, format!("{} at {}, {} bytes.", model.source, model.revision, model.bytes)),
+        (_, Some(model)) => Finding::new(
+            SOURCE_RESOLVED,
+            Some(true),
+            Reason::Resolved,
+            format!("{} at {}, {} bytes.", model.source, model.revision, model.bytes),
+        ),
         _ => Finding::new(SOURCE_RESOLVED, None, Reason::Pending, "It was not looked up: the policies refuse it as it is."),
     }
 }
 
 fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
-    let unprotected = if picture.protected { "" } else { " Assurance=Unprotected: the chart's admission policies are switched off, so others may change these pods." };
+    let unprotected = if picture.protected {
+        ""
+    } else {
+        " Assurance=Unprotected: the chart's admission policies are switched off, so others may change these pods."
+    };
     let of = |verdict: &Verdict| {
         let status = match verdict.trust() {
             Trust::Signed | Trust::Pinned => Some(true),
             Trust::Refused => Some(false),
             Trust::Unknown => None,
         };
-        (verdict.trust().to_string(), Finding::new(TRUSTED, status, verdict.reason(), format!("{}{unprotected}", verdict.message())))
+        (
+            verdict.trust().to_string(),
+            Finding::new(TRUSTED, status, verdict.reason(), format!("{}{unprotected}", verdict.message())),
+        )
     };
     match (&picture.decision.blocked, &picture.decision.verdict) {
         (_, Some(verdict)) => of(verdict),
-        (Some(blocked), None) if blocked.stage == Stage::Trust => {
-            (Trust::Refused.to_string(), Finding::new(TRUSTED, Some(false), blocked.problem.reason, blocked.problem.message.clone()))
-        }
-        _ => (Trust::Unknown.to_string(), Finding::new(TRUSTED, None, Reason::Pending, "It is not known yet which files there are.")),
+        (Some(blocked), None) if blocked.stage == Stage::Trust => (
+            Trust::Refused.to_string(),
+            Finding::new(TRUSTED, Some(false), blocked.problem.reason, blocked.problem.message.clone()),
+        ),
+        _ => (
+            Trust::Unknown.to_string(),
+            Finding::new(TRUSTED, None, Reason::Pending, "It is not known yet which files there are."),
+        ),
     }
 }
 
 fn content_finding(current: Option<&Judged>, verified: bool, summary: &Summary) -> Finding {
     match current {
-        Some(judged) if judged.seen.refusal.is_some() => Finding::new(CONTENT_VERIFIED, Some(false), Reason::DigestMismatch, summary.message.clone()),
-        Some(judged) if verified => Finding::new(CONTENT_VERIFIED, Some(true), Reason::Verified, format!("Every file was hashed while it was fetched; the content is {}.", judged.seen.revision.digest)),
+        Some(judged) if judged.seen.refusal.is_some() => {
+            Finding::new(CONTENT_VERIFIED, Some(false), Reason::DigestMismatch, summary.message.clone())
+        }
+        Some(judged) if verified => Finding::new(
+            CONTENT_VERIFIED,
+            Some(true),
+            Reason::Verified,
+            format!("Every file was hashed while it was fetched; the content is {}.", judged.seen.revision.digest),
+        ),
         _ => Finding::new(CONTENT_VERIFIED, None, Reason::Pending, "No replica has fetched the weights."),
     }
 }
