@@ -199,11 +199,21 @@ fn why(summary: &Summary, ready: bool, wanted: i32) -> String {
     }
 }
 
+/// Digests and commits by their first eight digits.
+fn abbreviated(text: &str) -> String {
+    let word = |word: &str| {
+        let digits = word.chars().filter(char::is_ascii_hexdigit).count();
+        let long = digits >= 40 && word.chars().take(40).all(|c| c.is_ascii_hexdigit());
+        if long { word.chars().take(8).chain(['…']).chain(word.chars().filter(|c| !c.is_ascii_hexdigit())).collect() } else { word.to_owned() }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// A column has room for one sentence; the condition has all of them.
 fn first_sentence(message: &str) -> String {
     const WIDTH: usize = 140;
-    let sentence = message.split_inclusive(". ").next().unwrap_or(message).trim_end();
-    let sentence = sentence.strip_suffix('.').unwrap_or(sentence);
+    let sentence = abbreviated(message.split_inclusive(". ").next().unwrap_or(message).trim_end());
+    let sentence = sentence.strip_suffix('.').unwrap_or(&sentence);
     if sentence.chars().count() <= WIDTH {
         sentence.to_owned()
     } else {
