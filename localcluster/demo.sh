@@ -31,7 +31,7 @@ cleanup() {
   if [ -n "$own_cluster" ]; then
     bold "Removing what the demo put into your cluster"
     kubectl delete namespace $models $source_ns --ignore-not-found --wait=false || true
-    kubectl delete clustermodelpolicy signed-by-acme inferenceengine/llama-cpp --ignore-not-found || true
+    kubectl delete clustermodelpolicy/signed-by-acme inferenceengine/llama-cpp --ignore-not-found || true
     helm uninstall bonafide -n $system || true
   elif [ -x "$bin/localcluster" ]; then
     "$bin/localcluster" down || true

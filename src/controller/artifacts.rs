@@ -107,20 +107,21 @@ pub async fn record(
 ) -> Result<(), kube::Error> {
     let key = format!("{namespace}/{}", artifact.name);
     let status = ModelArtifactStatus { verdicts };
-    {
-        let recorded = context.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        if recorded.get(&key) == Some(&status) {
-            return Ok(());
-        }
+    let meta = context.stores.artifacts.get(&ObjectRef::new(&artifact.name).within(namespace));
+    let state = (meta.and_then(|meta| meta.metadata.resource_version.clone()), status.clone());
+    if context.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&state) {
+        return Ok(());
     }
     let api = api(context, namespace);
-    let unchanged = api.get_opt(&artifact.name).await?.is_none_or(|found| found.status.unwrap_or_default() == status);
-    if !unchanged {
+    let Some(found) = api.get_opt(&artifact.name).await? else { return Ok(()) };
+    let mut version = found.metadata.resource_version;
+    if found.status.unwrap_or_default() != status {
         context.metrics.wrote("ModelArtifact", "patch");
         let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelArtifact", "status": status });
-        api.patch_status(&artifact.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+        let written = api.patch_status(&artifact.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+        version = written.metadata.resource_version;
     }
-    context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, status);
+    context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (version, status));
     Ok(())
 }
 

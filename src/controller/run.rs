@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
+    engine::Catalogue,
     runtime::{
         http::Readiness,
         metrics::{Metrics, Outcome},
@@ -142,6 +143,7 @@ pub async fn run(
         compared: Default::default(),
         artifacts: Default::default(),
         recorded: Default::default(),
+        catalogue: (vec![], Arc::new(Catalogue::builtin())).into(),
         revisions: Default::default(),
         trees: Default::default(),
         vouchers: Default::default(),
