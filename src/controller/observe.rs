@@ -76,7 +76,8 @@ pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: 
 /// The catalogue is made anew only when an engine's object changed.
 fn catalogue(context: &Context) -> Arc<Catalogue> {
     let engines = context.stores.engines.state();
-    let mut made_of: Vec<String> = engines.iter().map(|engine| format!("{:?} {:?}", engine.meta().uid, engine.meta().generation)).collect();
+    let mut made_of: Vec<String> =
+        engines.iter().map(|engine| format!("{:?} {:?}", engine.meta().uid, engine.meta().generation)).collect();
     made_of.sort();
     let mut known = context.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
     if known.0 != made_of {
