@@ -21,6 +21,7 @@ mod cgroup;
 mod cluster;
 mod control_plane;
 mod dns;
+pub mod hub;
 pub mod image;
 mod kubectl;
 pub mod network;

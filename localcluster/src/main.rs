@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Parser, Subcommand};
 use localcluster::{Cluster, Options, assets, binaries, image, network, paths};
 
 /// A real Kubernetes on this machine, for demos and tests.
 ///
-/// The first run builds Kubernetes from source, once, which takes about 20 minutes on two cores; it
+/// The first run builds Kubernetes from source, once, which takes 10 to 20 minutes on two cores; it
 /// tells how far it is. From then on a cluster is up in seconds, and `down` leaves nothing of it.
 ///
 ///   eval "$(localcluster up)"            # sets KUBECONFIG, and PATH for kubectl
@@ -47,7 +47,15 @@ enum Command {
     /// Make and push container images
     #[command(subcommand)]
     Image(Image),
-    /// Build programs into the cache, so that nothing waits for them later
+    /// Serve models as a hub does
+    Hub(localcluster::hub::Args),
+    /// Change one byte in the middle of a file, as an attacker or a bad disk would
+    Alter {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Build programs into the cache, so that nothing waits for them later, and print their paths
     Build(Build),
 }
 
@@ -158,8 +166,27 @@ async fn run(cli: Cli) -> Result<()> {
         Command::LoadImage { files } => load_images(&cli.state, &files).await,
         Command::Asset(asset) => tell(assets::path(&asset.name).await?.display()),
         Command::Image(image) => image.run().await,
+        Command::Hub(hub) => Ok(localcluster::hub::run(hub).await?),
+        Command::Alter { file } => alter(&file),
         Command::Build(build) => build.run().await,
     }
+}
+
+/// Flips the bits of the byte in the middle.
+fn alter(file: &Path) -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+
+    let open = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(file)
+        .with_context(|| format!("cannot write to {}", file.display()))?;
+    let middle = open.metadata()?.len() / 2;
+    let mut byte = [0];
+    open.read_exact_at(&mut byte, middle)?;
+    open.write_all_at(&byte.map(|byte| !byte), middle)?;
+    let [was] = byte;
+    tell(format_args!("{}: byte {middle} was {was:#04x} and is {:#04x}", file.display(), !was))
 }
 
 /// Prints what was asked for.
@@ -218,6 +245,10 @@ impl Build {
             true => binaries::all().iter().map(|recipe| recipe.name).collect(),
             false => self.names.iter().map(String::as_str).collect(),
         };
-        binaries::ensure(&names).await
+        binaries::ensure(&names).await?;
+        for name in names {
+            tell(binaries::path(name).await?.display())?;
+        }
+        Ok(())
     }
 }

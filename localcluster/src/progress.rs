@@ -52,13 +52,19 @@ impl Estimate {
     }
 
     /// How long the rest takes, when the step in progress has run for `running` of its typical `current`, and the
-    /// steps after it typically take `later`. A step that overruns is taken to be nearly done.
+    /// steps after it typically take `later`. A step that overruns shows that the machine is slower than it seemed.
     pub fn left(&self, current: Duration, running: Duration, later: Duration) -> Duration {
         let speed = match self.typical_done.as_secs_f64() {
             typical if typical < 10.0 => 1.0,
             typical => (self.taken.as_secs_f64() / typical).clamp(0.02, 20.0),
         };
-        current.mul_f64(speed).saturating_sub(running) + later.mul_f64(speed)
+        let expected = current.mul_f64(speed);
+        if running < expected {
+            return expected - running + later.mul_f64(speed);
+        }
+        // It has to end some time: a quarter more is as good a guess as any.
+        let speed = speed.max(running.as_secs_f64() / current.as_secs_f64().max(1.0));
+        running / 4 + later.mul_f64(speed)
     }
 }
 
@@ -90,6 +96,6 @@ mod tests {
         assert_eq!(estimate.left(minute, Duration::ZERO, minute), 2 * minute);
         estimate.done(minute, 2 * minute);
         assert_eq!(estimate.left(minute, minute, minute), 3 * minute);
-        assert_eq!(estimate.left(minute, 5 * minute, Duration::ZERO), Duration::ZERO);
+        assert_eq!(estimate.left(minute, 4 * minute, minute), 5 * minute, "four times as slow, and nearly done");
     }
 }

@@ -200,23 +200,22 @@ impl State {
         if self.directory.parent() == Some(&paths::temporary_states()?) {
             paths::make_private(&paths::temporary_states()?)?;
         }
-        for directory in ["pid", "log", "bin", "kubeconfig", "pki"] {
-            let path = self.path(directory);
-            fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        }
         let owner = Identity::own()?.record();
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let id = format!("{}-{}", std::process::id(), since.as_nanos());
-        let mut files = vec![("owner", owner.as_str()), ("id", id.as_str())];
+        let write = |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
+        // With the id, it is seen to be a cluster's; so what is cut short after it is removed like one.
+        fs::create_dir_all(&self.directory).with_context(|| format!("cannot create {}", self.directory.display()))?;
+        write(&self.path("id"), &id)?;
+        for directory in ["pid", "log", "bin", "kubeconfig", "pki"] {
+            let path = self.path(directory);
+            fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        }
         if with_node {
-            files.insert(0, ("node", NODE));
-            let path = paths::run()?.join("node");
-            fs::write(&path, self.directory.as_os_str().as_encoded_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            write(&self.path("node"), NODE)?;
+            write(&paths::run()?.join("node"), &self.directory.to_string_lossy())?;
         }
-        for (name, text) in files {
-            fs::write(self.path(name), text).with_context(|| format!("cannot write in {}", self.directory.display()))?;
-        }
+        write(&self.path("owner"), &owner)?;
         Ok(id)
     }
 }
@@ -229,6 +228,14 @@ fn lock() -> Result<File> {
     Ok(file)
 }
 
+/// The remains of clusters in a directory. None is being claimed meanwhile.
+fn forgotten(directory: &Path) -> Result<Vec<State>> {
+    let _lock = lock()?;
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(Vec::new()) };
+    let states = entries.flatten().filter_map(|entry| State::at(&entry.path()).ok());
+    Ok(states.filter(|state| matches!(state.standing(), Ok(Standing::Remains))).collect())
+}
+
 /// Removes the remains of clusters whose process ended without a chance to end them.
 async fn remove_forgotten_temporaries() -> Result<()> {
     let directory = paths::temporary_states()?;
@@ -236,12 +243,8 @@ async fn remove_forgotten_temporaries() -> Result<()> {
         return Ok(());
     }
     paths::make_private(&directory)?;
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let Ok(state) = State::at(&entry.path()) else { continue };
-        if matches!(state.standing(), Ok(Standing::Remains)) {
-            teardown::run(&state).await?;
-        }
+    for state in forgotten(&directory)? {
+        teardown::run(&state).await?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_localcluster");
 fn a_start_that_is_killed_half_way_ends_by_itself() {
     let (_directory, state) = state();
     let mut up = start(&state, "0");
-    let server = process(&state, "kube-apiserver");
+    let server = process(&mut up, &state, "kube-apiserver");
     up.kill().unwrap();
     up.wait().unwrap();
     eventually("everything is gone", || !state.exists() && !runs(server));
@@ -69,7 +69,7 @@ fn start(state: &Path, nodes: &str) -> Child {
 
 /// Kills a start, and before it its guard, once the process `seen` and etcd run; returns the ids of these two.
 fn kill_with_guard(mut up: Child, state: &Path, seen: &str) -> (u32, u32) {
-    let ids = (process(state, seen), process(state, "etcd"));
+    let ids = (process(&mut up, state, seen), process(&mut up, state, "etcd"));
     let guards: Vec<_> = children(up.id()).into_iter().filter(|id| command_line(*id).contains("\0teardown\0")).collect();
     assert_eq!(guards.len(), 1, "a start has one guard");
     for id in guards {
@@ -87,12 +87,15 @@ fn run(arguments: &[&str], state: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The id of a process of the cluster, as soon as it is on record and is what it is to become.
-fn process(state: &Path, name: &str) -> u32 {
+/// The id of a process of the cluster that `up` starts, as soon as it is on record and is what it is to become.
+fn process(up: &mut Child, state: &Path, name: &str) -> u32 {
     let record = state.join("pid").join(name);
     let id = || fs::read_to_string(&record).ok()?.split(' ').next()?.parse().ok();
-    let is_there = || id().is_some_and(|id| command_line(id).contains(&format!("/{name}\0")));
-    eventually(&format!("{name} starts"), is_there);
+    let mut is_there = || {
+        assert_eq!(up.try_wait().unwrap(), None, "the start ended before {name} was seen; above, it says why");
+        id().is_some_and(|id| command_line(id).contains(&format!("/{name}\0")))
+    };
+    eventually(&format!("{name} starts"), &mut is_there);
     id().unwrap()
 }
 
@@ -119,7 +122,7 @@ fn runs(id: u32) -> bool {
     fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-fn eventually(what: &str, holds: impl Fn() -> bool) {
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < Duration::from_secs(60), "not within a minute: {what}");

@@ -131,7 +131,9 @@ async fn watch(resolver: Resolver, job: Job, limits: Limits, progress: &Arc<Prog
     let signals = signal(SignalKind::terminate()).and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = match signals {
         Ok(signals) => signals,
-        Err(error) => return Outcome::Failed(Problem::new(Reason::InternalError, format!("signals cannot be received: {error}"))),
+        Err(error) => {
+            return Outcome::Failed(Problem::new(Reason::InternalError, format!("signals cannot be received: {error}")));
+        }
     };
     let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
     let mut last = progress.snapshot(None);
@@ -168,7 +170,8 @@ fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
     if !args.into.is_dir() {
         return Err(usage(format!("--into {} is no directory", args.into.display())));
     }
-    let job = Job { manifest, source: args.source.clone(), revision: args.revision.clone(), credentials, into: args.into.clone() };
+    let job =
+        Job { manifest, source: args.source.clone(), revision: args.revision.clone(), credentials, into: args.into.clone() };
     Ok((Resolver::new(sources)?, job))
 }
 

@@ -37,9 +37,10 @@ pub fn run(args: &ManagerArgs) -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let config: controller::Config = match std::fs::read_to_string(&args.config).map_err(|error| error.to_string()).and_then(|text| {
-        serde_saphyr::from_str(&text).map_err(|error| error.to_string())
-    }) {
+    let config: controller::Config = match std::fs::read_to_string(&args.config)
+        .map_err(|error| error.to_string())
+        .and_then(|text| serde_saphyr::from_str(&text).map_err(|error| error.to_string()))
+    {
         Ok(config) => config,
         Err(error) => return fail(USAGE, format_args!("{}: {error}", args.config.display())),
     };

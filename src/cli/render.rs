@@ -19,12 +19,14 @@ use crate::{
 
 /// What `render` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The files of a model are not in a ModelDeployment. They are taken from a ModelArtifact in one of the files given with -f,
+#[command(
+    after_help = "The files of a model are not in a ModelDeployment. They are taken from a ModelArtifact in one of the files given with -f,
 or from a local copy of the model (--dir), which is hashed.
 
 Examples:
   bonafide render -f examples/smollm2.yaml --dir ./SmolLM2-135M-Instruct-GGUF
-  kubectl get modelartifact smollm2-91c04e2f -o yaml > artifact.yaml && bonafide render -f model.yaml -f artifact.yaml")]
+  kubectl get modelartifact smollm2-91c04e2f -o yaml > artifact.yaml && bonafide render -f model.yaml -f artifact.yaml"
+)]
 pub struct RenderArgs {
     /// A file with a ModelDeployment, perhaps InferenceEngines and ModelArtifacts; '-' is the standard input
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
@@ -106,18 +108,28 @@ fn parse<T: DeserializeOwned>(path: &Path, kind: &str, document: Value) -> Resul
     serde_json::from_value(document).map_err(|error| (USAGE, format!("{}: {kind} {name}: {error}", path.display())))
 }
 
-fn children(args: &RenderArgs, deployment: &ModelDeployment, artifacts: &[ModelArtifact], catalogue: &Catalogue) -> Result<Vec<Value>, Failure> {
+fn children(
+    args: &RenderArgs,
+    deployment: &ModelDeployment,
+    artifacts: &[ModelArtifact],
+    catalogue: &Catalogue,
+) -> Result<Vec<Value>, Failure> {
     let name = deployment.name_any();
     let refused = |message: String| (1, format!("ModelDeployment {name}: {message}"));
     let source: Source = deployment.spec.model.source.parse().map_err(|error| refused(format!("spec.model.source: {error}")))?;
     let recorded = artifacts.iter().find(|artifact| artifact.spec.source == source.to_string());
     let wanted = engine::wanted(&deployment.spec.model.files).map_err(|problem| refused(problem.message))?;
     let class = deployment.spec.resources.accelerator.as_ref().map_or(AcceleratorClass::None, |accelerator| accelerator.class);
-    let choose = |files: &[(CleanPath, u64)]| catalogue.choose(deployment.spec.engine.name.as_deref(), None, files, &wanted, class).map_err(|problem| refused(problem.message));
+    let choose = |files: &[(CleanPath, u64)]| {
+        catalogue
+            .choose(deployment.spec.engine.name.as_deref(), None, files, &wanted, class)
+            .map_err(|problem| refused(problem.message))
+    };
 
     let (spec, manifest, candidates) = match (recorded, &args.dir) {
         (Some(artifact), _) => {
-            let manifest = artifact.spec.manifest().map_err(|error| refused(format!("ModelArtifact {}: {error}", artifact.name_any())))?;
+            let manifest =
+                artifact.spec.manifest().map_err(|error| refused(format!("ModelArtifact {}: {error}", artifact.name_any())))?;
             let candidates = names(&manifest);
             (artifact.spec.clone(), manifest, candidates)
         }
@@ -126,13 +138,19 @@ fn children(args: &RenderArgs, deployment: &ModelDeployment, artifacts: &[ModelA
             engine::select(engine, files, &wanted).map(|selection| selection.files).map_err(|problem| refused(problem.message))
         })?,
         (None, None) => {
-            return Err((USAGE, format!("the files of {source} are not known without a network: give a ModelArtifact of it with -f, or a local copy with --dir")));
+            return Err((
+                USAGE,
+                format!(
+                    "the files of {source} are not known without a network: give a ModelArtifact of it with -f, or a local copy with --dir"
+                ),
+            ));
         }
     };
     let engine = choose(&candidates)?;
     let selection = engine::select(engine, &candidates, &wanted).map_err(|problem| refused(problem.message))?;
     let served = controller::served_names(deployment, &source);
-    let rendered = engine::render(engine, &selection, &controller::render_input(deployment, &served)).map_err(|problem| refused(problem.message))?;
+    let rendered = engine::render(engine, &selection, &controller::render_input(deployment, &served))
+        .map_err(|problem| refused(problem.message))?;
     let revision = plan::revision(&plan::RevisionInput {
         number: 1,
         deployment: &name,
@@ -146,7 +164,11 @@ fn children(args: &RenderArgs, deployment: &ModelDeployment, artifacts: &[ModelA
         fetch_image: &args.image,
         pull_policy: "IfNotPresent",
     });
-    let owner = plan::Owner { name, namespace: deployment.namespace().unwrap_or_else(|| "default".to_owned()), uid: deployment.uid().unwrap_or_default() };
+    let owner = plan::Owner {
+        name,
+        namespace: deployment.namespace().unwrap_or_else(|| "default".to_owned()),
+        uid: deployment.uid().unwrap_or_default(),
+    };
     let live = plan::Live { revision: &revision, manifest: Some(&manifest), replicas: deployment.spec.replicas };
     Ok(plan::children(&owner, &[live], &Value::Object(serde_json::Map::new())).into_iter().map(|child| child.object).collect())
 }
@@ -189,7 +211,11 @@ fn from_directory(
         entries.push(File { path, size, sha256 });
     }
     let manifest = Manifest::new(entries).map_err(|error| (1, error.to_string()))?;
-    let record = |file: &File| ArtifactFile { path: file.path.to_string(), size: i64::try_from(file.size).unwrap_or(i64::MAX), sha256: file.sha256.hex() };
+    let record = |file: &File| ArtifactFile {
+        path: file.path.to_string(),
+        size: i64::try_from(file.size).unwrap_or(i64::MAX),
+        sha256: file.sha256.hex(),
+    };
     let spec = ModelArtifactSpec {
         source: source.to_string(),
         revision: deployment.spec.model.revision.clone().unwrap_or_else(|| "main".to_owned()),

@@ -112,14 +112,21 @@ async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), A
 async fn write(context: &Context, api: &Api<DynamicObject>, child: &Child) -> Result<DynamicObject, ApplyError> {
     context.metrics.wrote(child.kind.as_str(), "apply");
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let live = api.patch(&child.name, &parameters, &Patch::Apply(&child.object)).await.map_err(|source| error(child, "applied", source))?;
+    let live = api
+        .patch(&child.name, &parameters, &Patch::Apply(&child.object))
+        .await
+        .map_err(|source| error(child, "applied", source))?;
     if differs(child, &live).is_none() {
         return Ok(live);
     }
-    let replace = RULES.exact.iter().filter_map(|path| child.object.pointer(path).map(|value| json!({ "op": "replace", "path": path, "value": value })));
+    let replace = RULES
+        .exact
+        .iter()
+        .filter_map(|path| child.object.pointer(path).map(|value| json!({ "op": "replace", "path": path, "value": value })));
     let patch = serde_json::from_value(replace.collect()).map(Patch::<()>::Json).unwrap_or(Patch::Merge(()));
     context.metrics.wrote(child.kind.as_str(), "patch");
-    let live = api.patch(&child.name, &PatchParams::default(), &patch).await.map_err(|source| error(child, "put back", source))?;
+    let live =
+        api.patch(&child.name, &PatchParams::default(), &patch).await.map_err(|source| error(child, "put back", source))?;
     match differs(child, &live) {
         None => Ok(live),
         Some(difference) => Err(ApplyError::Contested { kind: child.kind.as_str(), name: child.name.clone(), difference }),
@@ -140,7 +147,9 @@ async fn prune(context: &Context, owner: &Owner, children: &[Child]) -> Result<(
             match dynamic(context, kind, &owner.namespace).delete(&name, &parameters).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-                Err(source) => return Err(ApplyError::Api { kind: kind.as_str(), name, verb: "deleted", source: Box::new(source) }),
+                Err(source) => {
+                    return Err(ApplyError::Api { kind: kind.as_str(), name, verb: "deleted", source: Box::new(source) });
+                }
             }
             context.compared.forget(&(kind, owner.namespace.clone(), name));
         }
@@ -198,7 +207,9 @@ fn taken(owner: &Owner, child: &Child, found: &DynamicObject) -> Problem {
         Some(reference) if reference.kind == "ModelDeployment" && reference.name == owner.name => {
             "it belongs to an earlier ModelDeployment of the same name and is being removed; this is tried again".to_owned()
         }
-        Some(reference) => format!("it belongs to {} {}. Rename the ModelDeployment or remove the {kind}", reference.kind, reference.name),
+        Some(reference) => {
+            format!("it belongs to {} {}. Rename the ModelDeployment or remove the {kind}", reference.kind, reference.name)
+        }
         None => format!("it was not made by Bonafide. Rename the ModelDeployment or remove the {kind}"),
     };
     Problem::new(Reason::NameTaken, format!("{kind} {} already exists in namespace {}: {holder}.", child.name, owner.namespace))

@@ -77,7 +77,8 @@ pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -
         join(context, owner, &found.metadata).await?;
         return Ok(remember(context, found));
     }
-    let metadata = serde_json::from_value(json!({ "name": name, "namespace": owner.namespace, "ownerReferences": [reference(owner)] }));
+    let metadata =
+        serde_json::from_value(json!({ "name": name, "namespace": owner.namespace, "ownerReferences": [reference(owner)] }));
     let artifact = ModelArtifact { metadata: metadata.unwrap_or_else(|_| ObjectMeta::default()), spec, status: None };
     context.metrics.wrote("ModelArtifact", "apply");
     match api.create(&PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }, &artifact).await {
@@ -128,24 +129,31 @@ pub async fn keep(context: &Context, owner: &Owner, needed: &[&str]) -> Result<(
 }
 
 /// Writes down what the policies say of the artifact, if that changed.
-pub async fn record(context: &Context, namespace: &str, artifact: &Artifact, verdicts: Vec<PolicyVerdict>) -> Result<(), kube::Error> {
+pub async fn record(
+    context: &Context,
+    namespace: &str,
+    artifact: &Artifact,
+    verdicts: Vec<PolicyVerdict>,
+) -> Result<(), kube::Error> {
     let key = format!("{namespace}/{}", artifact.name);
     let status = ModelArtifactStatus { verdicts };
-    {
-        let recorded = context.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        if recorded.get(&key) == Some(&status) {
-            return Ok(());
-        }
+    let meta = context.stores.artifacts.get(&ObjectRef::new(&artifact.name).within(namespace));
+    let state = (meta.and_then(|meta| meta.metadata.resource_version.clone()), status.clone());
+    if context.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&state) {
+        return Ok(());
     }
     let api = api(context, namespace);
-    let unchanged = api.get_opt(&artifact.name).await?.is_none_or(|found| found.status.unwrap_or_default() == status);
-    if !unchanged {
+    let Some(found) = api.get_opt(&artifact.name).await? else { return Ok(()) };
+    let mut version = found.metadata.resource_version;
+    if found.status.unwrap_or_default() != status {
         context.metrics.wrote("ModelArtifact", "patch");
         // The list is written also when it is empty: applying a status with nothing in it would make it null.
-        let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelArtifact", "status": { "verdicts": status.verdicts } });
-        api.patch_status(&artifact.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+        let status = json!({ "verdicts": status.verdicts });
+        let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelArtifact", "status": status });
+        let written = api.patch_status(&artifact.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+        version = written.metadata.resource_version;
     }
-    context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, status);
+    context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (version, status));
     Ok(())
 }
 
@@ -155,18 +163,23 @@ pub async fn release(context: &Context, owner: &Owner, needed: &[&str]) -> Resul
         let name = meta.metadata.name.clone().unwrap_or_default();
         let owners = meta.metadata.owner_references.as_deref().unwrap_or_default();
         let ours = owners.iter().position(|reference| reference.uid == owner.uid);
-        if meta.metadata.namespace.as_deref() != Some(&owner.namespace) || needed.contains(&name.as_str()) || meta.metadata.deletion_timestamp.is_some() {
+        if meta.metadata.namespace.as_deref() != Some(&owner.namespace)
+            || needed.contains(&name.as_str())
+            || meta.metadata.deletion_timestamp.is_some()
+        {
             continue;
         }
         let Some(ours) = ours else { continue };
         let api = api(context, &owner.namespace);
         let outcome = if owners.len() == 1 {
             context.metrics.wrote("ModelArtifact", "delete");
-            let precondition = Preconditions { uid: meta.metadata.uid.clone(), resource_version: meta.metadata.resource_version.clone() };
+            let precondition =
+                Preconditions { uid: meta.metadata.uid.clone(), resource_version: meta.metadata.resource_version.clone() };
             api.delete(&name, &DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() }).await.map(|_| ())
         } else {
             let path = format!("/metadata/ownerReferences/{ours}");
-            let remove = json!([{ "op": "test", "path": format!("{path}/uid"), "value": owner.uid }, { "op": "remove", "path": path }]);
+            let remove =
+                json!([{ "op": "test", "path": format!("{path}/uid"), "value": owner.uid }, { "op": "remove", "path": path }]);
             patch(context, &api, &name, remove).await
         };
         match outcome {

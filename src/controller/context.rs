@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{apply::Compared, artifacts::Known, backoff::Backoff, gate::Vouchers, resolve::Trees, stores::Stores};
 use crate::{
     api::ModelArtifactStatus,
+    engine::Catalogue,
     runtime::metrics::Metrics,
     trust::{DefaultStance, PolicySet},
     weights::{Resolver, Sources},
@@ -98,8 +99,10 @@ pub struct Context {
     pub compared: Compared,
     /// Artifacts that were read.
     pub artifacts: Known,
-    /// Verdicts that were written, by artifact.
-    pub recorded: Mutex<HashMap<String, ModelArtifactStatus>>,
+    /// Verdicts that were written: by artifact, the version that has them.
+    pub recorded: Mutex<HashMap<String, (Option<String>, ModelArtifactStatus)>>,
+    /// The engines, built in and written, and the objects of which this catalogue is made.
+    pub catalogue: Mutex<(Vec<String>, Arc<Catalogue>)>,
     /// Revisions that were read, by UID: the API server keeps them from changing.
     pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
     /// Trees of files that were listed.

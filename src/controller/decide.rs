@@ -118,7 +118,13 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
 fn judge(applicable: &Applicable<'_>, artifact: &Artifact, pin: Option<Digest>) -> Option<Verdict> {
     let source = artifact.spec.source.parse::<Source>().ok()?;
     let bundles: Vec<_> = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone())).collect();
-    Some(applicable.judge(&Candidate { source: &source, revision: &artifact.spec.revision, manifest: &artifact.manifest, bundles: &bundles, pin }))
+    Some(applicable.judge(&Candidate {
+        source: &source,
+        revision: &artifact.spec.revision,
+        manifest: &artifact.manifest,
+        bundles: &bundles,
+        pin,
+    }))
 }
 
 /// There is no revision that answers the wish: one is made, if everything allows it.
@@ -134,7 +140,9 @@ async fn renew(
     let blocked = |stage, problem, retry| Ok(Err(Blocked { stage, problem, retry }));
     let source = match spec.model.source.parse::<Source>() {
         Ok(source) => source,
-        Err(error) => return blocked(Stage::Spec, Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")), None),
+        Err(error) => {
+            return blocked(Stage::Spec, Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")), None);
+        }
     };
     if let Some(name) = &spec.engine.name
         && let Err(problem) = observed.catalogue.get(name)
@@ -150,7 +158,7 @@ async fn renew(
     };
     let status = deployment.status.as_ref();
     let question = Question {
-        namespace: &observed.owner.namespace,
+        asker: &observed.owner.uid,
         spec,
         source: &source,
         revision: pinned_commit(deployment).or(spec.model.revision.as_deref()),
@@ -160,22 +168,33 @@ async fn renew(
     };
     let answer = match resolve::resolve(&context.resolver, &context.trees, &observed.catalogue, &question).await {
         Ok(answer) => answer,
-        Err(Unanswered::Source(error)) => return blocked(Stage::Source, error.problem, Some(ask_again(&error.retry, SOURCE_DOWN).unwrap_or(LOOK_AGAIN))),
+        Err(Unanswered::Source(error)) => {
+            return blocked(Stage::Source, error.problem, Some(ask_again(&error.retry, SOURCE_DOWN).unwrap_or(LOOK_AGAIN)));
+        }
         Err(Unanswered::Spec(problem)) => return blocked(Stage::Spec, problem, Some(LOOK_AGAIN)),
         Err(Unanswered::Trust(problem)) => return blocked(Stage::Trust, problem, Some(LOOK_AGAIN)),
     };
     decision.engine = Some(answer.engine.name().to_owned());
-    let rendered = match engine::render(&answer.engine, &answer.selection, &render_input(deployment, &served_names(deployment, &source))) {
-        Ok(rendered) => rendered,
-        Err(problem) => return blocked(Stage::Spec, problem, None),
-    };
+    let rendered =
+        match engine::render(&answer.engine, &answer.selection, &render_input(deployment, &served_names(deployment, &source))) {
+            Ok(rendered) => rendered,
+            Err(problem) => return blocked(Stage::Spec, problem, None),
+        };
     let Some(artifact) = artifacts::ensure(context, &observed.owner, answer.artifact).await? else {
-        return blocked(Stage::Source, Problem::new(Reason::Pending, "The record of the resolved model is being written."), Some(Duration::from_secs(1)));
+        return blocked(
+            Stage::Source,
+            Problem::new(Reason::Pending, "The record of the resolved model is being written."),
+            Some(Duration::from_secs(1)),
+        );
     };
     decision.artifacts.push(artifact.clone());
     decision.model = Some(resolved_model(deployment, &artifact));
     let Some(verdict) = judge(applicable, &artifact, pin) else {
-        return blocked(Stage::Spec, Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."), Some(LOOK_AGAIN));
+        return blocked(
+            Stage::Spec,
+            Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."),
+            Some(LOOK_AGAIN),
+        );
     };
     decision.verdict = Some(verdict.clone());
     if let Some(problem) = verdict.problem().filter(|_| !verdict.may_serve()) {
@@ -211,7 +230,8 @@ fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict) -
 fn pinned_commit(deployment: &ModelDeployment) -> Option<&str> {
     let status = deployment.status.as_ref()?;
     let model = status.model.as_ref()?;
-    let same = model.source == deployment.spec.model.source && model.wanted_revision == deployment.spec.model.revision.clone().unwrap_or_default();
+    let same = model.source == deployment.spec.model.source
+        && model.wanted_revision == deployment.spec.model.revision.clone().unwrap_or_default();
     let served = status.revisions.iter().any(|revision| revision.artifact == model.artifact);
     (same && served && !model.revision.is_empty()).then_some(model.revision.as_str())
 }
@@ -237,10 +257,11 @@ pub fn served_names(deployment: &ModelDeployment, source: &Source) -> Vec<String
 /// What the engine is rendered with, for that deployment.
 pub fn render_input<'a>(deployment: &'a ModelDeployment, served_names: &'a [String]) -> RenderInput<'a> {
     let spec = &deployment.spec;
-    let accelerator = spec.resources.accelerator.as_ref().map_or((AcceleratorClass::None, 0), |accelerator| match accelerator.class {
-        AcceleratorClass::None => (AcceleratorClass::None, 0),
-        class => (class, accelerator.count.unwrap_or(1)),
-    });
+    let accelerator =
+        spec.resources.accelerator.as_ref().map_or((AcceleratorClass::None, 0), |accelerator| match accelerator.class {
+            AcceleratorClass::None => (AcceleratorClass::None, 0),
+            class => (class, accelerator.count.unwrap_or(1)),
+        });
     RenderInput {
         served_names,
         context_length: spec.engine.context_length,

@@ -32,7 +32,10 @@ fn compare(wanted: &Value, found: &Value, path: &str, rules: Rules<'_>) -> Optio
             missing_or_other.or_else(|| {
                 let exact = rules.exact.iter().any(|exact| path == *exact || path.starts_with(&format!("{exact}/")));
                 let foreign = |(key, value): &(&String, &Value)| {
-                    exact && !wanted.contains_key(*key) && !is_nothing(value) && !rules.injected.iter().any(|at| matches(at, &format!("{path}/{key}")))
+                    exact
+                        && !wanted.contains_key(*key)
+                        && !is_nothing(value)
+                        && !rules.injected.iter().any(|at| matches(at, &format!("{path}/{key}")))
                 };
                 found.iter().find(foreign).map(|(key, _)| format!("{path}/{key} was added"))
             })
@@ -62,7 +65,9 @@ fn is_nothing(value: &Value) -> bool {
 /// The API server writes quantities its own way: a number of 1 is `"1"`.
 fn same_quantity(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
-        (Value::Number(number), Value::String(text)) | (Value::String(text), Value::Number(number)) => number.to_string() == *text,
+        (Value::Number(number), Value::String(text)) | (Value::String(text), Value::Number(number)) => {
+            number.to_string() == *text
+        }
         _ => false,
     }
 }
@@ -83,7 +88,12 @@ fn matches(pattern: &str, path: &str) -> bool {
 fn surplus(wanted: &[Value], found: &[Value]) -> String {
     let name = |value: &Value| value.get("name").and_then(Value::as_str).map(str::to_owned);
     let known: Vec<_> = wanted.iter().filter_map(name).collect();
-    found.iter().filter_map(name).find(|name| !known.contains(name)).map(|name| format!(" ('{name}' was added)")).unwrap_or_default()
+    found
+        .iter()
+        .filter_map(name)
+        .find(|name| !known.contains(name))
+        .map(|name| format!(" ('{name}' was added)"))
+        .unwrap_or_default()
 }
 
 fn brief(value: &Value) -> String {
@@ -117,7 +127,8 @@ mod tests {
         assert_eq!(with(&|_| {}), None);
         let found = with(&|v| v["spec"]["template"]["spec"]["hostNetwork"] = json!(true)).unwrap();
         assert_eq!(found, "/spec/template/spec/hostNetwork was added");
-        let found = with(&|v| v["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "evil"}))).unwrap();
+        let found =
+            with(&|v| v["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "evil"}))).unwrap();
         assert!(found.contains("'evil' was added"), "{found}");
         let found = with(&|v| v["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "LD_PRELOAD"}])).unwrap();
         assert!(found.contains("/env was added"), "{found}");

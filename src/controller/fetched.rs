@@ -64,7 +64,10 @@ pub fn ended(pod: &SlimPod) -> Option<&SlimTerminated> {
 pub fn message(terminated: &SlimTerminated) -> String {
     let outcome: Outcome = serde_json::from_str(terminated.message.trim()).unwrap_or_default();
     if outcome.message.is_empty() {
-        format!("The container that fetches the weights ended with exit code {} ({}) and left no message.", terminated.exit_code, terminated.reason)
+        format!(
+            "The container that fetches the weights ended with exit code {} ({}) and left no message.",
+            terminated.exit_code, terminated.reason
+        )
     } else {
         outcome.message
     }

@@ -95,7 +95,12 @@ async fn objection(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Jud
     let live = serde_json::to_value(live).map_err(kube::Error::SerdeError)?;
     let objection = vouch::objection(&judged.seen.revision.template, &live, &context.config.trusted_mutators);
     if let Some(objection) = &objection {
-        tracing::warn!(pod = pod.name(), namespace = owner.namespace, objection, "a pod is not what we wrote: it is not vouched for");
+        tracing::warn!(
+            pod = pod.name(),
+            namespace = owner.namespace,
+            objection,
+            "a pod is not what we wrote: it is not vouched for"
+        );
     }
     context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (seen, objection.clone()));
     Ok(objection)
@@ -126,11 +131,15 @@ async fn lift(context: &Context, owner: &Owner, pod: &SlimPod) -> Result<(), kub
 
 async fn set(context: &Context, owner: &Owner, pod: &SlimPod, objection: Option<&str>) -> Result<(), kube::Error> {
     let (status, reason) = if objection.is_none() { ("True", "Vouched") } else { ("False", "NotVouched") };
-    let message = objection.map_or_else(|| "The pod is what Bonafide wrote.".to_owned(), |objection| format!("Not vouched for: {objection}."));
-    if pod.condition(VOUCHED).is_some_and(|found| found.status == status && found.message == message) || (objection.is_some() && pod.condition(VOUCHED).is_none()) {
+    let message = objection
+        .map_or_else(|| "The pod is what Bonafide wrote.".to_owned(), |objection| format!("Not vouched for: {objection}."));
+    if pod.condition(VOUCHED).is_some_and(|found| found.status == status && found.message == message)
+        || (objection.is_some() && pod.condition(VOUCHED).is_none())
+    {
         return Ok(());
     }
-    let condition = json!({ "type": VOUCHED, "status": status, "reason": reason, "message": message, "lastTransitionTime": now() });
+    let condition =
+        json!({ "type": VOUCHED, "status": status, "reason": reason, "message": message, "lastTransitionTime": now() });
     let patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } });
     context.metrics.wrote("Pod", "patch");
     match api(context, owner).patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await {

@@ -74,7 +74,9 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Du
         pods: &observed.pods,
         doors: &doors,
         applied,
-        failed: failed.as_ref().map(|error| Problem::new(Reason::ApiError, format!("The API server did not do its part, and is asked again: {error}"))),
+        failed: failed.as_ref().map(|error| {
+            Problem::new(Reason::ApiError, format!("The API server did not do its part, and is asked again: {error}"))
+        }),
         protected: context.config.admission_protected,
     };
     write::status(context, &picture).await?;
@@ -91,12 +93,23 @@ fn note<T: Default>(failed: &mut Option<kube::Error>, error: kube::Error) -> T {
 }
 
 /// Writes down which revisions turned out not to be what was judged: whether there was a new one.
-async fn note_refusals(context: &Context, deployment: &ModelDeployment, observed: &Observed, decision: &mut Decision) -> Result<bool, kube::Error> {
+async fn note_refusals(
+    context: &Context,
+    deployment: &ModelDeployment,
+    observed: &Observed,
+    decision: &mut Decision,
+) -> Result<bool, kube::Error> {
     let generation = deployment.metadata.generation.unwrap_or_default();
     let mut new = false;
     for judged in &mut decision.revisions {
-        let pods: Vec<_> = status::pods_of(&observed.pods, judged).into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(|pod| &**pod).collect();
-        let Some(refusal) = fetched::refusal(&pods, judged.seen.refusal.as_ref(), &judged.seen.refused_pods, generation) else { continue };
+        let pods: Vec<_> = status::pods_of(&observed.pods, judged)
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .map(|pod| &**pod)
+            .collect();
+        let Some(refusal) = fetched::refusal(&pods, judged.seen.refusal.as_ref(), &judged.seen.refused_pods, generation) else {
+            continue;
+        };
         fetched::record(context, &observed.owner, &judged.seen.revision.name, &refusal).await?;
         judged.seen.refusal = Some(refusal);
         new = true;
@@ -105,7 +118,12 @@ async fn note_refusals(context: &Context, deployment: &ModelDeployment, observed
 }
 
 /// Applies what is planned. What is in the way of that is a state to report; only an API server that does not answer is an error.
-async fn bring_about(context: &Context, deployment: &ModelDeployment, observed: &Observed, decision: &Decision) -> Result<Option<Problem>, kube::Error> {
+async fn bring_about(
+    context: &Context,
+    deployment: &ModelDeployment,
+    observed: &Observed,
+    decision: &Decision,
+) -> Result<Option<Problem>, kube::Error> {
     let seen: Vec<Seen> = decision
         .revisions
         .iter()
@@ -127,7 +145,11 @@ async fn bring_about(context: &Context, deployment: &ModelDeployment, observed: 
         .zip(&fates)
         .filter_map(|(judged, fate)| match fate {
             // Without its record a revision's ConfigMap cannot be written; it stays as it is until the record is back.
-            Fate::Keep(replicas) => Some(Live { revision: &judged.seen.revision, manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest), replicas: *replicas }),
+            Fate::Keep(replicas) => Some(Live {
+                revision: &judged.seen.revision,
+                manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
+                replicas: *replicas,
+            }),
             Fate::Remove => None,
         })
         .collect();
@@ -138,12 +160,16 @@ async fn bring_about(context: &Context, deployment: &ModelDeployment, observed: 
     match apply::apply(context, &observed.owner, &children).await {
         Ok(()) => Ok(None),
         Err(ApplyError::Taken(problem)) => Ok(Some(problem)),
-        Err(ApplyError::Api { source, kind, name, .. }) if matches!(&*source, kube::Error::Api(status) if matches!(status.code, 403 | 422)) => {
+        Err(ApplyError::Api { source, kind, name, .. }) if matches!(&*source, kube::Error::Api(status) if matches!(status.code, 403 | 422)) =>
+        {
             let reason = if source.to_string().contains("quota") { Reason::QuotaExceeded } else { Reason::ApiError };
             Ok(Some(Problem::new(reason, format!("The API server refuses {kind} {name}: {source}"))))
         }
         Err(ApplyError::Api { source, .. }) => Err(*source),
-        Err(contested @ ApplyError::Contested { .. }) => Ok(Some(Problem::new(Reason::ApiError, format!("{contested}. Something in the cluster changes it; find out what with kubectl get --show-managed-fields.")))),
+        Err(contested @ ApplyError::Contested { .. }) => Ok(Some(Problem::new(
+            Reason::ApiError,
+            format!("{contested}. Something in the cluster changes it; find out what with kubectl get --show-managed-fields."),
+        ))),
     }
 }
 
@@ -165,6 +191,9 @@ async fn keep_records(context: &Context, owner: &Owner, decision: &Decision) -> 
 
 /// An object that this version of Bonafide cannot read: it is told so, and the others go on.
 async fn unreadable(context: &Context, metadata: &kube::api::ObjectMeta, error: &str) -> Result<(), kube::Error> {
-    let problem = Problem::new(Reason::InvalidSpec, format!("This version of Bonafide cannot read the object: {error}. Its replicas, if there are any, keep serving."));
+    let problem = Problem::new(
+        Reason::InvalidSpec,
+        format!("This version of Bonafide cannot read the object: {error}. Its replicas, if there are any, keep serving."),
+    );
     write::unreadable(context, metadata, &problem).await
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
-use kube::{Api, ResourceExt as _, api::ObjectMeta, runtime::reflector::ObjectRef};
+use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
     context::Context,
@@ -30,7 +30,7 @@ pub struct Observed {
     /// The policies.
     pub policies: Arc<PolicySet>,
     /// The engines.
-    pub catalogue: Catalogue,
+    pub catalogue: Arc<Catalogue>,
     /// The credentials that the spec names.
     pub credentials: Result<Option<Credentials>, Problem>,
     /// The revisions that exist.
@@ -62,11 +62,10 @@ pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: 
         uid: deployment.uid().unwrap_or_default(),
     };
     let namespace = context.stores.namespaces.get(&ObjectRef::new(&owner.namespace));
-    let engines = context.stores.engines.state();
     Ok(Observed {
         namespace_labels: namespace.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default(),
         policies,
-        catalogue: Catalogue::builtin().with_objects(engines.iter().filter_map(|engine| engine.0.as_ref().ok()).cloned()),
+        catalogue: catalogue(context),
         credentials: credentials(context, deployment, &owner.namespace).await?,
         revisions: revisions(context, deployment, &owner).await?,
         pods: context.stores.pods_of(&owner),
@@ -74,16 +73,38 @@ pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: 
     })
 }
 
-async fn credentials(context: &Context, deployment: &ModelDeployment, namespace: &str) -> Result<Result<Option<Credentials>, Problem>, kube::Error> {
+/// The catalogue is made anew only when an engine's object changed.
+fn catalogue(context: &Context) -> Arc<Catalogue> {
+    let engines = context.stores.engines.state();
+    let mut made_of: Vec<String> =
+        engines.iter().map(|engine| format!("{:?} {:?}", engine.meta().uid, engine.meta().generation)).collect();
+    made_of.sort();
+    let mut known = context.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.0 != made_of {
+        let objects = engines.iter().filter_map(|engine| engine.0.as_ref().ok()).cloned();
+        *known = (made_of, Arc::new(Catalogue::builtin().with_objects(objects)));
+    }
+    known.1.clone()
+}
+
+async fn credentials(
+    context: &Context,
+    deployment: &ModelDeployment,
+    namespace: &str,
+) -> Result<Result<Option<Credentials>, Problem>, kube::Error> {
     let Some(reference) = &deployment.spec.model.secret_ref else { return Ok(Ok(None)) };
     let name = &reference.name;
     let Some(secret) = Api::<Secret>::namespaced(context.client.clone(), namespace).get_opt(name).await? else {
-        let message = format!("spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys token and hosts.");
+        let message = format!(
+            "spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys token and hosts."
+        );
         return Ok(Err(Problem::new(Reason::SecretNotFound, message)));
     };
     let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
     let credentials = Credentials::from_secret(secret.type_.as_deref().unwrap_or_default(), &data);
-    Ok(credentials.map(Some).map_err(|problem| Problem::new(problem.reason, format!("spec.model.secretRef: Secret {name}: {}", problem.message))))
+    Ok(credentials
+        .map(Some)
+        .map_err(|problem| Problem::new(problem.reason, format!("spec.model.secretRef: Secret {name}: {}", problem.message))))
 }
 
 async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> Result<Vec<ObservedRevision>, kube::Error> {
@@ -106,7 +127,9 @@ async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owne
         };
         let slim = context.stores.deployments.get(&ObjectRef::new(name).within(&owner.namespace));
         let slim = slim.filter(|slim| slim.metadata.deletion_timestamp.is_none());
-        let failure = slim.as_ref().and_then(|slim| slim.status.conditions.iter().find(|c| c.kind == "ReplicaFailure" && c.status == "True"));
+        let failure = slim
+            .as_ref()
+            .and_then(|slim| slim.status.conditions.iter().find(|c| c.kind == "ReplicaFailure" && c.status == "True"));
         revisions.push(ObservedRevision {
             asked: slim.as_ref().map(|slim| slim.spec.replicas),
             failure: failure.map(|condition| condition.message.clone()),
@@ -125,7 +148,11 @@ async fn read_revision(context: &Context, owner: &Owner, name: &str) -> Result<O
     match serde_json::from_value::<Revision>(data.0) {
         Ok(revision) if revision_of(&owner.name, name) == Some(&revision.name) => Ok(Some(Arc::new(revision))),
         Ok(_) | Err(_) => {
-            tracing::error!(name, namespace = owner.namespace, "a ControllerRevision does not hold a revision of ours; it is not used");
+            tracing::error!(
+                name,
+                namespace = owner.namespace,
+                "a ControllerRevision does not hold a revision of ours; it is not used"
+            );
             Ok(None)
         }
     }

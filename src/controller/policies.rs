@@ -20,7 +20,9 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    api::{ACCEPTED, ClusterModelPolicy, ClusterModelPolicyStatus, FIELD_MANAGER, Finding, Problem, Reason, SecretKeyRef, settle},
+    api::{
+        ACCEPTED, ClusterModelPolicy, ClusterModelPolicyStatus, FIELD_MANAGER, Finding, Problem, Reason, SecretKeyRef, settle,
+    },
     runtime::metrics::Metrics,
     trust::{DefaultStance, Policy, PolicySet, PolicyState},
 };
@@ -34,7 +36,13 @@ type Guarded = DeserializeGuard<ClusterModelPolicy>;
 pub type Versions = BTreeMap<String, i64>;
 
 /// Watches policies and publishes them compiled, until the process ends.
-pub async fn run(client: Client, namespace: String, default: DefaultStance, metrics: Arc<Metrics>, publish: watch::Sender<Option<Arc<PolicySet>>>) {
+pub async fn run(
+    client: Client,
+    namespace: String,
+    default: DefaultStance,
+    metrics: Arc<Metrics>,
+    publish: watch::Sender<Option<Arc<PolicySet>>>,
+) {
     let (store, writer) = reflector::store::<Guarded>();
     let api: Api<Guarded> = Api::all(client.clone());
     let mut events = pin!(watcher(api, watcher::Config::default().page_size(50)).default_backoff().reflect(writer));
@@ -130,7 +138,8 @@ async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy,
     let finding = match problem {
         None => Finding::new(ACCEPTED, Some(true), Reason::Accepted, "Every key, pattern and name in it can be used."),
         Some(problem) => {
-            let message = format!("{} Until it is mended, nothing new is served in the namespaces that it selects.", problem.message);
+            let message =
+                format!("{} Until it is mended, nothing new is served in the namespaces that it selects.", problem.message);
             Finding::new(ACCEPTED, Some(false), problem.reason, message)
         }
     };
@@ -153,5 +162,9 @@ async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy,
 pub async fn versions(client: &Client) -> Result<Versions, kube::Error> {
     let api: Api<kube::api::PartialObjectMeta<ClusterModelPolicy>> = Api::all(client.clone());
     let list = api.list_metadata(&ListParams::default()).await?;
-    Ok(list.items.into_iter().map(|policy| (policy.metadata.name.unwrap_or_default(), policy.metadata.generation.unwrap_or_default())).collect())
+    Ok(list
+        .items
+        .into_iter()
+        .map(|policy| (policy.metadata.name.unwrap_or_default(), policy.metadata.generation.unwrap_or_default()))
+        .collect())
 }

@@ -80,7 +80,11 @@ fn of_pod(pod: &SlimPod) -> Progress {
         return Progress::new(Step::Gated, Reason::Gated, "The pod waits for its verdict.");
     }
     if let Some(scheduled) = pod.condition("PodScheduled").filter(|condition| condition.status == "False") {
-        let message = if scheduled.message.is_empty() { "The pod waits for a node.".to_owned() } else { format!("No node can take the pod: {}", scheduled.message) };
+        let message = if scheduled.message.is_empty() {
+            "The pod waits for a node.".to_owned()
+        } else {
+            format!("No node can take the pod: {}", scheduled.message)
+        };
         return Progress::new(Step::Scheduling, Reason::Unschedulable, message);
     }
     let container = |list: &[SlimContainer], name: &str| list.iter().find(|container| container.name == name).cloned();
@@ -105,7 +109,9 @@ fn of_fetch(pod: &SlimPod, fetch: &SlimContainer) -> Progress {
             let message = format!("Fetching the weights failed and is tried again by itself: {}", fetched::message(ended));
             Progress::new(Step::Fetching, Reason::FetchFailed, message)
         }
-        _ if fetch.state.running.is_some() => Progress::new(Step::Fetching, Reason::Fetching, "The weights are being fetched and verified."),
+        _ if fetch.state.running.is_some() => {
+            Progress::new(Step::Fetching, Reason::Fetching, "The weights are being fetched and verified.")
+        }
         _ => Progress::new(Step::Pulling, Reason::PullingImage, "The node is getting the pod ready."),
     }
 }
@@ -143,7 +149,8 @@ fn pulling(container: &SlimContainer) -> Option<Progress> {
             Some(Progress::new(Step::Stuck, Reason::ImagePullFailed, message))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            let message = format!("The node cannot start the container {} ({}): {}", container.name, waiting.reason, waiting.message);
+            let message =
+                format!("The node cannot start the container {} ({}): {}", container.name, waiting.reason, waiting.message);
             Some(Progress::new(Step::Stuck, Reason::EngineFailed, message))
         }
         _ => None,
@@ -175,15 +182,19 @@ mod tests {
     fn every_step_of_a_pod_is_recognised() {
         let gated = progress(json!({ "metadata": {}, "spec": { "schedulingGates": [{ "name": "bonafide.dev/verdict" }] } }));
         assert_eq!(gated.step, Step::Gated);
-        let unschedulable = status(json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes" }] }));
+        let unschedulable =
+            status(json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes" }] }));
         assert_eq!((unschedulable.step, unschedulable.reason), (Step::Scheduling, Reason::Unschedulable));
         assert!(unschedulable.message.contains("0/1 nodes"));
         let fetching = status(json!({ "initContainerStatuses": [{ "name": "fetch", "state": { "running": {} } }] }));
         assert_eq!(fetching.step, Step::Fetching);
         let done = json!({ "name": "fetch", "state": { "terminated": { "exitCode": 0 } } });
-        let loading = status(json!({ "initContainerStatuses": [done], "containerStatuses": [{ "name": "engine", "state": { "running": {} } }] }));
+        let loading = status(
+            json!({ "initContainerStatuses": [done], "containerStatuses": [{ "name": "engine", "state": { "running": {} } }] }),
+        );
         assert_eq!(loading.step, Step::Loading);
-        let vouching = status(json!({ "initContainerStatuses": [done], "containerStatuses": [{ "name": "engine", "ready": true }] }));
+        let vouching =
+            status(json!({ "initContainerStatuses": [done], "containerStatuses": [{ "name": "engine", "ready": true }] }));
         assert_eq!(vouching.step, Step::Vouching);
         let ready = json!([{ "type": "Ready", "status": "True" }, { "type": "bonafide.dev/Vouched", "status": "True" }]);
         assert_eq!(status(json!({ "conditions": ready })).step, Step::Ready);
@@ -196,7 +207,8 @@ mod tests {
         assert_eq!((image.step, image.reason), (Step::Stuck, Reason::ImagePullFailed));
         let message = json!({ "message": "model.gguf: expected a, found b" }).to_string();
         let refused = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
-        let refused = json!([{ "name": "fetch", "state": refused, "lastState": { "terminated": { "exitCode": 65, "message": message } } }]);
+        let refused =
+            json!([{ "name": "fetch", "state": refused, "lastState": { "terminated": { "exitCode": 65, "message": message } } }]);
         let refused = status(json!({ "initContainerStatuses": refused }));
         assert_eq!((refused.reason, refused.message.as_str()), (Reason::DigestMismatch, "model.gguf: expected a, found b"));
         let done = json!({ "name": "fetch", "state": { "terminated": { "exitCode": 0 } } });

@@ -38,8 +38,9 @@ pub struct Trees(Mutex<HashMap<String, Arc<Listed>>>);
 
 /// What is asked for.
 pub struct Question<'a> {
-    /// The namespace that asks: what one may read with its credentials is not another's to see.
-    pub namespace: &'a str,
+    /// The UID of the ModelDeployment that asks: what one may read with its credentials is not another's to see, and one that is
+    /// new is told what a branch points at now.
+    pub asker: &'a str,
     /// The wish.
     pub spec: &'a ModelDeploymentSpec,
     /// The source, parsed.
@@ -81,14 +82,22 @@ impl From<SourceError> for Unanswered {
 }
 
 /// Asks the source.
-pub async fn resolve(resolver: &Resolver, trees: &Trees, catalogue: &Catalogue, question: &Question<'_>) -> Result<Answer, Unanswered> {
+pub async fn resolve(
+    resolver: &Resolver,
+    trees: &Trees,
+    catalogue: &Catalogue,
+    question: &Question<'_>,
+) -> Result<Answer, Unanswered> {
     let listed = list(resolver, trees, question).await?;
     let reader = Reader { resolver, question, listed: &listed };
     let wanted = engine::wanted(&question.spec.model.files).map_err(Unanswered::Spec)?;
+    let asked_for = |path: &str| wanted.iter().any(|glob| glob.matches(path));
+    listed.tree.refuse_unclean(question.source, asked_for).map_err(Unanswered::Spec)?;
     let bundles = reader.bundles().await?;
 
     let candidates = candidates(&listed.tree, &bundles, question.restrict_to_signed);
-    let class = question.spec.resources.accelerator.as_ref().map_or(crate::api::AcceleratorClass::None, |accelerator| accelerator.class);
+    let class =
+        question.spec.resources.accelerator.as_ref().map_or(crate::api::AcceleratorClass::None, |accelerator| accelerator.class);
     let name = question.spec.engine.name.as_deref();
     let engine = catalogue.choose(name, question.kept_engine, &candidates, &wanted, class).map_err(Unanswered::Spec)?.clone();
     let selection = engine::select(&engine, &candidates, &wanted).map_err(Unanswered::Spec)?;
@@ -113,7 +122,13 @@ fn candidates(tree: &Tree, bundles: &BTreeMap<CleanPath, String>, restrict: bool
         return there().collect();
     }
     let sizes: HashMap<CleanPath, u64> = there().collect();
-    let mut candidates: Vec<_> = signed.into_iter().map(|path| { let size = sizes.get(&path).copied().unwrap_or(0); (path, size) }).collect();
+    let mut candidates: Vec<_> = signed
+        .into_iter()
+        .map(|path| {
+            let size = sizes.get(&path).copied().unwrap_or(0);
+            (path, size)
+        })
+        .collect();
     candidates.sort();
     candidates.dedup_by(|a, b| a.0 == b.0);
     candidates
@@ -125,7 +140,7 @@ fn record(file: &File) -> ArtifactFile {
 
 async fn list(resolver: &Resolver, trees: &Trees, question: &Question<'_>) -> Result<Arc<Listed>, SourceError> {
     let secret = question.spec.model.secret_ref.as_ref().map_or("", |secret| &secret.name);
-    let key = format!("{} {} {:?} {secret}", question.namespace, question.source, question.revision);
+    let key = format!("{} {} {:?} {secret}", question.asker, question.source, question.revision);
     if let Some(listed) = trees.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
         && listed.at.elapsed() < FRESH
     {
@@ -196,7 +211,8 @@ impl Reader<'_> {
             };
             files.push(File { path: path.clone(), size: file.size, sha256 });
         }
-        Manifest::new(files).map_err(|error| Unanswered::Spec(Problem::new(Reason::TooManyFiles, format!("spec.model.files: {error}"))))
+        Manifest::new(files)
+            .map_err(|error| Unanswered::Spec(Problem::new(Reason::TooManyFiles, format!("spec.model.files: {error}"))))
     }
 
     async fn hash(&self, path: &CleanPath, size: u64) -> Result<Digest, SourceError> {

@@ -32,7 +32,8 @@ pub enum Fate {
 /// `current` is the revision that answers today's wish, when there is one that may be served. Without one nothing is
 /// changed: old replicas keep serving, as many as are wanted.
 pub fn shift(seen: &[Seen], current: Option<&str>, wanted: i32) -> Vec<Fate> {
-    let current_is_up = seen.iter().any(|revision| Some(revision.name.as_str()) == current && !revision.refused && revision.ready >= wanted);
+    let current_is_up =
+        seen.iter().any(|revision| Some(revision.name.as_str()) == current && !revision.refused && revision.ready >= wanted);
     seen.iter()
         .map(|revision| {
             let is_current = Some(revision.name.as_str()) == current;

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
+    engine::Catalogue,
     runtime::{
         http::Readiness,
         metrics::{Metrics, Outcome},
@@ -62,7 +63,14 @@ pub enum RunError {
 type Guarded = DeserializeGuard<ModelDeployment>;
 
 /// Runs until the shutdown begins. Everything that it writes, it writes as the leader.
-pub async fn run(client: Client, config: Config, namespace: &str, metrics: Arc<Metrics>, readiness: Readiness, shutdown: Shutdown) -> Result<(), RunError> {
+pub async fn run(
+    client: Client,
+    config: Config,
+    namespace: &str,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
     let table = read_sources(&config.sources).map_err(RunError::Config)?;
     let sources = serde_json::to_value(&table).map_err(|error| RunError::Config(error.to_string()))?;
     let resolver = Resolver::new(table).map_err(|error| RunError::Config(error.to_string()))?;
@@ -92,7 +100,11 @@ pub async fn run(client: Client, config: Config, namespace: &str, metrics: Arc<M
         let deployments = deployments.clone();
         move |namespace: String| {
             let concerned = deployments.state();
-            concerned.into_iter().filter(move |object| object.namespace().as_deref() == Some(&namespace)).map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>()
+            concerned
+                .into_iter()
+                .filter(move |object| object.namespace().as_deref() == Some(&namespace))
+                .map(|object| ObjectRef::from_obj(&*object))
+                .collect::<Vec<_>>()
         }
     };
     let all = {
@@ -105,8 +117,12 @@ pub async fn run(client: Client, config: Config, namespace: &str, metrics: Arc<M
         revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), |child| by_label(&child)),
         config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), |child| by_label(&child)),
         services: watched!(PartialObjectMeta<Service>, ours.clone(), |child| by_label(&child)),
-        artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), |artifact| by_owner(&artifact)),
-        namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |namespace| all_in(namespace.name_any())),
+        artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), |artifact| by_owner(
+            &artifact
+        )),
+        namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |namespace| all_in(
+            namespace.name_any()
+        )),
         engines: watched!(DeserializeGuard<InferenceEngine>, watcher::Config::default(), move |_| all()),
     };
     let policies_changed = futures::stream::unfold(policies.clone(), |mut policies| async move {
@@ -127,6 +143,7 @@ pub async fn run(client: Client, config: Config, namespace: &str, metrics: Arc<M
         compared: Default::default(),
         artifacts: Default::default(),
         recorded: Default::default(),
+        catalogue: (vec![], Arc::new(Catalogue::builtin())).into(),
         revisions: Default::default(),
         trees: Default::default(),
         vouchers: Default::default(),

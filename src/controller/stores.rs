@@ -76,7 +76,9 @@ impl Stores {
             .pods
             .state()
             .into_iter()
-            .filter(|pod| pod.metadata.namespace.as_deref() == Some(&owner.namespace) && pod.label(LABEL_DEPLOYMENT) == Some(&owner.name))
+            .filter(|pod| {
+                pod.metadata.namespace.as_deref() == Some(&owner.namespace) && pod.label(LABEL_DEPLOYMENT) == Some(&owner.name)
+            })
             .collect();
         pods.sort_by(|a, b| a.name().cmp(b.name()));
         pods
@@ -96,5 +98,6 @@ impl Stores {
 }
 
 fn owns(owner: &Owner, meta: &ObjectMeta) -> bool {
-    meta.namespace.as_deref() == Some(&owner.namespace) && meta.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
+    meta.namespace.as_deref() == Some(&owner.namespace)
+        && meta.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
 }

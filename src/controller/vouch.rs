@@ -125,7 +125,10 @@ mod tests {
             ("volume", Box::new(|pod| pod["spec"]["volumes"] = json!([{ "name": "evil", "hostPath": { "path": "/" } }]))),
             ("image", Box::new(|pod| pod["spec"]["containers"][0]["image"] = json!("evil:1"))),
             ("host", Box::new(|pod| pod["spec"]["hostPID"] = json!(true))),
-            ("toleration", Box::new(|pod| pod["spec"]["tolerations"].as_array_mut().unwrap().push(json!({ "operator": "Exists" })))),
+            (
+                "toleration",
+                Box::new(|pod| pod["spec"]["tolerations"].as_array_mut().unwrap().push(json!({ "operator": "Exists" }))),
+            ),
             ("label", Box::new(|pod| pod["metadata"]["labels"]["bonafide.dev/deployment"] = json!("other"))),
         ];
         for (name, change) in cases {
@@ -136,7 +139,10 @@ mod tests {
     #[test]
     fn only_a_container_that_the_administrator_trusts_may_be_added() {
         let mut pod = live();
-        pod["spec"]["containers"].as_array_mut().unwrap().push(json!({ "name": "istio-proxy", "volumeMounts": [{ "name": "certs" }] }));
+        pod["spec"]["containers"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "name": "istio-proxy", "volumeMounts": [{ "name": "certs" }] }));
         pod["spec"]["volumes"] = json!([{ "name": "certs", "emptyDir": {} }]);
         assert!(objection(&template(), &pod, &[]).is_some());
         assert_eq!(objection(&template(), &pod, &["istio-proxy".into()]), None);

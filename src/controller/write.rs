@@ -16,7 +16,10 @@ use super::{
     status::{Picture, compute},
 };
 use crate::{
-    api::{FIELD_MANAGER, Finding, ModelDeployment, ModelDeploymentStatus, Problem, READY, Reason, SOURCE_RESOLVED, STALLED, TRUSTED, settle, truncate},
+    api::{
+        FIELD_MANAGER, Finding, ModelDeployment, ModelDeploymentStatus, Problem, READY, Reason, SOURCE_RESOLVED, STALLED,
+        TRUSTED, settle, truncate,
+    },
     runtime::metrics::ReasonLabel,
 };
 
@@ -38,9 +41,15 @@ pub async fn unreadable(context: &Context, metadata: &ObjectMeta, problem: &Prob
     let api = api(context, metadata);
     let name = metadata.name.as_deref().unwrap_or_default();
     let Some(live) = api.get_opt(name).await? else { return Ok(()) };
-    let old: ModelDeploymentStatus = live.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default();
-    let findings = [READY, STALLED].map(|kind| Finding::new(kind, Some(kind == STALLED), problem.reason, problem.message.clone()));
-    let mut status = ModelDeploymentStatus { state: "Blocked".to_owned(), why: format!("{}: {}", problem.reason, problem.message), ..old.clone() };
+    let old: ModelDeploymentStatus =
+        live.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default();
+    let findings =
+        [READY, STALLED].map(|kind| Finding::new(kind, Some(kind == STALLED), problem.reason, problem.message.clone()));
+    let mut status = ModelDeploymentStatus {
+        state: "Blocked".to_owned(),
+        why: format!("{}: {}", problem.reason, problem.message),
+        ..old.clone()
+    };
     status.conditions.retain(|condition| !findings.iter().any(|finding| finding.kind == condition.type_));
     status.conditions.extend(settle(&old.conditions, &findings, metadata.generation, Timestamp::now()));
     if status == old { Ok(()) } else { apply(context, metadata, &json!(status)).await }
@@ -86,7 +95,10 @@ async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploy
     for kind in [READY, TRUSTED, SOURCE_RESOLVED] {
         let Some(finding) = findings.iter().find(|finding| finding.kind == kind) else { continue };
         let same = |reason: &str| reason == finding.reason.as_str();
-        if finding.reason == Reason::Pending || old.conditions.iter().any(|condition| condition.type_ == kind && same(&condition.reason)) || !told.insert(finding.reason) {
+        if finding.reason == Reason::Pending
+            || old.conditions.iter().any(|condition| condition.type_ == kind && same(&condition.reason))
+            || !told.insert(finding.reason)
+        {
             continue;
         }
         context.metrics.reasons.get_or_create(&ReasonLabel { reason: finding.reason.as_str() }).inc();

@@ -40,7 +40,11 @@ pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Arc<Metri
 type Shared = (Readiness, Arc<Metrics>);
 
 async fn readyz(State((readiness, _)): State<Shared>) -> (StatusCode, &'static str) {
-    if readiness.0.load(Ordering::Relaxed) { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server's objects are not read yet\n") }
+    if readiness.0.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server's objects are not read yet\n")
+    }
 }
 
 async fn exposition(State((_, metrics)): State<Shared>) -> Result<([(&'static str, &'static str); 1], String), StatusCode> {

@@ -120,7 +120,8 @@ impl Lease {
 
     fn expired(&mut self, spec: &LeaseSpec, version: Option<&str>) -> bool {
         let version = version.unwrap_or_default();
-        let good_for = Duration::from_secs(spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(DURATION.as_secs()));
+        let good_for =
+            Duration::from_secs(spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(DURATION.as_secs()));
         match &self.seen {
             Some((seen, since)) if seen == version => since.elapsed() > good_for,
             _ => {

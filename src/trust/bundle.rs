@@ -87,7 +87,10 @@ impl Bundle {
         let bundle: wire::Bundle<'_> =
             serde_json::from_slice(json).map_err(|error| malformed(format!("is not a Sigstore bundle: {error}")))?;
         if !MEDIA_TYPES.contains(&bundle.media_type.as_ref()) {
-            return Err(malformed(format!("has media type {}, not that of a Sigstore bundle up to 0.3", shown(&bundle.media_type))));
+            return Err(malformed(format!(
+                "has media type {}, not that of a Sigstore bundle up to 0.3",
+                shown(&bundle.media_type)
+            )));
         }
         let envelope = bundle.dsse_envelope.ok_or_else(|| {
             malformed("has no dsseEnvelope: it is a Sigstore bundle, but not one of OpenSSF Model Signing".to_owned())
@@ -173,10 +176,14 @@ impl Material {
 
 impl Contents {
     fn read(payload: &[u8]) -> Result<Self, Rejected> {
-        let not_a_statement = |error| malformed(format!("signs something that is not an in-toto statement about a model: {error}"));
+        let not_a_statement =
+            |error| malformed(format!("signs something that is not an in-toto statement about a model: {error}"));
         let kind: wire::StatementKind<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
         if kind.kind != "https://in-toto.io/Statement/v1" {
-            return Err(malformed(format!("signs a statement of type {}, not https://in-toto.io/Statement/v1", shown(&kind.kind))));
+            return Err(malformed(format!(
+                "signs a statement of type {}, not https://in-toto.io/Statement/v1",
+                shown(&kind.kind)
+            )));
         }
         check_predicate_type(&kind.predicate_type)?;
         let statement: wire::Statement<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
@@ -223,10 +230,14 @@ fn check_predicate_type(predicate_type: &str) -> Result<(), Rejected> {
     if predicate_type == "https://model_signing/Digests/v0.1" {
         return Err(Rejected {
             reason: Reason::SignatureUnsupported,
-            message: "was made by model_signing 0.2, whose format is not supported; sign the model again with 1.0 or newer".to_owned(),
+            message: "was made by model_signing 0.2, whose format is not supported; sign the model again with 1.0 or newer"
+                .to_owned(),
         });
     }
-    Err(malformed(format!("signs a statement about something else than a model: its predicate type is {}", shown(predicate_type))))
+    Err(malformed(format!(
+        "signs a statement about something else than a model: its predicate type is {}",
+        shown(predicate_type)
+    )))
 }
 
 fn check_serialization(serialization: &wire::Serialization<'_>) -> Result<(), Rejected> {

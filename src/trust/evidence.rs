@@ -45,9 +45,8 @@ pub(super) enum Gap {
 
 impl<'a> Evidence<'a> {
     pub fn new(candidate: &Candidate<'a>) -> Self {
-        let read = |(from, content): &'a (String, String)| {
-            (from.as_str(), Bundle::parse(content.as_bytes(), Bundle::MAX_RECORDED))
-        };
+        let read =
+            |(from, content): &'a (String, String)| (from.as_str(), Bundle::parse(content.as_bytes(), Bundle::MAX_RECORDED));
         Self { manifest: candidate.manifest, bundles: candidate.bundles.iter().map(read).collect(), answers: BTreeMap::new() }
     }
 

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use p256::ecdsa::signature::MultipartVerifier as _;
 use p256::pkcs8::{
     DecodePublicKey, EncodePublicKey, ObjectIdentifier,
     spki::{SubjectPublicKeyInfoRef, der::pem::LineEnding},
 };
-use p256::ecdsa::signature::MultipartVerifier as _;
 
 use crate::model::Digest;
 
@@ -110,9 +110,15 @@ impl PublicKey {
     /// Whether `signature`, ECDSA in DER, is this key's over the concatenation of `message`.
     pub(super) fn holds(&self, message: &[&[u8]], signature: &[u8]) -> bool {
         match &self.key {
-            Key::P256(key) => p256::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok()),
-            Key::P384(key) => p384::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok()),
-            Key::P521(key) => p521::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok()),
+            Key::P256(key) => {
+                p256::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok())
+            }
+            Key::P384(key) => {
+                p384::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok())
+            }
+            Key::P521(key) => {
+                p521::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok())
+            }
         }
     }
 }

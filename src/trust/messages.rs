@@ -45,7 +45,9 @@ pub(super) fn no_matching_rule(policy: &Policy, source: &Source) -> Problem {
     let patterns: Vec<&str> = policy.rules.iter().flat_map(Rule::patterns).collect();
     let known = match patterns.get(..SHOWN) {
         _ if patterns.is_empty() => "it has no rule at all".to_owned(),
-        Some(first) if patterns.len() > SHOWN => format!("its rules are for {} and {} more", first.join(", "), patterns.len() - SHOWN),
+        Some(first) if patterns.len() > SHOWN => {
+            format!("its rules are for {} and {} more", first.join(", "), patterns.len() - SHOWN)
+        }
         _ => format!("its rules are for {}", patterns.join(", ")),
     };
     let name = &policy.name;
@@ -124,7 +126,10 @@ impl Unmet<'_> {
                 "{place} has no signature. Nothing of it is served. Have it signed, and put the signature beside the model as model.sig."
             ),
             Failure::Rejected { why, .. } if why.reason == Reason::WrongSigner && !self.signed.is_empty() => {
-                format!("{place} is not signed by {}. Nothing of it is served. Have it signed by them too.", self.missing.join(" or "))
+                format!(
+                    "{place} is not signed by {}. Nothing of it is served. Have it signed by them too.",
+                    self.missing.join(" or ")
+                )
             }
             Failure::Rejected { from, why, hint } if why.reason == Reason::WrongSigner => {
                 let by = self.who(hint.as_deref());

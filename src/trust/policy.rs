@@ -174,7 +174,8 @@ fn signers(
     let mut known = BTreeMap::new();
     for signer in signers {
         let at = format!("spec.signers[{}].publicKey", signer.name);
-        let invalid = |field: &str, what: &dyn std::fmt::Display| Problem::new(Reason::InvalidKey, format!("{at}{field}: {what}."));
+        let invalid =
+            |field: &str, what: &dyn std::fmt::Display| Problem::new(Reason::InvalidKey, format!("{at}{field}: {what}."));
         let pair = signer.public_key.as_ref().map(|source| (source.pem.as_ref(), source.secret_key_ref.as_ref()));
         let key = match pair {
             Some((Some(pem), None)) => PublicKey::from_pem(pem).map_err(|error| invalid(".pem", &error))?,
@@ -203,7 +204,10 @@ impl Rule {
     fn compile(rule: &api::PolicyRule, signers: &BTreeMap<String, PublicKey>) -> Result<Self, Problem> {
         let at = format!("spec.rules[{}]", rule.name);
         if rule.sources.include.is_empty() {
-            return Err(Problem::new(Reason::InvalidSpec, format!("{at}.sources.include is empty: the rule would match nothing.")));
+            return Err(Problem::new(
+                Reason::InvalidSpec,
+                format!("{at}.sources.include is empty: the rule would match nothing."),
+            ));
         }
         if rule.signed_by.is_empty() {
             return Err(Problem::new(Reason::InvalidSpec, format!("{at}.signedBy is empty: the rule would demand nothing.")));

@@ -95,7 +95,11 @@ fn check_key(key: &str) -> Result<(), String> {
 }
 
 fn check_value(value: &str) -> Result<(), String> {
-    if value.is_empty() || is_label_text(value) { Ok(()) } else { Err(format!("has value {}, which no label can have", shown(value))) }
+    if value.is_empty() || is_label_text(value) {
+        Ok(())
+    } else {
+        Err(format!("has value {}, which no label can have", shown(value)))
+    }
 }
 
 fn is_label_text(text: &str) -> bool {

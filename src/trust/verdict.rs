@@ -120,7 +120,11 @@ impl<'a> Applicable<'a> {
         demanding.peek().is_some() && demanding.all(|policy| policy.unsigned_files == UnsignedFiles::Exclude)
     }
 
-    /// Judges a model by every policy.
+    /// Judges a model by every policy that selects the namespace.
+    ///
+    /// Every file of the manifest must be signed, with the digest it has. Files that were signed and are not in the manifest
+    /// are not looked at: they are not served. A signature says who vouches for these bytes under these names; it does not
+    /// say from which repository they come (the subject's name is informational): only a pin or a revision does.
     pub fn judge(&self, candidate: &Candidate<'_>) -> Verdict {
         let digest = candidate.manifest.digest();
         let mut evidence = Evidence::new(candidate);
@@ -149,7 +153,8 @@ impl<'a> Applicable<'a> {
             Some(problem) => (Trust::Refused, problem.reason, problem.message.clone()),
             None if !demanding.is_empty() => {
                 let who = signers.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                (Trust::Signed, Reason::Signed, format!("Signed by {who}, as {} demands.", demanding.join(" and ")))
+                let verb = if demanding.len() == 1 { "demands" } else { "demand" };
+                (Trust::Signed, Reason::Signed, format!("Signed by {who}, as {} {verb}.", demanding.join(" and ")))
             }
             None if candidate.pin.is_some() => {
                 (Trust::Pinned, Reason::Pinned, "The content is the one that spec.model.digest pins.".to_owned())
@@ -157,7 +162,8 @@ impl<'a> Applicable<'a> {
             None => (
                 Trust::Unknown,
                 Reason::NoPolicy,
-                "No policy demands a signature of this model. It is served as found; the digests of its files are recorded.".to_owned(),
+                "No policy demands a signature of this model. It is served as found; the digests of its files are recorded."
+                    .to_owned(),
             ),
         };
         Verdict { digest, trust, reason, message, problem, signers: signers.into_iter().collect(), per_policy }

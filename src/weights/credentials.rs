@@ -38,11 +38,15 @@ impl Credentials {
             )));
         }
         let text = |key: &str, meaning: &str| {
-            let value = data.get(key).map(|value| value.trim_ascii()).filter(|value| !value.is_empty()).ok_or_else(|| {
-                invalid(format!("The Secret has no key '{key}', or it is empty. Add it: {meaning}."))
-            })?;
+            let value = data
+                .get(key)
+                .map(|value| value.trim_ascii())
+                .filter(|value| !value.is_empty())
+                .ok_or_else(|| invalid(format!("The Secret has no key '{key}', or it is empty. Add it: {meaning}.")))?;
             let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= Self::MAX);
-            text.ok_or_else(|| invalid(format!("The Secret's key '{key}' is longer than 16 KiB or no text. It has to be {meaning}.")))
+            text.ok_or_else(|| {
+                invalid(format!("The Secret's key '{key}' is longer than 16 KiB or no text. It has to be {meaning}."))
+            })
         };
         let token = text("token", "the access token")?;
         let hosts = text("hosts", "the hosts that may see the token, for example huggingface.co")?;
@@ -53,7 +57,10 @@ impl Credentials {
             // The entry itself is not repeated: people mix up the two keys.
             .map(|(at, host)| match host.parse::<HostPattern>() {
                 Ok(host) if host.is_exact() => Ok(host),
-                Ok(_) => Err(invalid(format!("Entry {} of the Secret's key 'hosts' stands for several hosts. Name each of them.", at + 1))),
+                Ok(_) => Err(invalid(format!(
+                    "Entry {} of the Secret's key 'hosts' stands for several hosts. Name each of them.",
+                    at + 1
+                ))),
                 Err(_) => Err(invalid(format!(
                     "Entry {} of the Secret's key 'hosts' names no host: write NAME or NAME:PORT, without a scheme or a path.",
                     at + 1
@@ -61,12 +68,18 @@ impl Credentials {
             })
             .collect::<Result<Vec<_>, _>>()?;
         if hosts.is_empty() {
-            return Err(invalid("The Secret's key 'hosts' names no host. Write those that may see the token, for example huggingface.co.".to_owned()));
+            return Err(invalid(
+                "The Secret's key 'hosts' names no host. Write those that may see the token, for example huggingface.co."
+                    .to_owned(),
+            ));
         }
         let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
         let bearer = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| printable);
         let mut bearer = bearer.ok_or_else(|| {
-            invalid("The Secret's key 'token' holds a space, a line end or another character that no token has. Copy it again.".to_owned())
+            invalid(
+                "The Secret's key 'token' holds a space, a line end or another character that no token has. Copy it again."
+                    .to_owned(),
+            )
         })?;
         bearer.set_sensitive(true);
         Ok(Self { bearer, hosts })
@@ -96,11 +109,14 @@ mod tests {
 
     #[test]
     fn only_the_named_hosts_see_the_token() {
-        let credentials = Credentials::from_secret(SECRET_TYPE, &secret("hf_abc\n", "huggingface.co, Hub.corp:8443\n[::1]:80")).unwrap();
+        let credentials =
+            Credentials::from_secret(SECRET_TYPE, &secret("hf_abc\n", "huggingface.co, Hub.corp:8443\n[::1]:80")).unwrap();
         for url in ["https://huggingface.co/x", "https://huggingface.co:444/x", "https://hub.corp:8443/x"] {
             assert!(sees(&credentials, "{}", url), "{url}");
         }
-        for url in ["https://cdn.huggingface.co/x", "https://hub.corp/x", "https://huggingface.co.evil/x", "https://hub.corp:8444"] {
+        for url in
+            ["https://cdn.huggingface.co/x", "https://hub.corp/x", "https://huggingface.co.evil/x", "https://hub.corp:8444"]
+        {
             assert!(!sees(&credentials, "{}", url), "{url}");
         }
     }

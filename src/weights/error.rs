@@ -72,11 +72,17 @@ impl From<Unanswered> for SourceError {
             )),
             Unanswered::Transport(site, cause) => {
                 let next = match &cause {
-                    Cause::Tls(_) => "If it has a certificate of your own authority, the administrator adds that authority to sources.hf.caBundle.",
+                    Cause::Tls(_) => {
+                        "If it has a certificate of your own authority, the administrator adds that authority to sources.hf.caBundle."
+                    }
                     Cause::Name(_) => "Check the name in the administrator's table of sources, and the cluster's DNS.",
                     _ => "Check that it is up, and that network policies and firewalls let connections through.",
                 };
-                Self::later(Reason::SourceUnavailable, format!("{site} cannot be reached: {cause}. It is tried again by itself. {next}"), None)
+                Self::later(
+                    Reason::SourceUnavailable,
+                    format!("{site} cannot be reached: {cause}. It is tried again by itself. {next}"),
+                    None,
+                )
             }
         }
     }

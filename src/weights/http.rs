@@ -159,7 +159,9 @@ impl Client {
                 .tls_certs_merge(authorities.clone())
                 .build()
                 .or_else(|_| builder().tls_certs_only(authorities).build())
-                .map_err(|error| Problem::new(Reason::InternalError, format!("The HTTP client cannot be set up: {}.", chain(&error))))
+                .map_err(|error| {
+                    Problem::new(Reason::InternalError, format!("The HTTP client cannot be set up: {}.", chain(&error)))
+                })
         };
         let (named, public) = (build(false)?, build(true)?);
         Ok(Self { sources, named, public })
@@ -228,7 +230,8 @@ impl Client {
 }
 
 fn site(url: &Url) -> Result<Site, Unanswered> {
-    let nowhere = || Unanswered::BadRedirect(Site { host: url.scheme().to_owned(), port: 0, address: None }, "a URL without a host");
+    let nowhere =
+        || Unanswered::BadRedirect(Site { host: url.scheme().to_owned(), port: 0, address: None }, "a URL without a host");
     Site::of(url).ok_or_else(nowhere)
 }
 

@@ -230,7 +230,9 @@ impl Resolver {
     }
 
     fn refused(&self, answer: &Answer, asked: Asked<'_>) -> SourceError {
-        let Some(site) = Site::of(&answer.url) else { return SourceError::invalid(format!("{}: a URL without a host", asked.source)) };
+        let Some(site) = Site::of(&answer.url) else {
+            return SourceError::invalid(format!("{}: a URL without a host", asked.source));
+        };
         let refusal =
             Refusal { status: answer.response.status(), headers: answer.response.headers(), site: &site, token: answer.token };
         refusal.explain(asked, self.sources(), Timestamp::now())
@@ -242,7 +244,9 @@ impl Resolver {
         let Source::Hub { owner, name } = source;
         let site = self.sources().endpoint(source).site();
         let Some(id) = info.id.as_ref().or(info.model_id.as_ref()) else {
-            return Err(SourceError::invalid(format!("{site} answers a question about {source} without 'id', which a hub does not do.")));
+            return Err(SourceError::invalid(format!(
+                "{site} answers a question about {source} without 'id', which a hub does not do."
+            )));
         };
         if *id == format!("{owner}/{name}") {
             return Ok(());
@@ -365,7 +369,10 @@ fn check_revision(asked: Asked<'_>) -> Result<(), SourceError> {
     if bad {
         return Err(SourceError::never(
             Reason::RevisionNotFound,
-            format!("spec.model.revision {:?} cannot be the name of a branch, a tag or a commit. Write main, a tag or 40 hexadecimal digits.", clip(revision)),
+            format!(
+                "spec.model.revision {:?} cannot be the name of a branch, a tag or a commit. Write main, a tag or 40 hexadecimal digits.",
+                clip(revision)
+            ),
         ));
     }
     Ok(())
@@ -377,24 +384,28 @@ fn check_commit(info: &Info, asked: Asked<'_>, site: &Site) -> Result<String, So
     let source = asked.source;
     let Some(commit) = info.sha.as_deref().filter(|commit| is_commit(commit)) else {
         let found = info.sha.as_deref().map_or_else(|| "nothing".to_owned(), |sha| format!("{:?}", clip(sha)));
-        return Err(SourceError::invalid(format!("{site} names {found} as the commit of {source}, where 40 hexadecimal digits are expected.")));
+        return Err(SourceError::invalid(format!(
+            "{site} names {found} as the commit of {source}, where 40 hexadecimal digits are expected."
+        )));
     };
     match asked.revision {
-        Some(wanted) if is_commit(wanted) && wanted != commit => {
-            Err(SourceError::invalid(format!("{site} was asked for commit {wanted} of {source}, and answers for commit {commit}.")))
-        }
+        Some(wanted) if is_commit(wanted) && wanted != commit => Err(SourceError::invalid(format!(
+            "{site} was asked for commit {wanted} of {source}, and answers for commit {commit}."
+        ))),
         _ => Ok(commit.to_owned()),
     }
 }
 
 /// The query of the link to the next page (RFC 8288), if there is one.
 fn next_query(headers: &HeaderMap, base: &Url) -> Option<String> {
-    headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(", ")).find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let next = parameters.split(';').any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
-        let url = base.join(target).ok().filter(|_| next)?;
-        url.query().map(str::to_owned)
-    })
+    headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(", ")).find_map(
+        |link| {
+            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+            let next = parameters.split(';').any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
+            let url = base.join(target).ok().filter(|_| next)?;
+            url.query().map(str::to_owned)
+        },
+    )
 }
 
 async fn json<T: DeserializeOwned>(answer: Answer, source: &Source) -> Result<T, SourceError> {
@@ -439,7 +450,10 @@ mod tests {
             let headers = [(header::LINK, HeaderValue::from_static(link))].into_iter().collect();
             next_query(&headers, &base)
         };
-        assert_eq!(query(r#"<https://huggingface.co/api/x?cursor=ab%3D&limit=2>; rel="next""#).as_deref(), Some("cursor=ab%3D&limit=2"));
+        assert_eq!(
+            query(r#"<https://huggingface.co/api/x?cursor=ab%3D&limit=2>; rel="next""#).as_deref(),
+            Some("cursor=ab%3D&limit=2")
+        );
         assert_eq!(query(r#"<?a=1>; rel="prev", </x?b=2>; rel=next"#).as_deref(), Some("b=2"));
         assert_eq!(query(r#"<?a=1>; rel="prev""#), None);
         assert_eq!(query("nonsense"), None);

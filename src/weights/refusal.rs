@@ -65,7 +65,9 @@ impl Refusal<'_> {
             // A link to a storage server lives for minutes, and the hub makes a new one when asked.
             (401 | 403 | 404 | 410, _) if storage => SourceError::later(
                 Reason::SourceUnavailable,
-                format!("{site}, where {source} keeps its files, refuses the link that was made for it ({status}){said}. It is tried again by itself."),
+                format!(
+                    "{site}, where {source} keeps its files, refuses the link that was made for it ({status}){said}. It is tried again by itself."
+                ),
                 None,
             ),
             (401, _) if self.token == Token::Sent && code != "RepoNotFound" => SourceError::later(
@@ -155,7 +157,9 @@ fn no_repository(source: &Source, site: &Site, token: Token) -> SourceError {
             "or is private. The token of spec.model.secretRef was not sent, because the Secret's key 'hosts' does not name {site}: add it \
              if that host may see the token"
         ),
-        Token::Sent => "or the token of spec.model.secretRef may not see it. Check the spelling, and what the token may read".to_owned(),
+        Token::Sent => {
+            "or the token of spec.model.secretRef may not see it. Check the spelling, and what the token may read".to_owned()
+        }
     };
     SourceError::later(Reason::RepositoryNotFound, format!("{source} does not exist at {site}, {next}."), None)
 }
@@ -232,7 +236,12 @@ mod tests {
 
     #[test]
     fn messages_say_what_to_do_next() {
-        assert!(explain(403, &[("x-error-code", "GatedRepo")], Token::Sent).problem.message.contains("https://huggingface.co/acme/chat"));
+        assert!(
+            explain(403, &[("x-error-code", "GatedRepo")], Token::Sent)
+                .problem
+                .message
+                .contains("https://huggingface.co/acme/chat")
+        );
         assert!(explain(401, &[], Token::Withheld).problem.message.contains("'hosts' does not name huggingface.co"));
         assert!(explain(404, &[("x-error-code", "RevisionNotFound")], Token::None).problem.message.contains("\"v1\""));
         let said = explain(503, &[("x-error-message", "maintenance.")], Token::None).problem.message;

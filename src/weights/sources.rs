@@ -132,7 +132,9 @@ impl TryFrom<String> for Endpoint {
             return Err(wrong("is neither http nor https"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("the address of a source holds a user or a password: leave it out, a Secret is the place for it".to_owned());
+            return Err(
+                "the address of a source holds a user or a password: leave it out, a Secret is the place for it".to_owned()
+            );
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(wrong("has a query or a fragment"));
@@ -163,7 +165,9 @@ impl fmt::Debug for Endpoint {
 impl Sources {
     /// Reads a table from YAML or JSON.
     pub fn parse(text: &str) -> Result<Self, String> {
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        // Without the lines around a mistake: people write passwords into addresses.
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
     }
 
     /// The server that serves `source`: the mirror with the longest matching `from`, else the hub.
@@ -185,7 +189,8 @@ impl Sources {
     /// Whether the administrator named `site`, so that it may be reached also at a private address or without TLS.
     pub fn names(&self, site: &Site) -> bool {
         let endpoints = std::iter::once(&self.hf.endpoint).chain(self.mirrors.iter().map(|mirror| &mirror.to));
-        endpoints.map(Endpoint::site).any(|known| known == site) || self.allowed_hosts.iter().any(|allowed| allowed.0.matches(site))
+        endpoints.map(Endpoint::site).any(|known| known == site)
+            || self.allowed_hosts.iter().any(|allowed| allowed.0.matches(site))
     }
 }
 
@@ -229,7 +234,10 @@ mod tests {
         let table = table(
             "mirrors: [{from: 'hf://', to: 'https://all.corp'}, {from: 'hf://acme/', to: 'http://acme.corp:81/hub/'}]\nallowedHosts: ['*.cdn.corp']",
         );
-        assert_eq!(table.endpoint(&source("hf://acme/chat")).join(["a b", "c/d"]).as_str(), "http://acme.corp:81/hub/a%20b/c%2Fd");
+        assert_eq!(
+            table.endpoint(&source("hf://acme/chat")).join(["a b", "c/d"]).as_str(),
+            "http://acme.corp:81/hub/a%20b/c%2Fd"
+        );
         assert_eq!(table.endpoint(&source("hf://acme-evil/chat")).join(["x"]).as_str(), "https://all.corp/x");
         assert_eq!(table.page(&source("hf://acme/chat")).as_str(), "https://huggingface.co/acme/chat");
         let site = |url: &str| Site::of(&Url::parse(url).unwrap()).unwrap();
@@ -241,7 +249,9 @@ mod tests {
 
     #[test]
     fn a_table_survives_being_written_and_read() {
-        let table = table("{hf: {endpoint: 'http://127.0.0.1:8080', caBundle: 'PEM'}, mirrors: [{from: 'hf://a/', to: 'https://b'}], allowedHosts: ['c:1']}");
+        let table = table(
+            "{hf: {endpoint: 'http://127.0.0.1:8080', caBundle: 'PEM'}, mirrors: [{from: 'hf://a/', to: 'https://b'}], allowedHosts: ['c:1']}",
+        );
         assert_eq!(serde_json::from_str::<Sources>(&serde_json::to_string(&table).unwrap()).unwrap(), table);
     }
 

@@ -52,7 +52,10 @@ pub async fn path(name: &str) -> Result<PathBuf> {
             Ok(recipe) => binaries::path(recipe.name).await,
             Err(_) => {
                 let known: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
-                bail!("there is no asset named {other:?}; there are {}, and the programs of `localcluster build`", known.join(", "))
+                bail!(
+                    "there is no asset named {other:?}; there are {}, and the programs of `localcluster build`",
+                    known.join(", ")
+                )
             }
         },
     }

@@ -45,7 +45,7 @@ pub async fn ensure(names: &[&str]) -> Result<()> {
         say(format_args!(
             "building {} programs from source, about {} on two cores; this is done once, later runs take them from {}",
             missing.len(),
-            spoken(all + DOWNLOADS),
+            spoken(all),
             paths::cache()?.join("bin").display()
         ));
     }
@@ -54,14 +54,12 @@ pub async fn ensure(names: &[&str]) -> Result<()> {
         let later = missing.iter().skip(index + 1).map(|recipe| recipe.typical).sum();
         let step = Step { recipe, number: index + 1, of: missing.len(), later };
         let started = Instant::now();
-        step.run(&estimate).await?;
-        estimate.done(recipe.typical, started.elapsed());
+        if step.run(&estimate).await? {
+            estimate.done(recipe.typical, started.elapsed());
+        }
     }
     Ok(())
 }
-
-/// What the modules' sources take to be downloaded the first time, on a common connection.
-const DOWNLOADS: Duration = Duration::from_secs(300);
 
 impl Recipe {
     /// Where the cache has it, once it is built.
@@ -79,13 +77,14 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    async fn run(&self, estimate: &Estimate) -> Result<()> {
+    /// Builds it, unless another process has done so meanwhile; says whether it was built here.
+    async fn run(&self, estimate: &Estimate) -> Result<bool> {
         let recipe = self.recipe;
         let cache = paths::cache()?;
         let _lock = cache_lock::hold(&recipe.key(), &format!("builds {}", recipe.name)).await?;
         let cached = recipe.cached()?;
         if cached.exists() {
-            return Ok(());
+            return Ok(false);
         }
         let work = cache.join("tmp").join(recipe.key());
         if work.exists() {
@@ -96,7 +95,7 @@ impl Step<'_> {
             publish(built, &cached)?;
         }
         let _ = fs::remove_dir_all(&work);
-        result.map(|_| ())
+        result.map(|_| true)
     }
 
     /// Builds it in the directory `work`, and says which directory then holds it alone.

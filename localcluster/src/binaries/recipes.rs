@@ -64,24 +64,24 @@ const fn kubernetes(name: &'static str, package: &'static str, seconds: u64) -> 
 
 /// In the order in which they are built: a control plane comes up with the first five.
 static RECIPES: [Recipe; 15] = [
-    recipe("etcd", &ETCD, "go.etcd.io/etcd/server/v3", 40),
-    kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 170),
+    recipe("etcd", &ETCD, "go.etcd.io/etcd/server/v3", 45),
+    kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 190),
     kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl", 20),
     kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", 45),
     kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", 5),
-    kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", 30),
-    kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 10),
-    recipe("containerd", &CONTAINERD, "github.com/containerd/containerd/v2/cmd/containerd", 60),
-    recipe("containerd-shim-runc-v2", &CONTAINERD, "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", 5),
-    recipe("ctr", &CONTAINERD, "github.com/containerd/containerd/v2/cmd/ctr", 10),
-    Recipe { cgo: true, tags: "seccomp", ..recipe("runc", &RUNC, "github.com/opencontainers/runc", 15) },
-    recipe("coredns", &COREDNS, "github.com/coredns/coredns", 120),
+    kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", 15),
+    kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", 8),
+    recipe("containerd", &CONTAINERD, "github.com/containerd/containerd/v2/cmd/containerd", 65),
+    recipe("containerd-shim-runc-v2", &CONTAINERD, "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", 3),
+    recipe("ctr", &CONTAINERD, "github.com/containerd/containerd/v2/cmd/ctr", 6),
+    Recipe { cgo: true, tags: "seccomp", ..recipe("runc", &RUNC, "github.com/opencontainers/runc", 20) },
+    recipe("coredns", &COREDNS, "github.com/coredns/coredns", 95),
     recipe("pause", &PAUSE, "localcluster/pause", 2),
     Recipe {
         version_variables: &["helm.sh/helm/v4/internal/version.version"],
-        ..recipe("helm", &HELM, "helm.sh/helm/v4/cmd/helm", 130)
+        ..recipe("helm", &HELM, "helm.sh/helm/v4/cmd/helm", 135)
     },
-    recipe("registry", &REGISTRY, "github.com/distribution/distribution/v3/cmd/registry", 60),
+    recipe("registry", &REGISTRY, "github.com/distribution/distribution/v3/cmd/registry", 85),
 ];
 
 /// The programs of a control plane, and the client it is asked with.

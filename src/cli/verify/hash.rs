@@ -59,7 +59,8 @@ pub(super) fn all(root: &Path, files: &[(CleanPath, Digest)], progress: bool) ->
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) if progress && started.elapsed() > QUIET => {
-                    let _ = write!(io::stderr(), "\r{done} of {} files, {} MB read ", files.len(), bytes.load(Relaxed) / 1_000_000);
+                    let _ =
+                        write!(io::stderr(), "\r{done} of {} files, {} MB read ", files.len(), bytes.load(Relaxed) / 1_000_000);
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
@@ -67,7 +68,10 @@ pub(super) fn all(root: &Path, files: &[(CleanPath, Digest)], progress: bool) ->
         if progress && started.elapsed() > QUIET {
             let _ = writeln!(io::stderr());
         }
-        results.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| Failure::Unknown("not every file could be read.".to_owned()))
+        results
+            .into_iter()
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Failure::Unknown("not every file could be read.".to_owned()))
     })
 }
 

@@ -71,7 +71,8 @@ impl Tree {
                 [one] if self.only.is_none() => return Ok(self.root.join(one)),
                 [_, _, ..] if self.only.is_none() => {
                     let several = names.join(", ");
-                    let message = format!("{} has several signatures: {several}. Choose one with --signature.", self.root.display());
+                    let message =
+                        format!("{} has several signatures: {several}. Choose one with --signature.", self.root.display());
                     return Err(Failure::Unknown(message));
                 }
                 _ => {}

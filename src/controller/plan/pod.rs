@@ -90,17 +90,17 @@ fn fetch(input: &PodInput<'_>) -> Value {
         format!("--source={}", artifact.source),
         format!("--revision={}", artifact.revision),
         format!("--digest={digest}"),
-        "--manifest=/bonafide/config/manifest.json".to_owned(),
-        "--sources=/bonafide/config/sources.json".to_owned(),
-        "--into=/bonafide/weights".to_owned(),
+        "--manifest=/var/lib/bonafide/config/manifest.json".to_owned(),
+        "--sources=/var/lib/bonafide/config/sources.json".to_owned(),
+        "--into=/var/lib/bonafide/weights".to_owned(),
     ];
     let mut mounts = vec![
-        json!({ "name": "weights", "mountPath": "/bonafide/weights" }),
-        json!({ "name": "config", "mountPath": "/bonafide/config", "readOnly": true }),
+        json!({ "name": "weights", "mountPath": "/var/lib/bonafide/weights" }),
+        json!({ "name": "config", "mountPath": "/var/lib/bonafide/config", "readOnly": true }),
     ];
     if spec.model.secret_ref.is_some() {
-        args.push("--credentials=/bonafide/credentials".to_owned());
-        mounts.push(json!({ "name": "credentials", "mountPath": "/bonafide/credentials", "readOnly": true }));
+        args.push("--credentials=/var/lib/bonafide/credentials".to_owned());
+        mounts.push(json!({ "name": "credentials", "mountPath": "/var/lib/bonafide/credentials", "readOnly": true }));
     }
     json!({
         "name": CONTAINER_FETCH,
@@ -130,7 +130,11 @@ fn engine(input: &PodInput<'_>) -> Value {
     for (resource, count) in &rendered.resources {
         if let (Some(requests), Some(resources)) = (requests.as_object_mut(), resources.as_object_mut()) {
             requests.insert(resource.clone(), json!(count));
-            resources.entry("limits").or_insert_with(|| json!({})).as_object_mut().map(|limits| limits.insert(resource.clone(), json!(count)));
+            resources
+                .entry("limits")
+                .or_insert_with(|| json!({}))
+                .as_object_mut()
+                .map(|limits| limits.insert(resource.clone(), json!(count)));
         }
     }
     if let Some(resources) = resources.as_object_mut() {
@@ -166,7 +170,8 @@ fn engine(input: &PodInput<'_>) -> Value {
 fn quantity(number: u64) -> String {
     let (mut rest, mut suffixes) = (number, ["", "k", "M", "G", "T", "P", "E"].into_iter());
     let mut suffix = suffixes.next().unwrap_or_default();
-    while rest != 0 && rest.is_multiple_of(1000)
+    while rest != 0
+        && rest.is_multiple_of(1000)
         && let Some(greater) = suffixes.next()
     {
         (rest, suffix) = (rest / 1000, greater);

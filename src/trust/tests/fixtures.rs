@@ -61,7 +61,8 @@ impl Person {
 
 /// The statement of a model.
 pub fn statement(files: &[(&str, &str)]) -> Value {
-    let resource = |(name, content): &(&str, &str)| json!({"name": name, "algorithm": "sha256", "digest": Digest::of(content).hex()});
+    let resource =
+        |(name, content): &(&str, &str)| json!({"name": name, "algorithm": "sha256", "digest": Digest::of(content).hex()});
     let root: Vec<u8> = files.iter().flat_map(|(_, content)| *Digest::of(content).as_bytes()).collect();
     json!({
         "_type": "https://in-toto.io/Statement/v1",

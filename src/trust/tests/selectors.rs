@@ -16,7 +16,8 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn each_operator_selects_what_kubernetes_says() {
     let tier = |value: &str| labels(&[("tier", value), ("other", "x")]);
     let none = labels(&[]);
-    let expression = |operator: &str, values: Value| json!({"matchExpressions": [{"key": "tier", "operator": operator, "values": values}]});
+    let expression =
+        |operator: &str, values: Value| json!({"matchExpressions": [{"key": "tier", "operator": operator, "values": values}]});
     for (selector, prod, test, absent) in [
         (json!({}), true, true, true),
         (json!({"matchLabels": {"tier": "prod"}}), true, false, false),

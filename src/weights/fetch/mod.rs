@@ -144,7 +144,8 @@ async fn lock(work: &WorkDir, job: &Job) -> Result<std::fs::File, Stop> {
 fn contents(job: &Job) -> Result<Vec<Content>, Stop> {
     let mut contents = BTreeMap::<Digest, Content>::new();
     for file in job.manifest.files() {
-        let content = contents.entry(file.sha256).or_insert_with(|| Content { sha256: file.sha256, size: file.size, paths: Vec::new() });
+        let content =
+            contents.entry(file.sha256).or_insert_with(|| Content { sha256: file.sha256, size: file.size, paths: Vec::new() });
         if content.size != file.size {
             let message = format!(
                 "{}: the manifest gives one digest two sizes, {} and {} bytes. No file can have both; make the manifest again.",
@@ -182,7 +183,11 @@ impl Fetch {
             for path in &content.paths {
                 // What cannot be read is replaced.
                 let measured = sink::measure(&fetch.work.place(path), content.size, &fetch.progress).unwrap_or_default();
-                if measured == Some(content.sha256) { good.push(path) } else { bad.push(path.clone()) }
+                if measured == Some(content.sha256) {
+                    good.push(path)
+                } else {
+                    bad.push(path.clone())
+                }
                 if measured.is_some() {
                     fetch.progress.forget(content.size);
                 }
@@ -276,5 +281,8 @@ impl Fetch {
 }
 
 fn failed(message: String) -> Problem {
-    Problem::new(Reason::FetchFailed, format!("{message}. It is tried again by itself; check the volume and who may write to it."))
+    Problem::new(
+        Reason::FetchFailed,
+        format!("{message}. It is tried again by itself; check the volume and who may write to it."),
+    )
 }

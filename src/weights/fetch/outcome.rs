@@ -70,7 +70,9 @@ impl Report {
     /// The report about `outcome` of a fetch that received `bytes` in `elapsed`.
     pub fn new(outcome: &Outcome, bytes: u64, elapsed: Duration) -> Self {
         let (name, reason, message, refused) = match outcome {
-            Outcome::Complete { .. } => ("Complete", Reason::Verified, "every file has the digest that was expected".to_owned(), None),
+            Outcome::Complete { .. } => {
+                ("Complete", Reason::Verified, "every file has the digest that was expected".to_owned(), None)
+            }
             Outcome::Refused(refused) => ("Refused", Reason::DigestMismatch, refused.message.clone(), Some(refused)),
             Outcome::Failed(problem) => ("Failed", problem.reason, problem.message.clone(), None),
         };
@@ -140,7 +142,8 @@ struct Marker {
 /// What an earlier attempt at the same job refused for good.
 pub(super) fn recall(file: &Path, job: &Job) -> Option<Refused> {
     let marker: Marker = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    let same = marker.content == job.manifest.digest() && marker.source == job.source.to_string() && marker.revision == job.revision;
+    let same =
+        marker.content == job.manifest.digest() && marker.source == job.source.to_string() && marker.revision == job.revision;
     same.then_some(marker.refused)
 }
 
@@ -164,18 +167,29 @@ mod tests {
     #[test]
     fn a_report_is_one_line_of_json_that_fits_whatever_is_in_it() {
         let nasty = "\u{1}\"\\\n".repeat(250);
-        let refused = Refused { file: nasty.clone(), expected: Digest::of("a").to_string(), found: Digest::of("b").to_string(), message: nasty };
+        let refused = Refused {
+            file: nasty.clone(),
+            expected: Digest::of("a").to_string(),
+            found: Digest::of("b").to_string(),
+            message: nasty,
+        };
         let report = Report::new(&Outcome::Refused(refused), 7, Duration::from_millis(1500));
         let line = report.line();
         assert!(line.len() <= Report::MAX && !line.contains('\n'), "{}", line.len());
         let read: Report = serde_json::from_str(&line).unwrap();
-        assert_eq!((read.outcome.as_str(), read.reason.as_str(), read.bytes, read.seconds), ("Refused", "DigestMismatch", 7, 1.5));
+        assert_eq!(
+            (read.outcome.as_str(), read.reason.as_str(), read.bytes, read.seconds),
+            ("Refused", "DigestMismatch", 7, 1.5)
+        );
         assert_eq!(read.expected, Some(Digest::of("a").to_string()));
     }
 
     #[test]
     fn a_complete_report_names_no_file() {
         let line = Report::new(&Outcome::Complete { received: 3 }, 3, Duration::from_secs(1)).line();
-        assert_eq!(line, r#"{"outcome":"Complete","reason":"Verified","message":"every file has the digest that was expected","bytes":3,"seconds":1.0}"#);
+        assert_eq!(
+            line,
+            r#"{"outcome":"Complete","reason":"Verified","message":"every file has the digest that was expected","bytes":3,"seconds":1.0}"#
+        );
     }
 }

@@ -97,7 +97,12 @@ fn prefix(path: &Path, size: u64, progress: &Progress) -> io::Result<(File, Sha2
     Ok((file, hash, at))
 }
 
-fn work(mut file: File, mut hash: Sha256, mut incoming: mpsc::Receiver<Order>, progress: &Progress) -> io::Result<Option<Digest>> {
+fn work(
+    mut file: File,
+    mut hash: Sha256,
+    mut incoming: mpsc::Receiver<Order>,
+    progress: &Progress,
+) -> io::Result<Option<Digest>> {
     while let Some(order) = incoming.blocking_recv() {
         match order {
             Order::Write(chunks) => {

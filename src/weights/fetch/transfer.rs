@@ -93,7 +93,9 @@ impl Transfer {
     /// Brings everything that the sink has not got.
     pub async fn run(self: &Arc<Self>, sink: &mut Sink) -> Result<(), Stop> {
         match self.in_parallel(sink).await {
-            Err(Trouble::NoRanges) => self.fly(sink.at()..self.size, true).await.land(self, sink).await.map_err(|trouble| self.stop(trouble)),
+            Err(Trouble::NoRanges) => {
+                self.fly(sink.at()..self.size, true).await.land(self, sink).await.map_err(|trouble| self.stop(trouble))
+            }
             other => other.map_err(|trouble| self.stop(trouble)),
         }
     }
@@ -102,7 +104,10 @@ impl Transfer {
         match trouble {
             Trouble::Stop(stop) => stop,
             Trouble::Again(_, problem) => Stop::Failed(problem),
-            Trouble::NoRanges => Stop::Failed(Problem::new(Reason::SourceInvalid, format!("{}: the server sent parts nobody asked for", self.path))),
+            Trouble::NoRanges => Stop::Failed(Problem::new(
+                Reason::SourceInvalid,
+                format!("{}: the server sent parts nobody asked for", self.path),
+            )),
         }
     }
 
@@ -195,7 +200,8 @@ impl Transfer {
             credentials: fetch.job.credentials.as_ref(),
         };
         let opened = fetch.resolver.open(wanted, (!whole).then_some(*at..end), known).await;
-        let answer = opened.map_err(|error| if known.is_some() { Trouble::Again(None, error.problem) } else { trouble(error) })?;
+        let answer =
+            opened.map_err(|error| if known.is_some() { Trouble::Again(None, error.problem) } else { trouble(error) })?;
         let (status, site) = (answer.response.status(), Site::of(&answer.url));
         self.from.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&site);
         let headers = answer.response.headers();
@@ -242,7 +248,11 @@ impl Transfer {
                     let length = chunk.len() as u64;
                     if length > end - *at {
                         let all = end == self.size;
-                        return Err(if all { self.wrong_size(&format!("more than {} bytes", self.size)) } else { self.malformed(site.as_ref()) });
+                        return Err(if all {
+                            self.wrong_size(&format!("more than {} bytes", self.size))
+                        } else {
+                            self.malformed(site.as_ref())
+                        });
                     }
                     fetch.progress.add_received(length);
                     *at += length;
@@ -261,12 +271,16 @@ impl Transfer {
     fn cut(&self, site: Option<&Site>, why: &str) -> Trouble {
         self.interrupted.store(true, Relaxed);
         let who = site.map(ToString::to_string).unwrap_or_default();
-        Trouble::Again(None, Problem::new(Reason::SourceUnavailable, format!("{who} broke off in the middle of the file: {why}.")))
+        Trouble::Again(
+            None,
+            Problem::new(Reason::SourceUnavailable, format!("{who} broke off in the middle of the file: {why}.")),
+        )
     }
 
     fn malformed(&self, site: Option<&Site>) -> Trouble {
         let who = site.map(ToString::to_string).unwrap_or_default();
-        let message = format!("{}: {who} answers with another part of the file than was asked for. Tell those who run it.", self.path);
+        let message =
+            format!("{}: {who} answers with another part of the file than was asked for. Tell those who run it.", self.path);
         Trouble::Stop(Stop::Failed(Problem::new(Reason::SourceInvalid, message)))
     }
 
@@ -295,7 +309,10 @@ impl Flight {
         }
         match (&mut self.task).await {
             Ok(ended) => ended,
-            Err(_) => Err(Trouble::Stop(Stop::Failed(Problem::new(Reason::InternalError, format!("{}: the transfer broke down", transfer.sha256))))),
+            Err(_) => Err(Trouble::Stop(Stop::Failed(Problem::new(
+                Reason::InternalError,
+                format!("{}: the transfer broke down", transfer.sha256),
+            )))),
         }
     }
 }

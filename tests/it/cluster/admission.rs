@@ -108,7 +108,16 @@ async fn roles_and_admission_policies_let_through_and_refuse_what_the_probes_say
     let probes: Probes = serde_saphyr::from_str(&text("charts/bonafide/tests/admission.yaml")).unwrap();
     let world = World::without_operator().await;
     // A policy is enforced a moment after it is there.
-    let probe = ["create", "-n", "default", "configmap", "bonafide-probe", "--as=nobody", "--as-group=system:masters", "--dry-run=server"];
+    let probe = [
+        "create",
+        "-n",
+        "default",
+        "configmap",
+        "bonafide-probe",
+        "--as=nobody",
+        "--as-group=system:masters",
+        "--dry-run=server",
+    ];
     let enforced = async || match world.kubectl(&probe).await {
         Err(refusal) if refusal.contains("are kept for what Bonafide runs") => Ok(()),
         other => Err(format!("{other:?}")),
@@ -118,7 +127,11 @@ async fn roles_and_admission_policies_let_through_and_refuse_what_the_probes_say
 
     let (mut saved, mut failures) = (BTreeMap::new(), Vec::new());
     for step in &probes.steps {
-        assert!(step.expect == Expect::Allowed || step.says.is_some() || step.prints.is_some(), "{}: it could be refused for any reason", step.name);
+        assert!(
+            step.expect == Expect::Allowed || step.says.is_some() || step.prints.is_some(),
+            "{}: it could be refused for any reason",
+            step.name
+        );
         let deadline = Instant::now() + Duration::from_secs(step.within);
         let arguments = step.arguments(&probes.identities, &saved);
         let outcome = loop {
@@ -129,7 +142,14 @@ async fn roles_and_admission_policies_let_through_and_refuse_what_the_probes_say
             tokio::time::sleep(Duration::from_millis(250)).await;
         };
         if !step.is_met(&outcome) {
-            failures.push(format!("{}\n  kubectl {}\n  allowed: {}\n  {}\n  {}", step.name, arguments.join(" "), outcome.allowed, outcome.printed, outcome.complained));
+            failures.push(format!(
+                "{}\n  kubectl {}\n  allowed: {}\n  {}\n  {}",
+                step.name,
+                arguments.join(" "),
+                outcome.allowed,
+                outcome.printed,
+                outcome.complained
+            ));
         }
         saved.extend(step.save.clone().map(|name| (name, outcome.printed)));
     }

@@ -38,7 +38,8 @@ async fn an_api_server_accepts_and_refuses_what_the_tables_say() {
         for case in table.rules.iter().chain(&table.schema) {
             let mut base = table.base.clone();
             if case.update && name.is_empty() {
-                let created = place.create(&text(&base["kind"]), &text(&base["metadata"]["name"]), json!({"spec": base["spec"]})).await;
+                let created =
+                    place.create(&text(&base["kind"]), &text(&base["metadata"]["name"]), json!({"spec": base["spec"]})).await;
                 base["metadata"] = created["metadata"].clone();
                 name = text(&created["metadata"]["name"]);
             }
@@ -62,10 +63,16 @@ async fn what_decides_about_security_has_a_default_that_everybody_sees() {
     let place = Place::new(World::shared()).await;
     let policy = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterModelPolicy", "metadata": {"name": "defaults"}, "spec": {}});
     let found = try_write(&place.client, "POST", "/apis/bonafide.dev/v1alpha1/clustermodelpolicies", &policy).await.unwrap();
-    assert_eq!(found["spec"], json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "namespaceSelector": {}}));
+    assert_eq!(
+        found["spec"],
+        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "namespaceSelector": {}})
+    );
     let model = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": NAME}, "spec": {"model": {"source": "hf://a/b"}}});
     let url = format!("/apis/bonafide.dev/v1alpha1/namespaces/{}/modeldeployments", place.name);
-    assert_eq!(try_write(&place.client, "POST", &url, &model).await.unwrap()["spec"], json!({"model": {"source": "hf://a/b"}, "replicas": 1}));
+    assert_eq!(
+        try_write(&place.client, "POST", &url, &model).await.unwrap()["spec"],
+        json!({"model": {"source": "hf://a/b"}, "replicas": 1})
+    );
 }
 
 #[tokio::test]
@@ -74,7 +81,10 @@ async fn a_null_does_not_slip_past_a_default() {
     let policy = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterModelPolicy", "metadata": {"name": "nulls"},
         "spec": {"mode": null, "unmatched": null, "unsignedFiles": null, "namespaceSelector": null}});
     let found = try_write(&place.client, "POST", "/apis/bonafide.dev/v1alpha1/clustermodelpolicies", &policy).await.unwrap();
-    assert_eq!(found["spec"], json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "namespaceSelector": {}}));
+    assert_eq!(
+        found["spec"],
+        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "namespaceSelector": {}})
+    );
 }
 
 #[tokio::test]
@@ -83,11 +93,18 @@ async fn every_example_is_accepted() {
     let definitions = bonafide::api::crds();
     let manual = support::text("docs/engines.md");
     let shown = manual.split("```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned());
-    let examples = files("examples").into_iter().filter(|file| file.ends_with(".yaml")).map(|file| support::text(format!("examples/{file}")));
+    let examples = files("examples")
+        .into_iter()
+        .filter(|file| file.ends_with(".yaml"))
+        .map(|file| support::text(format!("examples/{file}")));
     let built_in = files("engines").into_iter().map(|file| support::text(format!("engines/{file}")));
     let mut seen = 0;
     for mut object in shown.chain(examples).chain(built_in).flat_map(|text| documents(&text)) {
-        let Some((_, definition)) = definitions.iter().find(|(_, definition)| definition["spec"]["names"]["kind"] == object["kind"]) else { continue };
+        let Some((_, definition)) =
+            definitions.iter().find(|(_, definition)| definition["spec"]["names"]["kind"] == object["kind"])
+        else {
+            continue;
+        };
         object["metadata"].as_object_mut().unwrap().remove("namespace");
         let answer = try_write(&place.client, "POST", &url(definition, &place.name), &object).await;
         assert!(answer.is_ok(), "{} {}: {answer:?}", object["kind"], object["metadata"]["name"]);
@@ -101,7 +118,9 @@ async fn every_example_is_accepted() {
 #[tokio::test]
 async fn what_is_rendered_is_stored_as_it_is_and_passes_the_restricted_profile() {
     let place = Place::new(World::shared()).await;
-    place.change("Namespace", &place.name, json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})).await;
+    place
+        .change("Namespace", &place.name, json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}))
+        .await;
     place.create("ServiceAccount", "keeper", json!({})).await;
     place.until("ServiceAccount", "default", "exists", |_| true).await;
     for file in files("tests/golden/render").iter().filter(|file| file.ends_with(".out.yaml")) {
@@ -109,10 +128,20 @@ async fn what_is_rendered_is_stored_as_it_is_and_passes_the_restricted_profile()
             let kind = text(&object["kind"]);
             object["metadata"]["namespace"] = json!(place.name);
             let plural = format!("{}s", kind.to_lowercase());
-            let group = if object["apiVersion"] == "v1" { "api/v1".to_owned() } else { format!("apis/{}", text(&object["apiVersion"])) };
+            let group =
+                if object["apiVersion"] == "v1" { "api/v1".to_owned() } else { format!("apis/{}", text(&object["apiVersion"])) };
             let url = format!("/{group}/namespaces/{}/{plural}", place.name);
-            let stored = try_write(&place.client, "POST", &url, &object).await.unwrap_or_else(|error| panic!("{file}: {kind}: {error}"));
-            for at in ["/data", "/revision", "/spec/template/spec", "/spec/template/metadata/labels", "/spec/selector", "/spec/ports", "/spec/strategy"] {
+            let stored =
+                try_write(&place.client, "POST", &url, &object).await.unwrap_or_else(|error| panic!("{file}: {kind}: {error}"));
+            for at in [
+                "/data",
+                "/revision",
+                "/spec/template/spec",
+                "/spec/template/metadata/labels",
+                "/spec/selector",
+                "/spec/ports",
+                "/spec/strategy",
+            ] {
                 assert_eq!(stored.pointer(at), object.pointer(at), "{file}: {kind}: {at}");
             }
             if kind == "Deployment" {
@@ -167,10 +196,13 @@ async fn kubectl_shows_what_a_person_wants_to_know_first() {
     let columns: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(columns, ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"]);
     let row = table.lines().nth(1).unwrap();
-    for cell in [NAME, "Unknown", "Waiting", "0/1", &text(&object["status"]["model"]["shortRevision"]), "No node can take the pod"] {
+    for cell in
+        [NAME, "Unknown", "Waiting", "0/1", &text(&object["status"]["model"]["shortRevision"]), "No node can take the pod"]
+    {
         assert!(row.contains(cell), "{cell} is not in: {row}");
     }
-    let waited = place.world.kubectl(&["wait", "mdep", NAME, "--for=condition=SourceResolved", "--timeout=5s", "-n", &place.name]).await;
+    let waited =
+        place.world.kubectl(&["wait", "mdep", NAME, "--for=condition=SourceResolved", "--timeout=5s", "-n", &place.name]).await;
     assert!(waited.is_ok(), "{waited:?}");
     assert!(condition(&object, "Ready").unwrap()["observedGeneration"] == object["metadata"]["generation"]);
     let explained = place.world.kubectl(&["explain", "modeldeployment.spec.model.source"]).await.unwrap();

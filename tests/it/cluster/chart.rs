@@ -45,10 +45,18 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
     let sets: &[&[&str]] = &[
         &[],
         &[r#"policy.default="Deny""#, "protect.admissionPolicies=false", "crds.enabled=false"],
-        &[r#"sources.mirrors=[{"from":"hf://acme/","to":"https://mirror.corp/hub"}]"#, r#"sources.allowedHosts=["*.corp","10.0.0.1:8443"]"#],
+        &[
+            r#"sources.mirrors=[{"from":"hf://acme/","to":"https://mirror.corp/hub"}]"#,
+            r#"sources.allowedHosts=["*.corp","10.0.0.1:8443"]"#,
+        ],
         &[&bundle, r#"trustedMutators=["istio-proxy"]"#],
         &[r#"sources.hf.caBundle={"configMap":"corp-ca","key":"root.pem"}"#, &digest],
-        &["metrics.podMonitor.enabled=true", "manager.replicas=1", r#"manager.tolerations=[{"operator":"Exists"}]"#, r#"imagePullSecrets=["corp"]"#],
+        &[
+            "metrics.podMonitor.enabled=true",
+            "manager.replicas=1",
+            r#"manager.tolerations=[{"operator":"Exists"}]"#,
+            r#"imagePullSecrets=["corp"]"#,
+        ],
     ];
     for set in sets {
         let objects = template(RELEASE, set).await.unwrap();
@@ -56,10 +64,21 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
         bonafide::controller::read_sources(&without_file(&config.sources)).unwrap_or_else(|error| panic!("{set:?}: {error}"));
         let protected = !of_kind(&objects, "ValidatingAdmissionPolicy").is_empty();
         assert_eq!(config.admission_protected, protected, "{set:?}");
-        assert_eq!(of_kind(&objects, "ValidatingAdmissionPolicy").len(), of_kind(&objects, "ValidatingAdmissionPolicyBinding").len());
-        assert_eq!(of_kind(&objects, "CustomResourceDefinition").len(), if set.contains(&"crds.enabled=false") { 0 } else { 4 }, "{set:?}");
+        assert_eq!(
+            of_kind(&objects, "ValidatingAdmissionPolicy").len(),
+            of_kind(&objects, "ValidatingAdmissionPolicyBinding").len()
+        );
+        assert_eq!(
+            of_kind(&objects, "CustomResourceDefinition").len(),
+            if set.contains(&"crds.enabled=false") { 0 } else { 4 },
+            "{set:?}"
+        );
         let deployment = of_kind(&objects, "Deployment")[0];
-        assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], json!(config.image), "models are fetched with another image");
+        assert_eq!(
+            deployment["spec"]["template"]["spec"]["containers"][0]["image"],
+            json!(config.image),
+            "models are fetched with another image"
+        );
     }
 }
 
@@ -117,7 +136,10 @@ async fn values_that_nobody_knows_or_that_cannot_work_are_refused() {
         (r#"trustedMutators=["Istio"]"#, "trustedMutators"),
     ] {
         let refusal = template(RELEASE, &[setting]).await.expect_err(setting);
-        assert!(refusal.contains("don't meet the specifications of the schema") && refusal.contains(says), "{setting}: {refusal}");
+        assert!(
+            refusal.contains("don't meet the specifications of the schema") && refusal.contains(says),
+            "{setting}: {refusal}"
+        );
     }
 }
 
@@ -133,7 +155,19 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
     assert_eq!(before.0.matches(".bonafide.dev").count(), 4, "{}", before.0);
 
     let endpoint = format!("sources.hf.endpoint={}", world.hub.url());
-    let upgrade = ["upgrade", RELEASE, &chart(), "-n", SYSTEM, "--set", &endpoint, "--set", "policy.default=Deny", "--set", "protect.admissionPolicies=false"];
+    let upgrade = [
+        "upgrade",
+        RELEASE,
+        &chart(),
+        "-n",
+        SYSTEM,
+        "--set",
+        &endpoint,
+        "--set",
+        "policy.default=Deny",
+        "--set",
+        "protect.admissionPolicies=false",
+    ];
     world.helm(&upgrade).await.unwrap();
     assert_eq!(definitions().await, before.0);
     assert_eq!(world.kubectl(&["get", "validatingadmissionpolicies", "-o", "name"]).await.unwrap(), "");
@@ -146,7 +180,13 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
     assert_eq!(definitions().await, before.0, "the definitions went, and every model with them");
     assert!(place.get("ModelDeployment", NAME).await.is_some());
     assert_eq!(place.versions(NAME).await, before.1, "something changed the children");
-    assert_eq!(world.kubectl(&["get", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/name=bonafide", "-o", "name"]).await.unwrap(), "");
+    assert_eq!(
+        world
+            .kubectl(&["get", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/name=bonafide", "-o", "name"])
+            .await
+            .unwrap(),
+        ""
+    );
 
     // Installed again it goes on where it was: the pod is the same.
     world.helm(&["install", RELEASE, &chart(), "-n", SYSTEM, "--set", &endpoint]).await.unwrap();

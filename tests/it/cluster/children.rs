@@ -38,19 +38,43 @@ async fn the_administrator_may_do_what_the_operator_undoes() {
     let evil = json!({"name": "evil", "image": "evil:1"});
     let edits = [
         ("Deployment", "a container", json!([{"op": "add", "path": "/spec/template/spec/containers/-", "value": evil}])),
-        ("Deployment", "an init container", json!([{"op": "add", "path": "/spec/template/spec/initContainers/0", "value": evil}])),
-        ("Deployment", "a variable", json!([{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "LD_PRELOAD", "value": "/x"}}])),
-        ("Deployment", "an annotation of the template", json!([{"op": "add", "path": "/spec/template/metadata/annotations", "value": {"sidecar/inject": "true"}}])),
+        (
+            "Deployment",
+            "an init container",
+            json!([{"op": "add", "path": "/spec/template/spec/initContainers/0", "value": evil}]),
+        ),
+        (
+            "Deployment",
+            "a variable",
+            json!([{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "LD_PRELOAD", "value": "/x"}}]),
+        ),
+        (
+            "Deployment",
+            "an annotation of the template",
+            json!([{"op": "add", "path": "/spec/template/metadata/annotations", "value": {"sidecar/inject": "true"}}]),
+        ),
         ("Deployment", "no gate", json!([{"op": "remove", "path": "/spec/template/spec/schedulingGates"}])),
         ("Deployment", "the host's network", json!([{"op": "add", "path": "/spec/template/spec/hostNetwork", "value": true}])),
         ("Deployment", "replicas", json!([{"op": "replace", "path": "/spec/replicas", "value": 4}])),
-        ("Deployment", "a label", json!([{"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1managed-by", "value": "somebody"}])),
+        (
+            "Deployment",
+            "a label",
+            json!([{"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1managed-by", "value": "somebody"}]),
+        ),
         ("ConfigMap", "the manifest", json!([{"op": "replace", "path": "/data/manifest.json", "value": "[]"}])),
         ("ConfigMap", "another file", json!([{"op": "add", "path": "/data/extra", "value": "x"}])),
-        ("Service", "the selector", json!([{"op": "replace", "path": "/spec/selector/bonafide.dev~1deployment", "value": "another"}])),
+        (
+            "Service",
+            "the selector",
+            json!([{"op": "replace", "path": "/spec/selector/bonafide.dev~1deployment", "value": "another"}]),
+        ),
         ("Service", "more selector", json!([{"op": "add", "path": "/spec/selector/role", "value": "none"}])),
         ("Service", "the port", json!([{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 22}])),
-        ("ControllerRevision", "a label", json!([{"op": "replace", "path": "/metadata/labels/bonafide.dev~1revision", "value": "another"}])),
+        (
+            "ControllerRevision",
+            "a label",
+            json!([{"op": "replace", "path": "/metadata/labels/bonafide.dev~1revision", "value": "another"}]),
+        ),
     ];
     for (kind, what, edit) in edits {
         let before = place.child(kind, NAME).await;
@@ -100,9 +124,15 @@ async fn what_users_add_beside_our_fields_stays() {
     for kind in ["Service", "Deployment", "ConfigMap"] {
         let before = place.child(kind, NAME).await;
         let name = text(&before["metadata"]["name"]);
-        place.edit(kind, &name, json!([{"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1managed-by", "value": "x"}])).await;
+        place
+            .edit(kind, &name, json!([{"op": "replace", "path": "/metadata/labels/app.kubernetes.io~1managed-by", "value": "x"}]))
+            .await;
         let now = place.until(kind, &name, "is put back", |now| wanted(now) == wanted(&before)).await;
-        assert_eq!((&now["metadata"]["labels"]["team"], &now["metadata"]["annotations"]["note"]), (&json!("birds"), &json!("theirs")), "{kind}");
+        assert_eq!(
+            (&now["metadata"]["labels"]["team"], &now["metadata"]["annotations"]["note"]),
+            (&json!("birds"), &json!("theirs")),
+            "{kind}"
+        );
     }
 }
 
@@ -111,7 +141,17 @@ async fn a_status_that_somebody_else_writes_is_written_over() {
     let place = Place::new(World::shared()).await;
     place.deploy(NAME).await;
     let before = place.condition(NAME, "Ready", "False", "Unschedulable").await;
-    let kubectl = ["patch", "mdep", NAME, "-n", &place.name, "--subresource=status", "--type=merge", "-p", r#"{"status":{"trust":"Signed","signer":"me","state":"Ready"}}"#];
+    let kubectl = [
+        "patch",
+        "mdep",
+        NAME,
+        "-n",
+        &place.name,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        r#"{"status":{"trust":"Signed","signer":"me","state":"Ready"}}"#,
+    ];
     place.world.kubectl(&kubectl).await.unwrap();
     place.until("ModelDeployment", NAME, "says what is so", |now| now["status"] == before["status"]).await;
 }
@@ -142,16 +182,22 @@ async fn a_changed_wish_makes_a_second_revision_beside_the_first() {
     place.change("ModelDeployment", NAME, json!({"spec": {"engine": {"contextLength": 512}}})).await;
     let look = |object: &Value| object["status"]["revisions"].as_array().is_some_and(|revisions| revisions.len() == 2);
     let object = place.until("ModelDeployment", NAME, "has two revisions", look).await;
-    let phases: Vec<&Value> = object["status"]["revisions"].as_array().unwrap().iter().map(|revision| &revision["phase"]).collect();
+    let phases: Vec<&Value> =
+        object["status"]["revisions"].as_array().unwrap().iter().map(|revision| &revision["phase"]).collect();
     assert_eq!(phases, [&json!("Old"), &json!("Current")]);
     place.let_in(NAME, 2).await;
     // No pod of the new one answers, so the old one stays.
     assert_eq!(place.get("Deployment", &first).await.unwrap()["spec"]["replicas"], 1);
-    let commits: Vec<Value> = place.of("ControllerRevision", NAME).await.iter().map(|revision| revision["revision"].clone()).collect();
+    let commits: Vec<Value> =
+        place.of("ControllerRevision", NAME).await.iter().map(|revision| revision["revision"].clone()).collect();
     assert!(commits.contains(&json!(1)) && commits.contains(&json!(2)), "{commits:?}");
     // Back to the first wish: its revision is there already.
     place.change("ModelDeployment", NAME, json!({"spec": {"engine": null}})).await;
-    let back = |object: &Value| object["status"]["revisions"].as_array().is_some_and(|revisions| revisions.iter().any(|r| r["phase"] == "Current" && first.ends_with(&text(&r["name"]))));
+    let back = |object: &Value| {
+        object["status"]["revisions"]
+            .as_array()
+            .is_some_and(|revisions| revisions.iter().any(|r| r["phase"] == "Current" && first.ends_with(&text(&r["name"]))))
+    };
     place.until("ModelDeployment", NAME, "is back at its first revision", back).await;
 }
 
@@ -207,7 +253,9 @@ async fn gone(place: &Place<'_>, deployment: &str) {
     let look = async || {
         let mut left = vec![];
         for kind in ["ControllerRevision", "ConfigMap", "Service", "Deployment", "ReplicaSet", "Pod"] {
-            left.extend(place.of(kind, deployment).await.iter().map(|object| format!("{kind} {}", text(&object["metadata"]["name"]))));
+            left.extend(
+                place.of(kind, deployment).await.iter().map(|object| format!("{kind} {}", text(&object["metadata"]["name"]))),
+            );
         }
         if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
     };

@@ -14,7 +14,11 @@ async fn leads(world: &World, operator: &Operator, patience: Duration) -> Durati
     let began = Instant::now();
     let look = async || {
         let (ready, (_, metrics)) = (operator.get("readyz").await.0, operator.get("metrics").await);
-        if ready == 200 && metrics.contains("bonafide_leader 1") { Ok(()) } else { Err(format!("/readyz: {ready}\n{}", operator.tail())) }
+        if ready == 200 && metrics.contains("bonafide_leader 1") {
+            Ok(())
+        } else {
+            Err(format!("/readyz: {ready}\n{}", operator.tail()))
+        }
     };
     world.within(patience, "the operator leads", look).await;
     began.elapsed()

@@ -61,7 +61,8 @@ impl Operator {
             .unwrap();
         let mut process = String::new();
         BufReader::new(guard.stdout.as_mut().unwrap()).read_line(&mut process).unwrap();
-        let mut operator = Self { guard, process: process.trim().to_owned(), log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut operator =
+            Self { guard, process: process.trim().to_owned(), log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let deadline = Instant::now() + Duration::from_secs(30);
         while operator.address.port() == 0 {
             let log = operator.log();
@@ -69,7 +70,10 @@ impl Operator {
             if let Some((_, address)) = address {
                 operator.address = address.split_whitespace().next().unwrap().parse().unwrap();
             }
-            assert!(Instant::now() < deadline && operator.guard.try_wait().unwrap().is_none(), "the operator does not start:\n{log}");
+            assert!(
+                Instant::now() < deadline && operator.guard.try_wait().unwrap().is_none(),
+                "the operator does not start:\n{log}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         operator
@@ -101,8 +105,11 @@ impl Operator {
     pub async fn writes(&self) -> std::collections::BTreeMap<String, u64> {
         let (_, text) = self.get("metrics").await;
         let counted = text.lines().filter_map(|line| line.strip_prefix("bonafide_api_writes_total{")?.split_once("} "));
-        let label = |labels: &str, name: &str| labels.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned();
-        counted.map(|(labels, number)| (format!("{} {}", label(labels, "kind"), label(labels, "verb")), number.parse().unwrap())).collect()
+        let label =
+            |labels: &str, name: &str| labels.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned();
+        counted
+            .map(|(labels, number)| (format!("{} {}", label(labels, "kind"), label(labels, "verb")), number.parse().unwrap()))
+            .collect()
     }
 
     /// Sends it a signal: `TERM`, `KILL`.

@@ -104,7 +104,11 @@ impl<'a> Place<'a> {
     pub async fn child(&self, kind: &str, deployment: &str) -> Value {
         let look = async || {
             let mut found = self.of(kind, deployment).await;
-            if found.len() == 1 { Ok(found.remove(0)) } else { Err(format!("{} objects\n{}", found.len(), self.told(deployment).await)) }
+            if found.len() == 1 {
+                Ok(found.remove(0))
+            } else {
+                Err(format!("{} objects\n{}", found.len(), self.told(deployment).await))
+            }
         };
         self.world.eventually(&format!("{deployment} has one {kind}"), look).await
     }
@@ -131,7 +135,11 @@ impl<'a> Place<'a> {
         let look = async || {
             let pods = self.of("Pod", deployment).await;
             let free: Vec<Value> = pods.iter().filter(|pod| !gated(pod)).cloned().collect();
-            if free.len() == count { Ok(free) } else { Err(format!("{} of {} pods\n{}", free.len(), pods.len(), self.told(deployment).await)) }
+            if free.len() == count {
+                Ok(free)
+            } else {
+                Err(format!("{} of {} pods\n{}", free.len(), pods.len(), self.told(deployment).await))
+            }
         };
         self.world.eventually(&format!("the gates of {count} pods are lifted"), look).await
     }
@@ -163,7 +171,10 @@ impl<'a> Place<'a> {
         let mut versions = BTreeMap::new();
         for kind in ["ControllerRevision", "ConfigMap", "Service", "Deployment", "Pod"] {
             for object in self.of(kind, deployment).await {
-                versions.insert(format!("{kind} {}", text(&object["metadata"]["name"])), text(&object["metadata"]["resourceVersion"]));
+                versions.insert(
+                    format!("{kind} {}", text(&object["metadata"]["name"])),
+                    text(&object["metadata"]["resourceVersion"]),
+                );
             }
         }
         versions

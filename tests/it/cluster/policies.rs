@@ -45,7 +45,8 @@ async fn a_policy_is_for_the_namespaces_with_its_labels_from_the_moment_they_hav
 async fn with_a_policy_that_cannot_be_used_nothing_new_is_served_where_it_is_for() {
     let world = World::shared();
     let (inside, outside) = (Place::new(world).await, Place::new(world).await);
-    let broken = json!([{"name": "keeper", "publicKey": {"pem": "-----BEGIN PUBLIC KEY-----\nbm90IGEga2V5\n-----END PUBLIC KEY-----\n"}}]);
+    let broken =
+        json!([{"name": "keeper", "publicKey": {"pem": "-----BEGIN PUBLIC KEY-----\nbm90IGEga2V5\n-----END PUBLIC KEY-----\n"}}]);
     let policy = inside.policy(json!({"signers": broken, "rules": rules()})).await;
     let object = accepted(&inside, &policy, "False", "InvalidKey").await;
     assert!(text(&condition(&object, "Accepted").unwrap()["message"]).contains("keeper"), "{object}");
@@ -58,7 +59,13 @@ async fn with_a_policy_that_cannot_be_used_nothing_new_is_served_where_it_is_for
     assert!(inside.of("Deployment", NAME).await.is_empty());
     outside.let_in(NAME, 1).await;
     // It is mended, and everything goes on by itself.
-    inside.change("ClusterModelPolicy", &policy, json!({"spec": {"signers": [{"name": "keeper", "publicKey": {"pem": Person::new(1).pem()}}]}})).await;
+    inside
+        .change(
+            "ClusterModelPolicy",
+            &policy,
+            json!({"spec": {"signers": [{"name": "keeper", "publicKey": {"pem": Person::new(1).pem()}}]}}),
+        )
+        .await;
     accepted(&inside, &policy, "True", "Accepted").await;
     inside.let_in(NAME, 1).await;
     inside.condition(NAME, "Trusted", "True", "Signed").await;
@@ -68,8 +75,10 @@ async fn with_a_policy_that_cannot_be_used_nothing_new_is_served_where_it_is_for
 async fn names_and_patterns_that_cannot_be_used_are_told_apart() {
     let place = Place::new(World::shared()).await;
     let key = json!([{"name": "keeper", "publicKey": {"pem": Person::new(1).pem()}}]);
-    let stranger = json!([{"name": "birds", "sources": {"include": ["hf://**"]}, "signedBy": [{"name": "k", "anyOf": ["stranger"]}]}]);
-    let pattern = json!([{"name": "birds", "sources": {"include": ["hf://a/[b]"]}, "signedBy": [{"name": "k", "anyOf": ["keeper"]}]}]);
+    let stranger =
+        json!([{"name": "birds", "sources": {"include": ["hf://**"]}, "signedBy": [{"name": "k", "anyOf": ["stranger"]}]}]);
+    let pattern =
+        json!([{"name": "birds", "sources": {"include": ["hf://a/[b]"]}, "signedBy": [{"name": "k", "anyOf": ["keeper"]}]}]);
     for (rules, reason) in [(stranger, "UnknownSigner"), (pattern, "InvalidPattern")] {
         let policy = place.policy(json!({"signers": key, "rules": rules})).await;
         accepted(&place, &policy, "False", reason).await;

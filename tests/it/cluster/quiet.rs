@@ -51,7 +51,13 @@ async fn every_child_is_written_once_a_hand_is_undone_with_few_writes_and_at_res
     place.create("ModelDeployment", "everything", json!({"spec": {"model": {"source": source, "secretRef": {"name": "token"}, "servedNames": ["a", "b/c"]}, "engine": engine, "pod": pod}})).await;
     let source = place.publish("Tensors", &[("config.json", "{}"), ("model.safetensors", "tensors"), ("tokenizer.json", "{}")]);
     for (name, class) in [("green", "nvidia"), ("red", "amd")] {
-        place.create("ModelDeployment", name, json!({"spec": {"model": {"source": source}, "resources": {"accelerator": {"class": class, "count": 2}}}})).await;
+        place
+            .create(
+                "ModelDeployment",
+                name,
+                json!({"spec": {"model": {"source": source}, "resources": {"accelerator": {"class": class, "count": 2}}}}),
+            )
+            .await;
     }
     let source = place.publish("Asleep-GGUF", &[("asleep.gguf", "asleep")]);
     place.create("ModelDeployment", "asleep", json!({"spec": {"model": {"source": source}, "replicas": 0}})).await;
@@ -70,7 +76,11 @@ async fn every_child_is_written_once_a_hand_is_undone_with_few_writes_and_at_res
     let children = served.len() as u64 + 1;
     for kind in ["ControllerRevision", "ConfigMap", "Service", "Deployment"] {
         assert_eq!(writes.get(&format!("{kind} apply")), Some(&children), "{kind}: {writes:?}");
-        assert_eq!(writes.get(&format!("{kind} patch")), None, "{kind} is stored as something else than what was written: {writes:?}");
+        assert_eq!(
+            writes.get(&format!("{kind} patch")),
+            None,
+            "{kind} is stored as something else than what was written: {writes:?}"
+        );
     }
     assert_eq!(writes["Pod patch"], served.len() as u64, "{writes:?}");
     assert!(writes["ModelDeployment patch"] <= 8 * (children + 1), "{writes:?}");
@@ -81,18 +91,37 @@ async fn every_child_is_written_once_a_hand_is_undone_with_few_writes_and_at_res
 
     // What others write beside our fields is not ours to write over.
     let name = text(&place.child("Deployment", NAME).await["metadata"]["name"]);
-    place.change("Deployment", &name, json!({"metadata": {"annotations": {"note": "theirs"}, "labels": {"team": "birds"}}})).await;
+    place
+        .change("Deployment", &name, json!({"metadata": {"annotations": {"note": "theirs"}, "labels": {"team": "birds"}}}))
+        .await;
     place.change("Service", NAME, json!({"metadata": {"annotations": {"note": "theirs"}}})).await;
     let after = settled(&world).await;
     assert_eq!(more(&writes, &after), Writes::new());
 
     // A changed value is applied over; an addition takes a second write, as applying leaves it there.
-    place.edit("Deployment", &name, json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil:1"}])).await;
-    place.until("Deployment", &name, "has its image", |object| object["spec"]["template"]["spec"]["containers"][0]["image"] != "evil:1").await;
+    place
+        .edit(
+            "Deployment",
+            &name,
+            json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil:1"}]),
+        )
+        .await;
+    place
+        .until("Deployment", &name, "has its image", |object| {
+            object["spec"]["template"]["spec"]["containers"][0]["image"] != "evil:1"
+        })
+        .await;
     let image = settled(&world).await;
-    let children = |writes: &Writes| more(&after, writes).into_iter().filter(|(key, _)| key.starts_with("Deployment ")).collect::<Writes>();
+    let children =
+        |writes: &Writes| more(&after, writes).into_iter().filter(|(key, _)| key.starts_with("Deployment ")).collect::<Writes>();
     assert_eq!(children(&image), counts(&[("Deployment apply", 1)]));
-    place.edit("Deployment", &name, json!([{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "EVIL"}}])).await;
+    place
+        .edit(
+            "Deployment",
+            &name,
+            json!([{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "EVIL"}}]),
+        )
+        .await;
     place.until("Deployment", &name, "has no EVIL", |object| !object.to_string().contains("EVIL\"")).await;
     assert_eq!(children(&settled(&world).await), counts(&[("Deployment apply", 2), ("Deployment patch", 1)]));
 

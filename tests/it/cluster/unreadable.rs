@@ -25,7 +25,9 @@ async fn widen(place: &Place<'_>, definition: &str, field: &str) {
 /// Creates an object, as soon as the wider schema lets it pass.
 async fn create(place: &Place<'_>, kind: &str, name: &str, spec: Value) {
     let object = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
-    let look = async || place.api(kind).create(&Default::default(), &super::place::parse(object.clone())).await.map_err(|error| error.to_string());
+    let look = async || {
+        place.api(kind).create(&Default::default(), &super::place::parse(object.clone())).await.map_err(|error| error.to_string())
+    };
     place.world.eventually(&format!("{kind} {name} can be created"), look).await;
 }
 
@@ -52,7 +54,13 @@ async fn an_object_that_cannot_be_read_says_so_and_the_others_go_on() {
     place.let_in("despite-an-engine", 1).await;
 
     // Nobody knows for which namespaces such a policy is: nothing new is served anywhere, and what was served stays.
-    create(&place, "ClusterModelPolicy", "newer", json!({"mode": {"later": true}, "namespaceSelector": {"matchLabels": {"none": "such"}}})).await;
+    create(
+        &place,
+        "ClusterModelPolicy",
+        "newer",
+        json!({"mode": {"later": true}, "namespaceSelector": {"matchLabels": {"none": "such"}}}),
+    )
+    .await;
     let object = place.condition(NAME, "Trusted", "False", "PolicyUnreadable").await;
     assert!(text(&condition(&object, "Trusted").unwrap()["message"]).contains("newer"), "{object}");
     place.let_in(NAME, 1).await;

@@ -46,13 +46,20 @@ async fn an_unsigned_model_is_refused_and_nothing_of_it_is_started() {
     nothing_is_served(&place).await;
     let record = place.get("ModelArtifact", &text(&object["status"]["model"]["artifact"])).await.unwrap();
     let verdict = &record["status"]["verdicts"][0];
-    assert_eq!((&verdict["name"], &verdict["result"], &verdict["reason"]), (&json!(policy), &json!("Refused"), &json!("Unsigned")));
+    assert_eq!(
+        (&verdict["name"], &verdict["result"], &verdict["reason"]),
+        (&json!(policy), &json!("Refused"), &json!("Unsigned"))
+    );
 
     let look = async || {
         let events = place.api("Event").list(&Default::default()).await.unwrap().items;
         let told = |event: &kube::api::DynamicObject| {
             let (data, about) = (&event.data, &event.data["regarding"]);
-            data["reason"] == "Unsigned" && data["type"] == "Warning" && about["name"] == NAME && about["kind"] == "ModelDeployment" && data["reportingController"] == "bonafide"
+            data["reason"] == "Unsigned"
+                && data["type"] == "Warning"
+                && about["name"] == NAME
+                && about["kind"] == "ModelDeployment"
+                && data["reportingController"] == "bonafide"
         };
         if events.iter().any(told) { Ok(()) } else { Err(format!("{events:?}")) }
     };
@@ -70,7 +77,10 @@ async fn a_signed_model_is_served_and_its_signer_is_named() {
     let record = place.get("ModelArtifact", &text(&object["status"]["model"]["artifact"])).await.unwrap();
     assert_eq!(record["spec"]["bundles"][0]["from"], "model.sig");
     let verdict = &record["status"]["verdicts"][0];
-    assert_eq!((&verdict["name"], &verdict["result"], &verdict["signers"]), (&json!(policy), &json!("Trusted"), &json!(["keeper"])));
+    assert_eq!(
+        (&verdict["name"], &verdict["result"], &verdict["signers"]),
+        (&json!(policy), &json!("Trusted"), &json!(["keeper"]))
+    );
 }
 
 #[tokio::test]
@@ -99,7 +109,10 @@ async fn a_pin_holds_its_content_and_no_other() {
     let place = Place::new(World::shared()).await;
     let source = place.publish("Parrot-GGUF", FILES);
     place.create("ModelDeployment", "right", json!({"spec": {"model": {"source": source}}})).await;
-    let digest = place.until("ModelDeployment", "right", "is resolved", |object| object["status"]["model"]["digest"].is_string()).await["status"]["model"]["digest"].clone();
+    let digest = place
+        .until("ModelDeployment", "right", "is resolved", |object| object["status"]["model"]["digest"].is_string())
+        .await["status"]["model"]["digest"]
+        .clone();
     place.change("ModelDeployment", "right", json!({"spec": {"model": {"digest": digest}}})).await;
     let object = place.condition("right", "Trusted", "True", "Pinned").await;
     assert_eq!(object["status"]["trust"], "Pinned");
@@ -132,7 +145,11 @@ async fn after_a_policy_refuses_it_old_pods_stay_and_no_new_one_passes_the_gate(
 
     // More replicas are wanted: there are none.
     place.world.kubectl(&["scale", "mdep", NAME, "--replicas=3", "-n", &place.name]).await.unwrap();
-    place.until("ModelDeployment", NAME, "is seen", |object| object["status"]["observedGeneration"] == object["metadata"]["generation"]).await;
+    place
+        .until("ModelDeployment", NAME, "is seen", |object| {
+            object["status"]["observedGeneration"] == object["metadata"]["generation"]
+        })
+        .await;
     let pods = place.of("Pod", NAME).await;
     assert!(pods.len() == 1 && pods[0]["metadata"]["uid"] == old["metadata"]["uid"] && !gated(&pods[0]), "{pods:?}");
 

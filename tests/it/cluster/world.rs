@@ -68,7 +68,8 @@ impl World {
         let world = Self::bare().await;
         let endpoint = format!("sources.hf.endpoint={}", world.hub.url());
         let chart = path("charts/bonafide");
-        let install = ["install", "bonafide", chart.to_str().unwrap(), "--namespace", SYSTEM, "--create-namespace", "--set", &endpoint];
+        let install =
+            ["install", "bonafide", chart.to_str().unwrap(), "--namespace", SYSTEM, "--create-namespace", "--set", &endpoint];
         world.helm(&install).await.unwrap();
         world
     }
@@ -104,10 +105,12 @@ impl World {
     /// Starts an operator as the chart's Deployment would: under its ServiceAccount, with its configuration.
     pub async fn another_operator(&self, identity: &str) -> Operator {
         let config = self.cluster.state().join(format!("manager-{identity}.yaml"));
-        let text = self.kubectl(&["get", "configmap", "bonafide", "-n", SYSTEM, "-o", "jsonpath={.data.manager\\.yaml}"]).await.unwrap();
+        let text =
+            self.kubectl(&["get", "configmap", "bonafide", "-n", SYSTEM, "-o", "jsonpath={.data.manager\\.yaml}"]).await.unwrap();
         fs::write(&config, text).unwrap();
         let kubeconfig = self.cluster.service_account_kubeconfig(SYSTEM, "bonafide").await.unwrap();
-        Operator::start(Start { kubeconfig: &kubeconfig, config: &config, identity, logs: &self.cluster.state().join("log") }).await
+        Operator::start(Start { kubeconfig: &kubeconfig, config: &config, identity, logs: &self.cluster.state().join("log") })
+            .await
     }
 
     /// The operator that was started with the world.

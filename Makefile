@@ -1,0 +1,68 @@
+# The one entry point. `make` or `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bonafide-localcluster
+LOCALCLUSTER := target/release/localcluster
+
+.PHONY: help demo test test-unit test-cluster test-e2e lint fmt deny generate build image bench up down clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Everything once, on real Kubernetes: sign, serve, ask, tamper, refuse (KEEP=1 leaves the cluster; KUBECONFIG and REGISTRY: yours)
+	@./localcluster/demo.sh
+
+test: ## Every tier of tests
+	@./localcluster/prepare.sh
+	cargo test --workspace
+
+test-unit: ## Pure steps, golden files, CEL in the library: seconds, no cluster
+	cargo test -p bonafide --lib
+	cargo test -p bonafide --test it -- golden drift cel::library
+
+test-cluster: ## Against a real API server, without nodes
+	@./localcluster/prepare.sh
+	cargo test -p bonafide --test it -- cluster chart admission cel
+
+test-e2e: ## Against real pods: needs root
+	@./localcluster/prepare.sh
+	cargo test -p bonafide --test it -- e2e
+
+lint: ## Formatting, clippy with warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: ## Licences, duplicates and sources of all dependencies
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo deny --log-level error check licenses bans sources
+
+fmt: ## Format the code
+	cargo fmt --all
+
+generate: ## Write generated files anew: CRDs, their copies in the chart, golden files
+	cargo run -q -- crd --out crds
+	cp crds/*.yaml charts/bonafide/files/crds/
+	UPDATE_GOLDEN=1 cargo test -p bonafide --lib -q golden
+	UPDATE_GOLDEN=1 cargo test -p bonafide --test it -q -- golden drift
+
+build: ## The optimised binaries
+	cargo build --release --workspace --bins
+
+image: build ## The operator's image as an OCI archive, target/bonafide-image.tar
+	$(LOCALCLUSTER) image build --name localhost/bonafide:dev --out target/bonafide-image.tar \
+	  --add target/release/bonafide=/bonafide --entrypoint '["/bonafide"]'
+
+bench: ## Every benchmark, beside its peer, as a table and target/bench/*.json
+	@./benches/run.sh
+
+bench-%: ## One of them: bench-verify, bench-fetch, bench-manager, bench-size
+	@./benches/run.sh $*
+
+up: build ## A local Kubernetes with one node, until `make down`
+	@$(LOCALCLUSTER) up
+
+down: ## End the local Kubernetes
+	@cargo run -q --release -p localcluster -- down
+
+clean: ## Remove what was built here (the cache of Kubernetes' programs stays in ~/.cache/bonafide-localcluster)
+	cargo clean

@@ -1,0 +1,289 @@
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/oms").join(name)
+}
+
+/// A copy of the signed model with `p256.sig` beside it as `model.sig`.
+fn model() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("original")).unwrap();
+    for name in ["config.json", "model.safetensors", "original/params.json"] {
+        fs::copy(data("model").join(name), dir.path().join(name)).unwrap();
+    }
+    fs::copy(data("p256.sig"), dir.path().join("model.sig")).unwrap();
+    dir
+}
+
+fn args(dir: impl AsRef<Path>) -> VerifyArgs {
+    VerifyArgs {
+        dir: dir.as_ref().to_owned(),
+        key: data("p256.pub"),
+        signature: None,
+        ignore: Vec::new(),
+        ignore_unsigned: false,
+        signature_only: false,
+        output: Output::Text,
+    }
+}
+
+fn check(args: &VerifyArgs) -> Result<Verified, Failure> {
+    verify(args, false)
+}
+
+fn problem(args: &VerifyArgs) -> Problem {
+    match check(args) {
+        Err(Failure::NotGenuine(problem)) => problem,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn unknown(args: &VerifyArgs) -> String {
+    match check(args) {
+        Err(Failure::Unknown(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_model_as_the_reference_client_signed_it_is_verified() {
+    for curve in ["p256", "p384", "p521"] {
+        let args = VerifyArgs {
+            key: data(&format!("{curve}.pub")),
+            signature: Some(data(&format!("{curve}.sig"))),
+            ..args(data("model"))
+        };
+        let verified = check(&args).unwrap();
+        assert_eq!(verified.files, 3);
+        assert_eq!(verified.contents.unwrap().bytes, 68);
+    }
+}
+
+#[test]
+fn the_content_digest_is_that_of_the_signed_files() {
+    let dir = model();
+    let file = |path: &str| {
+        let content = fs::read(dir.path().join(path)).unwrap();
+        File { path: path.parse().unwrap(), size: content.len() as u64, sha256: Digest::of(content) }
+    };
+    let manifest = Manifest::new(["config.json", "model.safetensors", "original/params.json"].map(file).to_vec()).unwrap();
+    assert_eq!(check(&args(&dir)).unwrap().contents.unwrap().digest, Some(manifest.digest()));
+}
+
+#[test]
+fn each_way_to_tamper_with_a_model_has_its_reason() {
+    type Tamper = fn(&Path);
+    let cases: [(Tamper, Reason, &str); 12] = [
+        (
+            |dir| fs::write(dir.join("model.safetensors"), "those are weights\n").unwrap(),
+            Reason::DigestMismatch,
+            "model.safetensors: signed as sha256 ",
+        ),
+        (|dir| fs::write(dir.join("model.safetensors"), "").unwrap(), Reason::DigestMismatch, "model.safetensors: "),
+        (
+            |dir| fs::remove_file(dir.join("config.json")).unwrap(),
+            Reason::SignedFileMissing,
+            "config.json was signed and is not there.",
+        ),
+        (|dir| fs::rename(dir.join("config.json"), dir.join("Config.json")).unwrap(), Reason::SignedFileMissing, "config.json "),
+        (
+            |dir| fs::write(dir.join("modeling_evil.py"), "import os").unwrap(),
+            Reason::UnsignedFile,
+            "modeling_evil.py is there and was not signed.",
+        ),
+        (
+            |dir| {
+                fs::create_dir(dir.join(".git")).unwrap();
+                fs::write(dir.join(".git/evil.py"), "").unwrap();
+            },
+            Reason::UnsignedFile,
+            ".git/evil.py is there",
+        ),
+        (|dir| fs::write(dir.join(".gitattributes"), "").unwrap(), Reason::UnsignedFile, ".gitattributes is there"),
+        (
+            |dir| {
+                fs::create_dir_all(dir.join(".cache/huggingface")).unwrap();
+                fs::write(dir.join(".cache/huggingface/x.metadata"), "").unwrap();
+            },
+            Reason::UnsignedFile,
+            "--ignore .cache/huggingface",
+        ),
+        (
+            |dir| {
+                fs::rename(dir.join("config.json"), dir.join("original/config.json")).unwrap();
+                symlink("original/config.json", dir.join("config.json")).unwrap();
+            },
+            Reason::SignedFileMissing,
+            "config.json is a symbolic link",
+        ),
+        (
+            |dir| {
+                fs::rename(dir.join("original"), dir.join("elsewhere")).unwrap();
+                symlink("elsewhere", dir.join("original")).unwrap();
+            },
+            Reason::SignedFileMissing,
+            "original is a symbolic link",
+        ),
+        (|dir| symlink("config.json", dir.join("alias")).unwrap(), Reason::UnsignedFile, "alias (a symbolic link)"),
+        (|dir| fs::write(dir.join("model.sig"), "junk").unwrap(), Reason::SignatureMalformed, "is not a Sigstore bundle"),
+    ];
+    for (tamper, reason, fragment) in cases {
+        let dir = model();
+        check(&args(&dir)).unwrap();
+        tamper(dir.path());
+        let problem = problem(&args(&dir));
+        assert_eq!(problem.reason, reason, "{problem}");
+        assert!(problem.message.contains(fragment), "{fragment}: {problem}");
+    }
+}
+
+#[test]
+fn an_empty_directory_more_does_not_matter() {
+    let dir = model();
+    fs::create_dir_all(dir.path().join("empty/empty")).unwrap();
+    check(&args(&dir)).unwrap();
+}
+
+#[test]
+fn every_changed_file_is_counted() {
+    let dir = model();
+    for name in ["config.json", "model.safetensors"] {
+        fs::write(dir.path().join(name), "x").unwrap();
+    }
+    let message = problem(&args(&dir)).message;
+    assert!(message.starts_with("config.json: ") && message.contains("One more file differs."), "{message}");
+}
+
+#[test]
+fn unsigned_files_are_accepted_only_when_asked_and_never_instead_of_signed_ones() {
+    let dir = model();
+    fs::write(dir.path().join("notes.txt"), "").unwrap();
+    fs::create_dir(dir.path().join(".git")).unwrap();
+    fs::write(dir.path().join(".git/HEAD"), "").unwrap();
+    assert_eq!(problem(&args(&dir)).reason, Reason::UnsignedFile);
+    let any = VerifyArgs { ignore_unsigned: true, ..args(&dir) };
+    check(&any).unwrap();
+    let named = |paths: &[&str]| VerifyArgs { ignore: paths.iter().map(|path| (*path).to_owned()).collect(), ..args(&dir) };
+    check(&named(&["notes.txt", ".git/"])).unwrap();
+    assert!(problem(&named(&[".git"])).message.starts_with("notes.txt "));
+    assert!(problem(&named(&["notes.txt", ".gi"])).message.starts_with(".git/HEAD "));
+    fs::write(dir.path().join("config.json"), "x").unwrap();
+    assert_eq!(problem(&any).reason, Reason::DigestMismatch);
+    assert_eq!(problem(&named(&["notes.txt", ".git", "config.json"])).reason, Reason::DigestMismatch);
+    fs::remove_file(dir.path().join("config.json")).unwrap();
+    assert_eq!(problem(&any).reason, Reason::SignedFileMissing);
+}
+
+#[test]
+fn another_key_is_told_by_both_hints() {
+    let dir = model();
+    let wrong = VerifyArgs { key: data("p384.pub"), ..args(&dir) };
+    let problem = problem(&wrong);
+    assert_eq!(problem.reason, Reason::WrongSigner);
+    for name in ["p256.pub", "p384.pub"] {
+        let key = PublicKey::from_pem(&fs::read_to_string(data(name)).unwrap()).unwrap();
+        assert!(problem.message.contains(key.hint().as_str()), "{problem}");
+    }
+}
+
+#[test]
+fn the_signature_is_found_beside_the_model() {
+    let dir = model();
+    let rename = |from: &str, to: &str| fs::rename(dir.path().join(from), dir.path().join(to)).unwrap();
+    rename("model.sig", "approval.sig");
+    check(&args(&dir)).unwrap();
+    rename("approval.sig", "approval.oms.sig");
+    check(&args(&dir)).unwrap();
+    fs::write(dir.path().join("other.sig"), "").unwrap();
+    assert!(problem(&args(&dir)).message.starts_with("other.sig is there"), "*.oms.sig before *.sig");
+    rename("approval.oms.sig", "approval.sig");
+    let message = unknown(&args(&dir));
+    assert!(message.contains("several signatures: approval.sig, other.sig"), "{message}");
+    rename("approval.sig", "model.sig");
+    assert!(problem(&args(&dir)).message.starts_with("other.sig is there"), "model.sig before all");
+    fs::remove_file(dir.path().join("other.sig")).unwrap();
+    fs::remove_file(dir.path().join("model.sig")).unwrap();
+    assert_eq!(problem(&args(&dir)).reason, Reason::Unsigned);
+}
+
+#[test]
+fn one_file_can_be_verified_by_itself() {
+    let dir = model();
+    let alone = VerifyArgs { signature: Some(data("one-file.sig")), ..args(dir.path().join("model.safetensors")) };
+    assert_eq!(check(&alone).unwrap().files, 1);
+    let whole = VerifyArgs { dir: dir.path().to_owned(), ..alone };
+    assert!(problem(&whole).message.contains("a single file, and there are 4"), "{:?}", check(&whole));
+    fs::write(dir.path().join("model.safetensors"), "x").unwrap();
+    let alone = VerifyArgs { dir: dir.path().join("model.safetensors"), ..whole };
+    assert_eq!(problem(&alone).reason, Reason::DigestMismatch);
+    assert_eq!(problem(&args(dir.path().join("config.json"))).reason, Reason::SignedFileMissing, "one of several signed files");
+}
+
+#[test]
+fn without_reading_files_nothing_is_said_of_their_contents() {
+    let dir = model();
+    fs::write(dir.path().join("model.safetensors"), "x").unwrap();
+    let quick = VerifyArgs { signature_only: true, ..args(&dir) };
+    let verified = check(&quick).unwrap();
+    assert_eq!(verified.contents, None);
+    assert_eq!(as_json(&Ok(verified))["verified"], false);
+    fs::write(dir.path().join("more.bin"), "x").unwrap();
+    assert_eq!(problem(&quick).reason, Reason::UnsignedFile);
+}
+
+#[test]
+fn what_cannot_be_read_is_not_called_tampered_with() {
+    let dir = model();
+    for (args, fragment) in [
+        (args(dir.path().join("nowhere")), "nowhere"),
+        (VerifyArgs { key: data("nothing.pub"), ..args(&dir) }, "nothing.pub"),
+        (VerifyArgs { key: data("rsa.pub"), ..args(&dir) }, "an RSA key"),
+        (VerifyArgs { signature: Some(data("nothing.sig")), ..args(&dir) }, "nothing.sig"),
+        (VerifyArgs { ignore: vec!["../x".to_owned()], ..args(&dir) }, "--ignore"),
+    ] {
+        let message = unknown(&args);
+        assert!(message.contains(fragment), "{message}");
+    }
+}
+
+#[test]
+fn json_says_what_was_found() {
+    let dir = model();
+    let good = as_json(&check(&args(&dir)));
+    assert_eq!((good["verified"].as_bool(), good["files"].as_u64(), good["bytes"].as_u64()), (Some(true), Some(3), Some(68)));
+    assert!(good["digest"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!(good["signer"].as_str().unwrap().len(), 64);
+    fs::write(dir.path().join("config.json"), "x").unwrap();
+    let bad = as_json(&check(&args(&dir)));
+    assert_eq!((bad["verified"].as_bool(), bad["reason"].as_str()), (Some(false), Some("DigestMismatch")));
+}
+
+#[test]
+fn a_socket_in_the_place_of_a_file_is_not_opened() {
+    let dir = model();
+    let path = dir.path().join("config.json");
+    fs::remove_file(&path).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(fs::metadata(&path).unwrap().file_type().is_socket());
+    let problem = problem(&args(&dir));
+    assert_eq!(problem.reason, Reason::SignedFileMissing);
+    assert!(problem.message.contains("neither a file nor a directory"), "{problem}");
+}
+
+#[test]
+fn a_name_that_is_not_utf_8_passes_for_no_signed_one() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = model();
+    fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.bin")), "").unwrap();
+    let problem = problem(&args(&dir));
+    assert_eq!(problem.reason, Reason::UnsignedFile);
+    assert!(problem.message.contains("not UTF-8"), "{problem}");
+}
