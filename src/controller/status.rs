@@ -387,6 +387,7 @@ mod tests {
             pods,
             doors: &Doors::default(),
             applied,
+            failed: None,
             protected: true,
         };
         let (status, findings) = compute(&picture);
