@@ -37,9 +37,6 @@ pub struct Config {
     /// Containers that others may add to our pods.
     #[serde(default)]
     pub trusted_mutators: Vec<String>,
-    /// Whether the chart installed its admission policies.
-    #[serde(default)]
-    pub admission_protected: bool,
 }
 
 fn if_not_present() -> String {
@@ -91,6 +88,8 @@ pub struct Context {
     pub stores: Stores,
     /// The policies as compiled last; `None` until they were read once.
     pub policies: watch::Receiver<Option<Arc<PolicySet>>>,
+    /// The admission policy that is missing, if one is: then others can change our pods.
+    pub unprotected: watch::Receiver<Option<String>>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.

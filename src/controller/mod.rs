@@ -14,6 +14,7 @@ mod observe;
 pub mod plan;
 mod policies;
 mod progress;
+mod protection;
 mod resolve;
 mod revisions;
 mod run;
@@ -77,7 +78,7 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Du
         failed: failed.as_ref().map(|error| {
             Problem::new(Reason::ApiError, format!("The API server did not do its part, and is asked again: {error}"))
         }),
-        protected: context.config.admission_protected,
+        unprotected: context.unprotected.borrow().clone(),
     };
     write::status(context, &picture).await?;
     if let Some(error) = failed {

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use super::{
     context::{Config, Context, read_sources},
-    gate, policies,
+    gate, policies, protection,
     slim::{SlimDeployment, SlimPod},
     stores::Stores,
     unreadable,
@@ -75,6 +75,8 @@ pub async fn run(
     let sources = serde_json::to_value(&table).map_err(|error| RunError::Config(error.to_string()))?;
     let resolver = Resolver::new(table).map_err(|error| RunError::Config(error.to_string()))?;
     let (publish, policies) = watch::channel(None);
+    let (tell, unprotected) = watch::channel(protection::missing(&client).await.unwrap_or_else(|_| protection::unseen()));
+    tokio::spawn(protection::run(client.clone(), tell));
     let stance = config.policy.default.into();
     tokio::spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), publish));
 
@@ -128,7 +130,11 @@ pub async fn run(
     let policies_changed = futures::stream::unfold(policies.clone(), |mut policies| async move {
         policies.changed().await.ok().map(|()| ((), policies))
     });
-    controller = controller.reconcile_all_on(policies_changed).graceful_shutdown_on(shutdown.begun());
+    let protection_changed = futures::stream::unfold(unprotected.clone(), |mut unprotected| async move {
+        unprotected.changed().await.ok().map(|()| ((), unprotected))
+    });
+    controller =
+        controller.reconcile_all_on(policies_changed).reconcile_all_on(protection_changed).graceful_shutdown_on(shutdown.begun());
 
     let (announced, everything_read) = watch::channel(false);
     let reporter = Reporter { controller: "bonafide".into(), instance: None };
@@ -140,6 +146,7 @@ pub async fn run(
         resolver,
         stores,
         policies,
+        unprotected,
         metrics,
         compared: Default::default(),
         artifacts: Default::default(),

@@ -34,8 +34,8 @@ pub struct Picture<'a> {
     pub applied: Option<Problem>,
     /// What the API server did not do, which is tried again.
     pub failed: Option<Problem>,
-    /// Whether the chart's admission policies keep others off our pods.
-    pub protected: bool,
+    /// The admission policy that is missing, if one is: then others can change our pods.
+    pub unprotected: Option<String>,
 }
 
 /// The status without its conditions' times, and the findings from which the conditions are made.
@@ -247,11 +247,10 @@ fn source_finding(decision: &Decision) -> Finding {
 }
 
 fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
-    let unprotected = if picture.protected {
-        ""
-    } else {
-        " Assurance=Unprotected: the chart's admission policies are switched off, so others may change these pods."
-    };
+    let unprotected = picture.unprotected.as_ref().map(|missing| {
+        format!(" Assurance=Unprotected: {missing}, so others may change these pods after they were compared. Install the chart with protect.admissionPolicies=true.")
+    });
+    let unprotected = unprotected.unwrap_or_default();
     let of = |verdict: &Verdict| {
         let status = match verdict.trust() {
             Trust::Signed | Trust::Pinned => Some(true),
@@ -387,7 +386,8 @@ mod tests {
             pods,
             doors: &Doors::default(),
             applied,
-            protected: true,
+            failed: None,
+            unprotected: None,
         };
         let (status, findings) = compute(&picture);
         (status, crate::api::settle(&[], &findings, Some(7), jiff::Timestamp::UNIX_EPOCH))

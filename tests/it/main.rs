@@ -7,3 +7,4 @@ mod cluster;
 mod drift;
 mod golden;
 mod support;
+mod weights;

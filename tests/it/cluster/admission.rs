@@ -122,7 +122,7 @@ async fn roles_and_admission_policies_let_through_and_refuse_what_the_probes_say
         Err(refusal) if refusal.contains("are kept for what Bonafide runs") => Ok(()),
         other => Err(format!("{other:?}")),
     };
-    let _ = world.within(Duration::from_secs(3), "the policies are enforced", enforced);
+    world.within(Duration::from_secs(30), "the policies are enforced", enforced).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let (mut saved, mut failures) = (BTreeMap::new(), Vec::new());

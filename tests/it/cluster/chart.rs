@@ -62,8 +62,6 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
         let objects = template(RELEASE, set).await.unwrap();
         let config = config(&objects);
         bonafide::controller::read_sources(&without_file(&config.sources)).unwrap_or_else(|error| panic!("{set:?}: {error}"));
-        let protected = !of_kind(&objects, "ValidatingAdmissionPolicy").is_empty();
-        assert_eq!(config.admission_protected, protected, "{set:?}");
         assert_eq!(
             of_kind(&objects, "ValidatingAdmissionPolicy").len(),
             of_kind(&objects, "ValidatingAdmissionPolicyBinding").len()
@@ -172,7 +170,7 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
     assert_eq!(definitions().await, before.0);
     assert_eq!(world.kubectl(&["get", "validatingadmissionpolicies", "-o", "name"]).await.unwrap(), "");
     let config = world.kubectl(&["get", "configmap", RELEASE, "-n", SYSTEM, "-o", "jsonpath={.data}"]).await.unwrap();
-    assert!(config.contains("default: Deny") && config.contains("admissionProtected: false"), "{config}");
+    assert!(config.contains("default: Deny"), "{config}");
 
     operator.signal("TERM");
     operator.ended().await;
