@@ -236,7 +236,14 @@ fn source_finding(decision: &Decision) -> Finding {
     match (&decision.blocked, &decision.model) {
         (Some(blocked), _) if blocked.stage == Stage::Source => problem(blocked),
         // What the source has does not fit; what the author wrote of the engine says nothing about the source.
-        (Some(blocked), None) if matches!(blocked.problem.reason, Reason::NoFiles | Reason::AmbiguousFiles | Reason::UnsupportedFormat | Reason::TooManyFiles) => problem(blocked),
+        (Some(blocked), None)
+            if matches!(
+                blocked.problem.reason,
+                Reason::NoFiles | Reason::AmbiguousFiles | Reason::UnsupportedFormat | Reason::TooManyFiles
+            ) =>
+        {
+            problem(blocked)
+        }
         (_, Some(model)) => Finding::new(
             SOURCE_RESOLVED,
             Some(true),
