@@ -1,0 +1,90 @@
+//! What is written down twice says the same twice.
+
+use bonafide::{api, engine::Engine};
+use serde_json::Value;
+
+use crate::support::{documents, files, path, recorded, rules::schema, text};
+
+/// Definitions above this size are refused by `kubectl apply`, which keeps a copy in an annotation; far below it, `kubectl
+/// explain` is still read by people.
+const LARGEST: usize = 60 * 1024;
+
+#[test]
+fn the_definitions_are_what_the_types_say_here_and_in_the_chart() {
+    let definitions = api::crds();
+    let names: Vec<&str> = definitions.iter().map(|(file, _)| *file).collect();
+    for directory in ["crds", "charts/bonafide/files/crds"] {
+        for (file, definition) in &definitions {
+            recorded(format!("{directory}/{file}"), &api::render_crd(definition).unwrap());
+        }
+        let mut there = files(directory);
+        there.retain(|file| !names.contains(&file.as_str()));
+        assert!(there.is_empty(), "{directory} has files that belong to no definition: {there:?}");
+    }
+}
+
+#[test]
+fn definitions_are_small_and_nothing_in_them_is_nullable() {
+    for (file, definition) in api::crds() {
+        let size = api::render_crd(&definition).unwrap().len();
+        assert!(size < LARGEST, "{file} has {size} bytes, at most {LARGEST} are wanted");
+        every(&definition, "", &mut |at, value| assert!(!at.ends_with("/nullable") || !value.is_boolean(), "{file}: {at}"));
+    }
+}
+
+#[test]
+fn every_list_says_how_it_is_merged_and_is_bounded() {
+    for (file, definition) in api::crds() {
+        let spec = &schema(&definition)["properties"]["spec"];
+        every(spec, "", &mut |at, value| {
+            if value["type"] == "array" && value["items"].is_object() && !at.contains("namespaceSelector") {
+                assert!(value["maxItems"].is_u64(), "{file}: spec{at} has no maxItems");
+            }
+        });
+    }
+}
+
+#[test]
+fn every_example_can_be_read() {
+    let mut read = 0;
+    for file in files("examples").into_iter().filter(|file| file.ends_with(".yaml")) {
+        for object in documents(&text(format!("examples/{file}"))) {
+            let at = format!("examples/{file}: {}", object["metadata"]["name"]);
+            read += usize::from(crate::cel::accepts(&object).unwrap_or_else(|problem| panic!("{at}: {problem}")));
+        }
+    }
+    assert!(read > 0 || !path("examples").exists(), "there is no object of ours in examples/");
+}
+
+#[test]
+fn the_engine_of_the_manual_is_accepted() {
+    let manual = text("docs/engines.md");
+    let blocks = manual.split("```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    let engines: Vec<Value> = blocks.flat_map(documents).filter(|object| object["kind"] == "InferenceEngine").collect();
+    assert!(!engines.is_empty(), "docs/engines.md shows no complete InferenceEngine");
+    for engine in engines {
+        assert_eq!(crate::cel::accepts(&engine), Ok(true));
+    }
+}
+
+#[test]
+fn the_built_in_engines_would_be_accepted_as_objects() {
+    for file in files("engines") {
+        for object in documents(&text(format!("engines/{file}"))) {
+            assert_eq!(crate::cel::accepts(&object), Ok(true), "engines/{file}");
+            let engine: api::InferenceEngine = serde_json::from_value(object).unwrap();
+            Engine::parse(engine.metadata.name.as_deref().unwrap(), engine.spec)
+                .unwrap_or_else(|problem| panic!("engines/{file}: {problem}"));
+        }
+    }
+}
+
+/// Calls `see` for every value of a tree, with its JSON pointer.
+fn every(value: &Value, at: &str, see: &mut impl FnMut(&str, &Value)) {
+    see(at, value);
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| every(value, &format!("{at}/{key}"), see)),
+        Value::Array(items) => items.iter().enumerate().for_each(|(index, value)| every(value, &format!("{at}/{index}"), see)),
+        _ => {}
+    }
+}

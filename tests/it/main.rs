@@ -1,0 +1,8 @@
+//! Everything that looks at the product from outside, in one program. What needs a Kubernetes is in `cluster`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
+
+mod cel;
+mod drift;
+mod golden;
+mod support;
