@@ -88,6 +88,8 @@ pub struct Context {
     pub resolver: Resolver,
     /// What the watches know.
     pub stores: Stores,
+    /// Whether they were all filled once.
+    pub filled: watch::Receiver<bool>,
     /// The policies as compiled last; `None` until they were read once.
     pub policies: watch::Receiver<Option<Arc<PolicySet>>>,
     /// Writes Events.
