@@ -4,5 +4,6 @@
 
 mod cel;
 mod drift;
+mod e2e;
 mod golden;
 mod support;
