@@ -10,7 +10,7 @@ mode=release; build=(cargo build --release)
 if [ "${DEBUG_BUILD:-}" = 1 ]; then mode=debug; build=(cargo build); fi
 bin=${CARGO_TARGET_DIR:-target}/$mode
 system=bonafide-system; models=models; source_ns=bonafide-demo
-work=$(mktemp -d); hub_forward=""; started=$SECONDS
+work=$(mktemp -d); forward=""; started=$SECONDS
 
 bold() { printf '\n\033[1m== %s\033[0m  (%d s)\n' "$*" $((SECONDS - started)); }
 say() { printf '   %s\n' "$*"; }
@@ -20,19 +20,19 @@ die() { printf '\nThe demo stopped: %s\n' "$*" >&2; exit 1; }
 own_cluster=${KUBECONFIG:-}
 cleanup() {
   code=$?
-  [ -z "$hub_forward" ] || kill "$hub_forward" 2>/dev/null || true
+  [ -z "$forward" ] || kill "$forward" 2>/dev/null || true
   rm -rf "$work"
-  if [ $code -ne 0 ] && [ -x "${kubectl:-}" ]; then
+  if [ $code -ne 0 ] && [ -n "${programs:-}" ]; then
     printf '\nWhat stands in the cluster now:\n' >&2
-    "$kubectl" get mdep,pods -A >&2 || true
-    "$kubectl" logs -n $system deploy/bonafide --tail 20 >&2 || true
+    kubectl get mdep,pods -A >&2 || true
+    kubectl logs -n $system deploy/bonafide --tail 20 >&2 || true
   fi
-  if [ "${KEEP:-}" = 1 ] || [ -n "$own_cluster" ] && [ $code -ne 0 ]; then return; fi
+  if [ "${KEEP:-}" = 1 ]; then return; fi
   if [ -n "$own_cluster" ]; then
     bold "Removing what the demo put into your cluster"
-    "$kubectl" delete namespace $models $source_ns --ignore-not-found --wait=false || true
-    "$kubectl" delete clustermodelpolicy signed-by-acme inferenceengine/llama-cpp --ignore-not-found || true
-    "$helm" uninstall bonafide -n $system || true
+    kubectl delete namespace $models $source_ns --ignore-not-found --wait=false || true
+    kubectl delete clustermodelpolicy/signed-by-acme inferenceengine/llama-cpp --ignore-not-found || true
+    helm uninstall bonafide -n $system || true
   elif [ -x "$bin/localcluster" ]; then
     "$bin/localcluster" down || true
   fi
@@ -54,8 +54,10 @@ cp "$model" "$repository/model.gguf"
 printf -- '---\nlicense: apache-2.0\nbase_model: HuggingFaceTB/SmolLM2-135M-Instruct\n---\n# SmolLM2-135M-Instruct, quantised to Q4_1\n' > "$repository/README.md"
 openssl ecparam -name prime256v1 -genkey -noout -out "$work/platform.key" 2>/dev/null
 openssl ec -in "$work/platform.key" -pubout -out "$work/platform.pem" 2>/dev/null
-run "$model_signing" sign key "$repository" --private_key "$work/platform.key" --signature "$repository/model.sig"
-run "$bin/bonafide" verify "$repository" --key "$work/platform.pem"
+ln -s "$model_signing" "$work/model_signing"
+(cd "$work" && run ./model_signing sign key hub/acme/smollm2 --private_key platform.key --signature hub/acme/smollm2/model.sig)
+ln -s "$(realpath "$bin/bonafide")" "$work/bonafide-cli"
+(cd "$work" && run ./bonafide-cli verify hub/acme/smollm2 --key platform.pem)
 
 bold "Images"
 strip -o "$work/bonafide" "$bin/bonafide"
@@ -80,12 +82,15 @@ else
   "$localcluster" up --nodes 1 --images "$("$localcluster" asset pause-image)" "$llama" "$work/bonafide.tar" "$work/hub.tar" >/dev/null
   KUBECONFIG=$("$localcluster" kubeconfig); export KUBECONFIG
 fi
-kubectl=$("$localcluster" build kubectl | tail -n 1); helm=$("$localcluster" build helm | tail -n 1)
-run "$kubectl" get nodes
+programs=$PWD/target/demo/bin
+mkdir -p "$programs"
+for name in kubectl helm; do ln -sf "$("$localcluster" build $name | tail -n 1)" "$programs/$name"; done
+export PATH=$programs:$PATH
+run kubectl get nodes
 
 bold "A hub that serves the model (it speaks the API of Hugging Face's)"
-"$kubectl" create namespace $source_ns --dry-run=client -o yaml | "$kubectl" apply -f - >/dev/null
-"$kubectl" apply -f - >/dev/null <<Y
+kubectl create namespace $source_ns --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+kubectl apply -f - >/dev/null <<Y
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: hub, namespace: $source_ns}
@@ -106,40 +111,40 @@ kind: Service
 metadata: {name: hub, namespace: $source_ns}
 spec: {selector: {app: hub}, ports: [{port: 80, targetPort: 8080}]}
 Y
-run "$kubectl" rollout status -n $source_ns deploy/hub --timeout=120s
+run kubectl rollout status -n $source_ns deploy/hub --timeout=120s
 
 bold "Bonafide, installed with Helm"
-run "$helm" upgrade --install bonafide charts/bonafide --namespace $system --create-namespace --wait --timeout 180s \
+run helm upgrade --install bonafide charts/bonafide --namespace $system --create-namespace --wait --timeout 180s \
   --set image.repository="$prefix/bonafide" --set image.tag=demo --set manager.replicas=1 \
   --set sources.hf.endpoint="http://hub.$source_ns.svc.cluster.local"
 
 bold "Whom to trust: a policy for every namespace labelled models=signed"
-"$kubectl" create secret generic model-keys -n $system --from-file=platform.pem="$work/platform.pem" --dry-run=client -o yaml | "$kubectl" apply -f - >/dev/null
-"$kubectl" create namespace $models --dry-run=client -o yaml | "$kubectl" apply -f - >/dev/null
-"$kubectl" label namespace $models models=signed --overwrite >/dev/null
-run "$kubectl" apply -f examples/policy.yaml
+kubectl create secret generic model-keys -n $system --from-file=platform.pem="$work/platform.pem" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+kubectl create namespace $models --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+kubectl label namespace $models models=signed --overwrite >/dev/null
+run kubectl apply -f examples/policy.yaml
 # The engine's image of this demo comes from Debian's packages; an object of the same name takes the place of a built-in engine.
-"$bin/bonafide" engines llama-cpp | sed "s#image: ghcr.io/ggml-org/llama.cpp:server-b11669#image: $engine_image#" | "$kubectl" apply -f - >/dev/null
+"$bin/bonafide" engines llama-cpp | sed "s#image: ghcr.io/ggml-org/llama.cpp:server-b11669#image: $engine_image#" | kubectl apply -f - >/dev/null
 
 # Prints the line of one deployment whenever it changes, until its condition $2 is $3.
 watch_until() {
   local line last="" deadline=$((SECONDS + ${4:-240}))
-  until [ "$("$kubectl" get mdep "$1" -n $models -o jsonpath="{.status.conditions[?(@.type==\"$2\")].status}" 2>/dev/null)" = "$3" ]; do
-    line=$("$kubectl" get mdep "$1" -n $models --no-headers -o custom-columns=TRUST:.status.trust,STATE:.status.state,READY:.status.ready,WHY:.status.why 2>/dev/null || true)
+  until [ "$(kubectl get mdep "$1" -n $models -o jsonpath="{.status.conditions[?(@.type==\"$2\")].status}" 2>/dev/null)" = "$3" ]; do
+    line=$(kubectl get mdep "$1" -n $models --no-headers -o custom-columns=TRUST:.status.trust,STATE:.status.state,READY:.status.ready,WHY:.status.why 2>/dev/null || true)
     if [ "$line" != "$last" ]; then printf '     %s\n' "$line"; last=$line; fi
     [ $SECONDS -lt $deadline ] || die "$1 did not get to $2=$3 in time"
     sleep 0.5
   done
-  "$kubectl" get mdep "$1" -n $models | sed 's/^/     /'
+  kubectl get mdep "$1" -n $models | sed 's/^/     /'
 }
 
 bold "Ten lines of YAML"
 sed 's/^/     /' examples/smollm2.yaml
-run "$kubectl" apply -n $models -f examples/smollm2.yaml
+run kubectl apply -n $models -f examples/smollm2.yaml
 watch_until smollm2 Ready True
 
 bold "A question"
-"$kubectl" port-forward -n $models svc/smollm2 :80 > "$work/forward" 2>&1 & hub_forward=$!
+kubectl port-forward -n $models svc/smollm2 :80 > "$work/forward" 2>&1 & forward=$!
 for _ in $(seq 100); do port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$work/forward"); [ -z "$port" ] || break; sleep 0.1; done
 [ -n "$port" ] || die "no way to the Service: $(cat "$work/forward")"
 question='What is the capital of France? Answer in one sentence.'
@@ -151,22 +156,23 @@ answer=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["choic
 printf '\n     \033[1m%s\033[0m\n' "$answer"
 
 bold "One byte is altered at the source, and deployed as a second model"
-run "$kubectl" exec -n $source_ns deploy/hub -- /localcluster alter /hub/acme/smollm2/model.gguf
-sed 's/name: smollm2$/name: smollm2-altered/' examples/smollm2.yaml | "$kubectl" apply -n $models -f - | sed 's/^/     /'
+run kubectl exec -n $source_ns deploy/hub -- /localcluster alter /hub/acme/smollm2/model.gguf
+sed 's/name: smollm2$/name: smollm2-altered/' examples/smollm2.yaml | kubectl apply -n $models -f - | sed 's/^/     /'
 watch_until smollm2-altered Trusted False
 say ""
-"$kubectl" get mdep smollm2-altered -n $models -o jsonpath='{.status.conditions[?(@.type=="Trusted")].message}' | fold -s -w 110 | sed 's/^/     /'
+kubectl get mdep smollm2-altered -n $models -o jsonpath='{.status.conditions[?(@.type=="Trusted")].message}' | fold -s -w 110 | sed 's/^/     /'
 printf '\n'
-[ "$("$kubectl" get mdep smollm2-altered -n $models -o jsonpath='{.status.conditions[?(@.type=="Trusted")].reason}')" = DigestMismatch ] || die "it was refused for another reason"
-[ -z "$("$kubectl" get pods -n $models -l bonafide.dev/deployment=smollm2-altered -o name)" ] || die "there is a pod of the altered model"
+[ "$(kubectl get mdep smollm2-altered -n $models -o jsonpath='{.status.conditions[?(@.type=="Trusted")].reason}')" = DigestMismatch ] || die "it was refused for another reason"
+[ -z "$(kubectl get pods -n $models -l bonafide.dev/deployment=smollm2-altered -o name)" ] || die "there is a pod of the altered model"
 say "No pod was made for it. The first model keeps serving what was signed."
 
 bold "Where it ends"
-run "$kubectl" get mdep -n $models
+run kubectl get mdep -n $models
 cat <<T
 
    What to try next:
-     KEEP=1 make demo            leaves this running; then, with  export KUBECONFIG=${KUBECONFIG}
+     KEEP=1 make demo            leaves this running; \`make down\` ends it. Then, with
+     export KUBECONFIG=$KUBECONFIG PATH=$programs:\$PATH
      kubectl describe mdep smollm2-altered -n $models       why it was refused
      kubectl get modelartifacts -n $models -o yaml          every file with its digest, and who signed it
      kubectl scale mdep smollm2 --replicas=0 -n $models     and back

@@ -27,6 +27,18 @@ pub fn render_crd(crd: &Value) -> Result<String, serde_saphyr::ser::Error> {
 fn clean(crd: &CustomResourceDefinition) -> Value {
     let mut value = serde_json::to_value(crd).unwrap_or_default();
     simplify(&mut value);
+    // What `kubectl explain` says of the kind is what the spec says of itself.
+    for schema in value
+        .pointer_mut("/spec/versions")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+        .filter_map(|version| version.pointer_mut("/schema/openAPIV3Schema"))
+    {
+        if let Some(description) = schema.pointer("/properties/spec/description").cloned() {
+            schema.as_object_mut().map(|schema| schema.insert("description".to_owned(), description));
+        }
+    }
     value
 }
 

@@ -71,8 +71,18 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         async move { http::serve(address, readiness, metrics, &shutdown).await }
     });
     let mut lease = Lease::new(client.clone(), &args.namespace, "bonafide-manager", &args.identity);
-    if lease.acquire(&shutdown).await.is_none() {
-        return ExitCode::SUCCESS;
+    // Its end with the process is no failure.
+    let broken = async {
+        match serving.await {
+            Ok(Ok(())) => std::future::pending().await,
+            Ok(Err(error)) => format!("{} cannot be served: {error}", args.listen),
+            Err(error) => format!("{} is served no more: {error}", args.listen),
+        }
+    };
+    tokio::pin!(broken);
+    tokio::select! {
+        acquired = lease.acquire(&shutdown) => if acquired.is_none() { return ExitCode::SUCCESS },
+        problem = &mut broken => return fail(1, problem),
     }
     tracing::info!(identity = args.identity, "leading");
     metrics.leader.set(1);
@@ -80,7 +90,7 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
     let ended = tokio::select! {
         ended = controller::run(client, config, &args.namespace, metrics.clone(), readiness, shutdown.clone()) => ended.map(|()| false),
         () = lease.hold(&shutdown) => Ok(true),
-        served = serving => return fail(1, format_args!("{} cannot be served: {served:?}", args.listen)),
+        problem = &mut broken => return fail(1, problem),
     };
     metrics.leader.set(0);
     lease.release().await;

@@ -74,16 +74,7 @@ pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -
     let name = name(&spec);
     let api = api(context, &owner.namespace);
     if let Some(found) = api.get_opt(&name).await? {
-        let owned = found.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid);
-        if !owned {
-            let path = if found.metadata.owner_references.is_some() {
-                "/metadata/ownerReferences/-"
-            } else {
-                "/metadata/ownerReferences"
-            };
-            let value = if found.metadata.owner_references.is_some() { reference(owner) } else { json!([reference(owner)]) };
-            patch(context, &api, &name, json!([{ "op": "add", "path": path, "value": value }])).await?;
-        }
+        join(context, owner, &found.metadata).await?;
         return Ok(remember(context, found));
     }
     let metadata =
@@ -92,10 +83,49 @@ pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -
     context.metrics.wrote("ModelArtifact", "apply");
     match api.create(&PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }, &artifact).await {
         Ok(created) => Ok(remember(context, created)),
-        // Another deployment was faster with the same artifact: it is joined at the next turn.
-        Err(kube::Error::Api(status)) if status.code == 409 => get(context, &owner.namespace, &name).await,
+        // Another deployment was faster with the same artifact.
+        Err(kube::Error::Api(status)) if status.code == 409 => match api.get_opt(&name).await? {
+            Some(found) => {
+                join(context, owner, &found.metadata).await?;
+                Ok(remember(context, found))
+            }
+            None => Ok(None),
+        },
         Err(error) => Err(error),
     }
+}
+
+/// Makes `owner` one of the owners of the artifact, if it is none.
+async fn join(context: &Context, owner: &Owner, artifact: &ObjectMeta) -> Result<(), kube::Error> {
+    let owners = artifact.owner_references.as_deref().unwrap_or_default();
+    if owners.iter().any(|reference| reference.uid == owner.uid) {
+        return Ok(());
+    }
+    let add = match owners {
+        // The version keeps an owner that somebody else adds meanwhile from being written over.
+        [] => json!([
+            { "op": "test", "path": "/metadata/resourceVersion", "value": artifact.resource_version },
+            { "op": "add", "path": "/metadata/ownerReferences", "value": [reference(owner)] },
+        ]),
+        _ => json!([{ "op": "add", "path": "/metadata/ownerReferences/-", "value": reference(owner) }]),
+    };
+    patch(context, &api(context, &owner.namespace), artifact.name.as_deref().unwrap_or_default(), add).await
+}
+
+/// Makes `owner` one of the owners of every artifact that it needs.
+pub async fn keep(context: &Context, owner: &Owner, needed: &[&str]) -> Result<(), kube::Error> {
+    for name in needed {
+        let Some(known) = context.stores.artifacts.get(&ObjectRef::new(name).within(&owner.namespace)) else { continue };
+        let owned = known.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid);
+        if owned || known.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        // The store may be behind: what counts is what stands there now.
+        if let Some(found) = api(context, &owner.namespace).get_opt(name).await? {
+            join(context, owner, &found.metadata).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes down what the policies say of the artifact, if that changed.
@@ -107,20 +137,23 @@ pub async fn record(
 ) -> Result<(), kube::Error> {
     let key = format!("{namespace}/{}", artifact.name);
     let status = ModelArtifactStatus { verdicts };
-    {
-        let recorded = context.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        if recorded.get(&key) == Some(&status) {
-            return Ok(());
-        }
+    let meta = context.stores.artifacts.get(&ObjectRef::new(&artifact.name).within(namespace));
+    let state = (meta.and_then(|meta| meta.metadata.resource_version.clone()), status.clone());
+    if context.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&state) {
+        return Ok(());
     }
     let api = api(context, namespace);
-    let unchanged = api.get_opt(&artifact.name).await?.is_none_or(|found| found.status.unwrap_or_default() == status);
-    if !unchanged {
+    let Some(found) = api.get_opt(&artifact.name).await? else { return Ok(()) };
+    let mut version = found.metadata.resource_version;
+    if found.status.unwrap_or_default() != status {
         context.metrics.wrote("ModelArtifact", "patch");
+        // The list is written also when it is empty: applying a status with nothing in it would make it null.
+        let status = json!({ "verdicts": status.verdicts });
         let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelArtifact", "status": status });
-        api.patch_status(&artifact.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+        let written = api.patch_status(&artifact.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+        version = written.metadata.resource_version;
     }
-    context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, status);
+    context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (version, status));
     Ok(())
 }
 

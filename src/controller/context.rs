@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{apply::Compared, artifacts::Known, backoff::Backoff, gate::Vouchers, resolve::Trees, stores::Stores};
 use crate::{
     api::ModelArtifactStatus,
+    engine::Catalogue,
     runtime::metrics::Metrics,
     trust::{DefaultStance, PolicySet},
     weights::{Resolver, Sources},
@@ -36,9 +37,6 @@ pub struct Config {
     /// Containers that others may add to our pods.
     #[serde(default)]
     pub trusted_mutators: Vec<String>,
-    /// Whether the chart installed its admission policies.
-    #[serde(default)]
-    pub admission_protected: bool,
 }
 
 fn if_not_present() -> String {
@@ -92,6 +90,8 @@ pub struct Context {
     pub filled: watch::Receiver<bool>,
     /// The policies as compiled last; `None` until they were read once.
     pub policies: watch::Receiver<Option<Arc<PolicySet>>>,
+    /// The admission policy that is missing, if one is: then others can change our pods.
+    pub unprotected: watch::Receiver<Option<String>>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.
@@ -100,8 +100,10 @@ pub struct Context {
     pub compared: Compared,
     /// Artifacts that were read.
     pub artifacts: Known,
-    /// Verdicts that were written, by artifact.
-    pub recorded: Mutex<HashMap<String, ModelArtifactStatus>>,
+    /// Verdicts that were written: by artifact, the version that has them.
+    pub recorded: Mutex<HashMap<String, (Option<String>, ModelArtifactStatus)>>,
+    /// The engines, built in and written, and the objects of which this catalogue is made.
+    pub catalogue: Mutex<(Vec<String>, Arc<Catalogue>)>,
     /// Revisions that were read, by UID: the API server keeps them from changing.
     pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
     /// Trees of files that were listed.

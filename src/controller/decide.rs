@@ -101,7 +101,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         verdict: None,
         engine: None,
     };
-    let answer = decision.revisions.iter().filter(|judged| judged.seen.revision.wish == wish && judged.may_serve()).next_back();
+    let answer = decision.revisions.iter().rfind(|judged| judged.seen.revision.wish == wish && judged.may_serve());
     if let Some(judged) = answer {
         decision.current = Some(judged.seen.revision.name.clone());
         decision.model = judged.artifact.as_ref().map(|artifact| resolved_model(deployment, artifact));

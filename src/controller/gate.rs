@@ -18,9 +18,12 @@ use serde_json::{Value, json};
 use super::{context::Context, decide::Judged, plan::Owner, policies, slim::SlimPod, vouch};
 use crate::api::{GATE, LABEL_REVISION, VOUCHED};
 
-/// Pods that were compared with their template: UID → (generation, objection).
+/// Pods that were compared with their template, by UID.
 #[derive(Default)]
-pub struct Vouchers(Mutex<HashMap<String, (Option<i64>, Option<String>)>>);
+pub struct Vouchers(Mutex<HashMap<String, Comparison>>);
+
+/// A pod's generation, and what speaks against it.
+type Comparison = (Option<i64>, Option<String>);
 
 /// What came of it.
 #[derive(Debug, Default)]

@@ -14,6 +14,7 @@ mod observe;
 pub mod plan;
 mod policies;
 mod progress;
+mod protection;
 mod resolve;
 mod revisions;
 mod run;
@@ -58,9 +59,12 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Du
     let observed = observe::observe(context, deployment, policies).await?;
     let mut decision = decide::decide(context, deployment, &observed).await?;
     let refused_now = note_refusals(context, deployment, &observed, &mut decision).await?;
-    let applied = bring_about(context, deployment, &observed, &decision).await?;
-    let doors = gate::attend(context, &observed.owner, &observed.pods, &decision.revisions, &evaluated).await?;
-    keep_records(context, &observed.owner, &decision).await?;
+    // The status is written also after an error: it is what people see.
+    let mut failed = None;
+    let applied = bring_about(context, deployment, &observed, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
+    let doors = gate::attend(context, &observed.owner, &observed.pods, &decision.revisions, &evaluated).await;
+    let doors = doors.unwrap_or_else(|error| note(&mut failed, error));
+    keep_records(context, &observed.owner, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
 
     let retry = decision.blocked.as_ref().and_then(|blocked| blocked.retry);
     let hurry = doors.stale || refused_now || applied.is_some();
@@ -71,10 +75,22 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Du
         pods: &observed.pods,
         doors: &doors,
         applied,
-        protected: context.config.admission_protected,
+        failed: failed.as_ref().map(|error| {
+            Problem::new(Reason::ApiError, format!("The API server did not do its part, and is asked again: {error}"))
+        }),
+        unprotected: context.unprotected.borrow().clone(),
     };
     write::status(context, &picture).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     Ok(if hurry { Duration::from_secs(2) } else { retry.unwrap_or(RESYNC) })
+}
+
+/// Keeps the first error, with which the reconcile will end; the step that failed has done nothing.
+fn note<T: Default>(failed: &mut Option<kube::Error>, error: kube::Error) -> T {
+    failed.get_or_insert(error);
+    T::default()
 }
 
 /// Writes down which revisions turned out not to be what was judged: whether there was a new one.
@@ -165,11 +181,12 @@ async fn keep_records(context: &Context, owner: &Owner, decision: &Decision) -> 
     for (artifact, verdict) in verdicts.chain(wanted) {
         artifacts::record(context, &owner.namespace, artifact, verdict.per_policy()).await?;
     }
+    let needed: Vec<&str> = decision.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+    artifacts::keep(context, owner, &needed).await?;
     // While nothing is known, nothing is let go.
     if decision.blocked.as_ref().is_some_and(|blocked| blocked.stage == decide::Stage::Source) {
         return Ok(());
     }
-    let needed: Vec<&str> = decision.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
     artifacts::release(context, owner, &needed).await
 }
 

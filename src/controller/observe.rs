@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
-use kube::{Api, ResourceExt as _, api::ObjectMeta, runtime::reflector::ObjectRef};
+use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta, runtime::reflector::ObjectRef};
 
 use super::{
     context::Context,
@@ -30,7 +30,7 @@ pub struct Observed {
     /// The policies.
     pub policies: Arc<PolicySet>,
     /// The engines.
-    pub catalogue: Catalogue,
+    pub catalogue: Arc<Catalogue>,
     /// The credentials that the spec names.
     pub credentials: Result<Option<Credentials>, Problem>,
     /// The revisions that exist.
@@ -62,16 +62,29 @@ pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: 
         uid: deployment.uid().unwrap_or_default(),
     };
     let namespace = context.stores.namespaces.get(&ObjectRef::new(&owner.namespace));
-    let engines = context.stores.engines.state();
     Ok(Observed {
         namespace_labels: namespace.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default(),
         policies,
-        catalogue: Catalogue::builtin().with_objects(engines.iter().filter_map(|engine| engine.0.as_ref().ok()).cloned()),
+        catalogue: catalogue(context),
         credentials: credentials(context, deployment, &owner.namespace).await?,
         revisions: revisions(context, deployment, &owner).await?,
         pods: context.stores.pods_of(&owner),
         owner,
     })
+}
+
+/// The catalogue is made anew only when an engine's object changed.
+fn catalogue(context: &Context) -> Arc<Catalogue> {
+    let engines = context.stores.engines.state();
+    let mut made_of: Vec<String> =
+        engines.iter().map(|engine| format!("{:?} {:?}", engine.meta().uid, engine.meta().generation)).collect();
+    made_of.sort();
+    let mut known = context.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.0 != made_of {
+        let objects = engines.iter().filter_map(|engine| engine.0.as_ref().ok()).cloned();
+        *known = (made_of, Arc::new(Catalogue::builtin().with_objects(objects)));
+    }
+    known.1.clone()
 }
 
 async fn credentials(

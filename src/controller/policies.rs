@@ -67,15 +67,16 @@ pub async fn run(
         let policies = store.state();
         let secrets = secrets(&client, &namespace, &policies).await;
         let set = Arc::new(compile(&policies, &secrets, default));
+        let inputs = Some(inputs(&policies, &secrets));
+        if inputs != published {
+            published = inputs;
+            publish.send_replace(Some(set.clone()));
+        }
+        // After that: a policy that says it is accepted is in force.
         for policy in &policies {
             if let Ok(policy) = &policy.0 {
                 report(&client, &metrics, policy, &set).await;
             }
-        }
-        let inputs = Some(inputs(&policies, &secrets));
-        if inputs != published {
-            published = inputs;
-            publish.send_replace(Some(set));
         }
     }
 }

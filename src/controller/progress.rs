@@ -89,7 +89,7 @@ fn of_pod(pod: &SlimPod) -> Progress {
     }
     let container = |list: &[SlimContainer], name: &str| list.iter().find(|container| container.name == name).cloned();
     if let Some(fetch) = container(&pod.status.init_container_statuses, CONTAINER_FETCH)
-        && !fetch.state.terminated.as_ref().is_some_and(|terminated| terminated.exit_code == 0)
+        && fetch.state.terminated.as_ref().is_none_or(|terminated| terminated.exit_code != 0)
     {
         return of_fetch(pod, &fetch);
     }

@@ -91,6 +91,8 @@ pub async fn resolve(
     let listed = list(resolver, trees, question).await?;
     let reader = Reader { resolver, question, listed: &listed };
     let wanted = engine::wanted(&question.spec.model.files).map_err(Unanswered::Spec)?;
+    let asked_for = |path: &str| wanted.iter().any(|glob| glob.matches(path));
+    listed.tree.refuse_unclean(question.source, asked_for).map_err(Unanswered::Spec)?;
     let bundles = reader.bundles().await?;
 
     let candidates = candidates(&listed.tree, &bundles, question.restrict_to_signed);

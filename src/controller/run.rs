@@ -28,13 +28,14 @@ use tokio::sync::watch;
 
 use super::{
     context::{Config, Context, read_sources},
-    gate, policies,
+    gate, policies, protection,
     slim::{SlimDeployment, SlimPod},
     stores::Stores,
     unreadable,
 };
 use crate::{
     api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
+    engine::Catalogue,
     runtime::{
         http::Readiness,
         metrics::{Metrics, Outcome},
@@ -74,6 +75,8 @@ pub async fn run(
     let sources = serde_json::to_value(&table).map_err(|error| RunError::Config(error.to_string()))?;
     let resolver = Resolver::new(table).map_err(|error| RunError::Config(error.to_string()))?;
     let (publish, policies) = watch::channel(None);
+    let (tell, unprotected) = watch::channel(protection::missing(&client).await.unwrap_or_else(|_| protection::unseen()));
+    tokio::spawn(protection::run(client.clone(), tell));
     let stance = config.policy.default.into();
     tokio::spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), publish));
 
@@ -127,7 +130,11 @@ pub async fn run(
     let policies_changed = futures::stream::unfold(policies.clone(), |mut policies| async move {
         policies.changed().await.ok().map(|()| ((), policies))
     });
-    controller = controller.reconcile_all_on(policies_changed).graceful_shutdown_on(shutdown.begun());
+    let protection_changed = futures::stream::unfold(unprotected.clone(), |mut unprotected| async move {
+        unprotected.changed().await.ok().map(|()| ((), unprotected))
+    });
+    controller =
+        controller.reconcile_all_on(policies_changed).reconcile_all_on(protection_changed).graceful_shutdown_on(shutdown.begun());
 
     let reporter = Reporter { controller: "bonafide".into(), instance: None };
     let (fill, filled) = watch::channel(false);
@@ -140,10 +147,12 @@ pub async fn run(
         stores,
         filled,
         policies,
+        unprotected,
         metrics,
         compared: Default::default(),
         artifacts: Default::default(),
         recorded: Default::default(),
+        catalogue: (vec![], Arc::new(Catalogue::builtin())).into(),
         revisions: Default::default(),
         trees: Default::default(),
         vouchers: Default::default(),

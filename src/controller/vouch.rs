@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn whatever_else_is_added_or_changed_is_one() {
-        let cases: Vec<(&str, Box<dyn FnOnce(&mut Value)>)> = vec![
+        type Change = Box<dyn FnOnce(&mut Value)>;
+        let cases: Vec<(&str, Change)> = vec![
             ("container", Box::new(|pod| pod["spec"]["containers"].as_array_mut().unwrap().push(json!({ "name": "evil" })))),
             ("init container", Box::new(|pod| pod["spec"]["initContainers"] = json!([{ "name": "evil" }]))),
             ("ephemeral", Box::new(|pod| pod["spec"]["ephemeralContainers"] = json!([{ "name": "evil" }]))),

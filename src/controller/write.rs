@@ -65,10 +65,27 @@ async fn apply(context: &Context, metadata: &ObjectMeta, status: &serde_json::Va
     // The UID keeps the status of one object from being written to its successor of the same name.
     let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": name, "uid": metadata.uid }, "status": status });
     context.metrics.wrote("ModelDeployment", "patch");
-    match api(context, metadata).patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(error),
+    let api = api(context, metadata);
+    let written = api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await;
+    let Some(written) = unless_gone(written)? else { return Ok(()) };
+    if written.data.get("status") == Some(status) {
+        return Ok(());
+    }
+    // What others wrote beside our fields stays when we apply, and nothing in this status is theirs to say.
+    let operations = json!([
+        { "op": "test", "path": "/metadata/uid", "value": metadata.uid },
+        { "op": "add", "path": "/status", "value": status },
+    ]);
+    let replace = serde_json::from_value(operations).map(Patch::<()>::Json).map_err(kube::Error::SerdeError)?;
+    context.metrics.wrote("ModelDeployment", "patch");
+    unless_gone(api.patch_status(name, &PatchParams::default(), &replace).await).map(|_| ())
+}
+
+/// Somebody who deleted the object meanwhile, or made another of its name, is no error.
+fn unless_gone(written: Result<DynamicObject, kube::Error>) -> Result<Option<DynamicObject>, kube::Error> {
+    match written {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        written => written.map(Some),
     }
 }
 

@@ -8,6 +8,10 @@ use http::{
     header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION},
 };
 use reqwest::Response;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use url::Url;
 
 use super::{
@@ -139,26 +143,18 @@ impl fmt::Display for Cause {
 impl Client {
     /// A client for `sources`. Fails when the table's CA bundle holds no certificate.
     pub fn new(sources: Arc<Sources>, timeouts: Timeouts, names: Arc<dyn Names>) -> Result<Self, Problem> {
-        // A second call finds the provider installed, which is what is wanted.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let tls = tls(&sources)?;
         let build = |public_only: bool| {
-            let names = LookUp { names: Arc::clone(&names), public_only };
-            let builder = || {
-                reqwest::Client::builder()
-                    .user_agent(concat!("bonafide/", env!("CARGO_PKG_VERSION")))
-                    .redirect(reqwest::redirect::Policy::none())
-                    .no_proxy()
-                    .referer(false)
-                    .connect_timeout(timeouts.connect)
-                    .read_timeout(timeouts.read)
-                    .dns_resolver(Arc::new(names.clone()))
-            };
-            let authorities = authorities(&sources)?;
-            // A system without any certificate authority can still reach servers without TLS.
-            builder()
-                .tls_certs_merge(authorities.clone())
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .user_agent(concat!("bonafide/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .no_proxy()
+                .referer(false)
+                .connect_timeout(timeouts.connect)
+                .read_timeout(timeouts.read)
+                .dns_resolver(Arc::new(LookUp { names: Arc::clone(&names), public_only }))
                 .build()
-                .or_else(|_| builder().tls_certs_only(authorities).build())
                 .map_err(|error| {
                     Problem::new(Reason::InternalError, format!("The HTTP client cannot be set up: {}.", chain(&error)))
                 })
@@ -240,16 +236,31 @@ fn redirect(response: &Response) -> Option<&HeaderValue> {
     response.headers().get(LOCATION).filter(|_| moved)
 }
 
-fn authorities(sources: &Sources) -> Result<Vec<reqwest::Certificate>, Problem> {
-    let Some(bundle) = &sources.hf.ca_bundle else { return Ok(Vec::new()) };
-    match reqwest::Certificate::from_pem_bundle(bundle.as_bytes()) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(Problem::new(
-            Reason::InvalidSpec,
-            "sources.hf.caBundle holds no certificate in PEM. Put the certificates of your authority there, each from \
-             -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
-        )),
+/// TLS that trusts the system's authorities and the table's. A system without any can still reach servers without TLS.
+fn tls(sources: &Sources) -> Result<ClientConfig, Problem> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(bundle) = &sources.hf.ca_bundle {
+        let wrong = || {
+            Problem::new(
+                Reason::InvalidSpec,
+                "sources.hf.caBundle holds no certificate in PEM, or a broken one. Put the certificates of your authority there, each from \
+                 -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
+            )
+        };
+        let certificates: Vec<_> =
+            CertificateDer::pem_slice_iter(bundle.as_bytes()).collect::<Result<_, _>>().map_err(|_| wrong())?;
+        if certificates.is_empty() {
+            return Err(wrong());
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|_| wrong())?;
+        }
     }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let versions = versions.map_err(|error| Problem::new(Reason::InternalError, format!("TLS cannot be set up: {error}.")))?;
+    Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Our part of the connection: the addresses that it hands out are the ones connected to, so a name that changes its mind
@@ -312,7 +323,8 @@ pub fn cause(error: &reqwest::Error) -> Cause {
     if causes(error).any(refused) {
         return Cause::Refused;
     }
-    Cause::Broken(causes(error).last().map(ToString::to_string).unwrap_or_default())
+    // Not the outermost, which repeats the URL: links to storage are signed.
+    Cause::Broken(causes(error).skip(1).last().map_or_else(|| "no answer".to_owned(), ToString::to_string))
 }
 
 /// The error and everything under it, also what is wrapped in an `io::Error`, which does not name it as its source.

@@ -1,6 +1,6 @@
 //! The hub's HTTP API: what a branch or tag stands for today, which files a commit has, and small files whole.
 
-use std::{collections::HashSet, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
@@ -15,56 +15,17 @@ use super::{
     http::{Answer, Ask, Client, Names, SystemNames, Timeouts, cause},
     refusal::{Asked, Refusal, clip},
     sources::Sources,
+    tree::{Entry, Listing, Tree},
 };
 use crate::{
     api::{Problem, Reason},
-    model::{CleanPath, Digest, Source},
+    model::{CleanPath, Source},
 };
 
 /// Asks sources what a model is. Cheap to clone; holds the connections.
 #[derive(Clone)]
 pub struct Resolver {
     client: Client,
-}
-
-/// What a source has at one immutable revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tree {
-    /// The immutable revision: for a hub, the commit.
-    pub revision: String,
-    /// Its files, in the source's order; no path twice.
-    pub files: Vec<TreeFile>,
-    /// Paths that are not clean and therefore cannot be served; see [`Tree::refuse_unclean`].
-    pub unclean: Vec<String>,
-}
-
-/// One file of a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TreeFile {
-    /// The path within the source.
-    pub path: CleanPath,
-    /// The length in bytes.
-    pub size: u64,
-    /// The SHA-256 that the source states. Hubs state it for large files only.
-    pub sha256: Option<Digest>,
-}
-
-impl Tree {
-    /// Fails with [`Reason::SourceInvalid`] when a path that is not clean would be `served`, and names it.
-    pub fn refuse_unclean(&self, source: &Source, served: impl Fn(&str) -> bool) -> Result<(), Problem> {
-        match self.unclean.iter().find(|path| served(path)) {
-            None => Ok(()),
-            Some(path) => Err(Problem::new(
-                Reason::SourceInvalid,
-                format!(
-                    "{source}@{} has a file at {:?}, which is no relative path without '.', '..', empty segments, backslashes or control \
-                     characters. Nothing was fetched. Leave it out with spec.model.files, or tell the repository's owner.",
-                    self.revision,
-                    clip(path)
-                ),
-            )),
-        }
-    }
 }
 
 /// Where the bytes of a file were found in the end, for the next range of the same file.
@@ -93,29 +54,13 @@ struct Info {
     gated: Option<serde_json::Value>,
 }
 
-/// One line of the hub's listing.
-#[derive(Deserialize)]
-struct Entry {
-    r#type: String,
-    path: String,
-    #[serde(default)]
-    size: u64,
-    lfs: Option<Lfs>,
-}
-
-#[derive(Deserialize)]
-struct Lfs {
-    oid: String,
-    size: u64,
-}
-
 impl Resolver {
     /// The largest file that [`Resolver::read`] reads, in bytes.
     pub const MAX_READ: u64 = 16 << 20;
-    /// The most entries of a listing.
-    const MAX_ENTRIES: usize = 50_000;
     /// The most pages of a listing.
     const MAX_PAGES: usize = 200;
+    /// How long a hub may take for all that one question needs: a server that sends byte after byte must not hold us for ever.
+    const MAX_TIME: Duration = Duration::from_secs(120);
     /// The longest answer of the API, in bytes.
     const MAX_ANSWER: usize = 16 << 20;
 
@@ -145,6 +90,11 @@ impl Resolver {
     ) -> Result<Tree, SourceError> {
         let asked = Asked { source, revision, path: None };
         check_revision(asked)?;
+        self.in_time(source, self.ask(asked, credentials)).await
+    }
+
+    async fn ask(&self, asked: Asked<'_>, credentials: Option<&Credentials>) -> Result<Tree, SourceError> {
+        let Asked { source, revision, .. } = asked;
         let Source::Hub { owner, name } = source;
         let endpoint = self.sources().endpoint(source);
         let mut segments = vec!["api", "models", owner, name];
@@ -153,8 +103,7 @@ impl Resolver {
         let info: Info = json(answer, source).await?;
         self.check_name(&info, source)?;
         let commit = check_commit(&info, asked, endpoint.site())?;
-        let (files, unclean) = self.list(source, &commit, credentials).await?;
-        let tree = Tree { revision: commit, files, unclean };
+        let tree = self.list(source, &commit, credentials).await?;
         self.check_gate(&info, source, &tree, credentials).await?;
         Ok(tree)
     }
@@ -176,9 +125,12 @@ impl Resolver {
                 format!("{path} in {source} has {size} bytes, and at most {} are read for a look at it.", Self::MAX_READ),
             ));
         }
-        let answer = self.open(Wanted { source, commit, path, credentials }, None, None).await?;
-        let site = Site::of(&answer.url);
-        let bytes = body(answer.response, usize::try_from(size).unwrap_or(usize::MAX), site.as_ref()).await?;
+        let reading = async {
+            let answer = self.open(Wanted { source, commit, path, credentials }, None, None).await?;
+            let site = Site::of(&answer.url);
+            body(answer.response, usize::try_from(size).unwrap_or(usize::MAX), site.as_ref()).await
+        };
+        let bytes = self.in_time(source, reading).await?;
         if bytes.as_ref().is_none_or(|bytes| bytes.len() as u64 != size) {
             let found = bytes.map_or_else(|| "more".to_owned(), |bytes| bytes.len().to_string());
             return Err(SourceError::invalid(format!(
@@ -187,6 +139,20 @@ impl Resolver {
             )));
         }
         Ok(bytes.unwrap_or_default())
+    }
+
+    async fn in_time<T>(
+        &self,
+        source: &Source,
+        question: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        let slow = || {
+            let (site, seconds) = (self.sources().endpoint(source).site(), Self::MAX_TIME.as_secs());
+            let message =
+                format!("{site} did not finish its answer about {source} within {seconds} s. It is tried again by itself.");
+            SourceError::later(Reason::SourceUnavailable, message, None)
+        };
+        tokio::time::timeout(Self::MAX_TIME, question).await.unwrap_or_else(|_| Err(slow()))
     }
 
     /// Opens a file, or the bytes of `range`, at a known `location` or where the hub leads. The answer's status is 200, 206
@@ -261,17 +227,12 @@ impl Resolver {
         ))
     }
 
-    async fn list(
-        &self,
-        source: &Source,
-        commit: &str,
-        credentials: Option<&Credentials>,
-    ) -> Result<(Vec<TreeFile>, Vec<String>), SourceError> {
+    async fn list(&self, source: &Source, commit: &str, credentials: Option<&Credentials>) -> Result<Tree, SourceError> {
         let Source::Hub { owner, name } = source;
         let first = self.sources().endpoint(source).join(["api", "models", owner, name, "tree", commit]);
         let mut url = first.clone();
         url.set_query(Some("recursive=true&expand=false"));
-        let mut listing = Listing { source, commit, seen: HashSet::new(), files: Vec::new(), unclean: Vec::new() };
+        let mut listing = Listing::new(source, commit);
         for _ in 0..Self::MAX_PAGES {
             let asked = Asked { source, revision: Some(commit), path: None };
             let answer = self.get(url.clone(), asked, credentials).await?;
@@ -280,7 +241,7 @@ impl Resolver {
             for entry in entries {
                 listing.add(entry)?;
             }
-            let Some(query) = next else { return Ok((listing.files, listing.unclean)) };
+            let Some(query) = next else { return Ok(listing.into_tree()) };
             // The next page is asked of the same server: mirrors often pass on the links of the hub behind them.
             url.set_query(Some(&query));
         }
@@ -304,58 +265,6 @@ impl Resolver {
         let closed = matches!(answer.response.status().as_u16(), 401 | 403);
         let asked = Asked { source, revision: Some(&tree.revision), path: Some(&file.path) };
         if closed { Err(self.refused(&answer, asked)) } else { Ok(()) }
-    }
-}
-
-/// A listing as it grows.
-struct Listing<'a> {
-    source: &'a Source,
-    commit: &'a str,
-    seen: HashSet<String>,
-    files: Vec<TreeFile>,
-    unclean: Vec<String>,
-}
-
-impl Listing<'_> {
-    fn add(&mut self, entry: Entry) -> Result<(), SourceError> {
-        if entry.r#type != "file" {
-            return Ok(());
-        }
-        if self.seen.len() >= Resolver::MAX_ENTRIES {
-            return Err(self.too_many());
-        }
-        let Self { source, commit, .. } = self;
-        if !self.seen.insert(entry.path.clone()) {
-            let path = clip(&entry.path);
-            return Err(SourceError::invalid(format!("{source}@{commit} lists {path:?} twice, which a hub does not do.")));
-        }
-        let Ok(path) = entry.path.parse::<CleanPath>() else {
-            self.unclean.push(entry.path);
-            return Ok(());
-        };
-        let (size, sha256) = match entry.lfs {
-            None => (entry.size, None),
-            Some(Lfs { oid, size }) => {
-                let hex = oid.strip_prefix("sha256:").unwrap_or(&oid);
-                let digest = Digest::from_hex(hex)
-                    .map_err(|error| SourceError::invalid(format!("{path}: {source}@{commit} states its digest as {error}.")))?;
-                (size, Some(digest))
-            }
-        };
-        self.files.push(TreeFile { path, size, sha256 });
-        Ok(())
-    }
-
-    fn too_many(&self) -> SourceError {
-        SourceError::never(
-            Reason::TooManyFiles,
-            format!(
-                "{}@{} has more than {} files. A model with so many cannot be recorded; use a repository that holds the model alone.",
-                self.source,
-                self.commit,
-                Resolver::MAX_ENTRIES
-            ),
-        )
     }
 }
 
@@ -469,20 +378,5 @@ mod tests {
         for bad in ["", ".", "..", "a/../b", "a//b", "/a", "a b", "a\nb", "a?b", "a\\b", &"x".repeat(256)] {
             assert_eq!(check(bad).unwrap_err().problem.reason, Reason::RevisionNotFound, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn an_unclean_path_is_refused_only_when_it_would_be_served() {
-        let source = "hf://a/b".parse().unwrap();
-        let mut listing = Listing { source: &source, commit: "c", seen: HashSet::new(), files: Vec::new(), unclean: Vec::new() };
-        for path in ["../evil.gguf", "model.gguf"] {
-            listing.add(Entry { r#type: "file".to_owned(), path: path.to_owned(), size: 1, lfs: None }).unwrap();
-        }
-        let tree = Tree { revision: "c".to_owned(), files: listing.files, unclean: listing.unclean };
-        assert_eq!(tree.files.len(), 1);
-        assert_eq!(tree.refuse_unclean(&source, |path| path == "model.gguf"), Ok(()));
-        let problem = tree.refuse_unclean(&source, |path| path.ends_with(".gguf")).unwrap_err();
-        assert_eq!(problem.reason, Reason::SourceInvalid);
-        assert!(problem.message.contains("../evil.gguf"));
     }
 }

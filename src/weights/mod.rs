@@ -12,10 +12,12 @@ mod http;
 mod hub;
 mod refusal;
 mod sources;
+mod tree;
 
 pub use credentials::Credentials;
 pub use error::{Retry, SourceError};
 pub use hosts::{HostPattern, InvalidHost, Site, is_public};
 pub use http::{Names, SystemNames, Timeouts};
-pub use hub::{Resolver, Tree, TreeFile};
+pub use hub::Resolver;
 pub use sources::{AllowedHost, Endpoint, Hub, Mirror, Prefix, Sources};
+pub use tree::{Tree, TreeFile};

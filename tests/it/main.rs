@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "these are tests")]
 
 mod cel;
+mod cluster;
 mod drift;
 mod e2e;
 mod golden;
 mod support;
+mod weights;

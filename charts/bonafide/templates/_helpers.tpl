@@ -56,6 +56,4 @@ sources:
   mirrors: {{ .Values.sources.mirrors | default list | toJson }}
   allowedHosts: {{ .Values.sources.allowedHosts | default list | toJson }}
 trustedMutators: {{ .Values.trustedMutators | default list | toJson }}
-# Whether the ValidatingAdmissionPolicies of the chart are there; without them every status says so.
-admissionProtected: {{ .Values.protect.admissionPolicies }}
 {{- end -}}

@@ -125,7 +125,7 @@ fn engine(input: &PodInput<'_>) -> Value {
     };
     let mut mounts = vec![json!({ "name": "weights", "mountPath": MODEL_PATH, "subPath": "tree", "readOnly": true })];
     mounts.extend(writable_directories(input).map(|(name, path)| json!({ "name": name, "mountPath": path })));
-    let mut requests = json!({ "ephemeral-storage": bytes.to_string() });
+    let mut requests = json!({ "ephemeral-storage": quantity(bytes) });
     let mut resources = json!({});
     for (resource, count) in &rendered.resources {
         if let (Some(requests), Some(resources)) = (requests.as_object_mut(), resources.as_object_mut()) {
@@ -166,6 +166,19 @@ fn engine(input: &PodInput<'_>) -> Value {
     container
 }
 
+/// A number as the API server writes it: 2000000 is `2M`, and 2000001 is `2000001`.
+fn quantity(number: u64) -> String {
+    let (mut rest, mut suffixes) = (number, ["", "k", "M", "G", "T", "P", "E"].into_iter());
+    let mut suffix = suffixes.next().unwrap_or_default();
+    while rest != 0
+        && rest.is_multiple_of(1000)
+        && let Some(greater) = suffixes.next()
+    {
+        (rest, suffix) = (rest / 1000, greater);
+    }
+    format!("{rest}{suffix}")
+}
+
 /// The API server leaves an empty value out.
 fn environment(variable: &crate::api::EnvVar) -> Value {
     if variable.value.is_empty() { json!({ "name": variable.name }) } else { json!(variable) }
@@ -192,4 +205,16 @@ fn volumes(input: &PodInput<'_>) -> Vec<Value> {
         json!({ "name": name, "emptyDir": medium })
     }));
     volumes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantity;
+
+    #[test]
+    fn a_quantity_is_written_as_the_api_server_writes_it() {
+        let written = [0, 1, 999, 1000, 1001, 1024, 1500, 12_000, 2_000_000_000, 2_000_000_100, 10_000_000_000_000_000_000];
+        let expected = ["0", "1", "999", "1k", "1001", "1024", "1500", "12k", "2G", "2000000100", "10E"];
+        assert_eq!(written.map(quantity), expected);
+    }
 }

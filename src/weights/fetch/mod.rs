@@ -62,7 +62,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { files: 4, ranges: 8, range: 8 << 20, patience: Duration::from_secs(600) }
+        Self { files: 4, ranges: 8, range: 4 << 20, patience: Duration::from_secs(600) }
     }
 }
 

@@ -106,10 +106,19 @@ fn work(
     while let Some(order) = incoming.blocking_recv() {
         match order {
             Order::Write(chunks) => {
-                for chunk in &chunks {
-                    hash.update(chunk);
+                // Block by block, so that what was hashed is still near when it is written; small pieces together.
+                let mut pending = Vec::new();
+                let mut bytes = 0;
+                for block in chunks.iter().flat_map(|chunk| chunk.chunks(BLOCK)) {
+                    hash.update(block);
+                    pending.push(IoSlice::new(block));
+                    bytes += block.len();
+                    if bytes >= BLOCK {
+                        write_all(&mut file, &mut pending)?;
+                        bytes = 0;
+                    }
                 }
-                write_all(&mut file, &chunks)?;
+                write_all(&mut file, &mut pending)?;
                 progress.add_hashed(chunks.iter().map(|chunk| chunk.len() as u64).sum());
             }
             Order::Finish => {
@@ -122,9 +131,9 @@ fn work(
     Ok(None)
 }
 
-fn write_all(file: &mut File, chunks: &[Bytes]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
-    let mut rest = slices.as_mut_slice();
+/// Writes everything that is pending, and leaves nothing pending.
+fn write_all(file: &mut File, pending: &mut Vec<IoSlice<'_>>) -> io::Result<()> {
+    let mut rest = pending.as_mut_slice();
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
         match file.write_vectored(rest) {
@@ -134,6 +143,7 @@ fn write_all(file: &mut File, chunks: &[Bytes]) -> io::Result<()> {
             Err(error) => return Err(error),
         }
     }
+    pending.clear();
     Ok(())
 }
 

@@ -64,7 +64,7 @@ enum Trouble {
 struct Flight {
     chunks: mpsc::Receiver<Bytes>,
     task: JoinHandle<Result<(), Trouble>>,
-    _memory: Option<OwnedSemaphorePermit>,
+    _memory: OwnedSemaphorePermit,
 }
 
 impl Drop for Flight {
@@ -92,23 +92,18 @@ impl Transfer {
 
     /// Brings everything that the sink has not got.
     pub async fn run(self: &Arc<Self>, sink: &mut Sink) -> Result<(), Stop> {
-        match self.in_parallel(sink).await {
-            Err(Trouble::NoRanges) => {
-                self.fly(sink.at()..self.size, true).await.land(self, sink).await.map_err(|trouble| self.stop(trouble))
-            }
-            other => other.map_err(|trouble| self.stop(trouble)),
+        let mut ended = self.in_parallel(sink).await;
+        if let (Err(Trouble::NoRanges), Some(memory)) = (&ended, self.memory().await) {
+            ended = self.fly(sink.at()..self.size, true, memory).land(self, sink).await;
         }
-    }
-
-    fn stop(&self, trouble: Trouble) -> Stop {
-        match trouble {
+        ended.map_err(|trouble| match trouble {
             Trouble::Stop(stop) => stop,
             Trouble::Again(_, problem) => Stop::Failed(problem),
-            Trouble::NoRanges => Stop::Failed(Problem::new(
-                Reason::SourceInvalid,
-                format!("{}: the server sent parts nobody asked for", self.path),
-            )),
-        }
+            Trouble::NoRanges => {
+                let message = format!("{}: the server sent other parts of the file than were asked for", self.path);
+                Stop::Failed(Problem::new(Reason::SourceInvalid, message))
+            }
+        })
     }
 
     /// The first range always gets its share of memory, the later ones as far as there is some: so files never wait for each
@@ -119,10 +114,12 @@ impl Transfer {
         loop {
             while next < self.size {
                 let end = next.saturating_add(self.fetch.limits.range).min(self.size);
-                if !flights.is_empty() && self.fetch.memory.available_permits() == 0 {
-                    break;
-                }
-                flights.push_back(self.fly(next..end, false).await);
+                let memory = match flights.is_empty() {
+                    true => self.memory().await,
+                    false => Arc::clone(&self.fetch.memory).try_acquire_owned().ok(),
+                };
+                let Some(memory) = memory else { break };
+                flights.push_back(self.fly(next..end, false, memory));
                 next = end;
             }
             match flights.pop_front() {
@@ -132,9 +129,12 @@ impl Transfer {
         }
     }
 
-    async fn fly(self: &Arc<Self>, range: Range<u64>, serial: bool) -> Flight {
-        // The semaphore is never closed.
-        let memory = Arc::clone(&self.fetch.memory).acquire_owned().await.ok();
+    /// Waits for a share of memory. The semaphore is never closed, so there is always one in the end.
+    async fn memory(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.fetch.memory).acquire_owned().await.ok()
+    }
+
+    fn fly(self: &Arc<Self>, range: Range<u64>, serial: bool, memory: OwnedSemaphorePermit) -> Flight {
         let (to, chunks) = mpsc::channel(if serial { WAITING_SERIAL } else { WAITING });
         let transfer = Arc::clone(self);
         let task = tokio::spawn(async move { transfer.range(range, serial, &to).await });
@@ -173,12 +173,15 @@ impl Transfer {
     }
 
     fn be_patient(&self, wait: Duration, problem: Problem) -> Result<(), Trouble> {
-        let patience = self.fetch.limits.patience;
-        if self.fetch.progress.idle() + wait <= patience {
+        let idle = self.fetch.progress.idle();
+        if idle + wait <= self.fetch.limits.patience {
             return Ok(());
         }
-        let minutes = patience.as_secs().div_ceil(60);
-        let message = format!("{}: {} It was given up after {minutes} min without a byte.", self.path, problem.message);
+        let (idle, wait) = (idle.as_secs(), wait.as_secs_f64());
+        let message = format!(
+            "{}: {} Nothing came for {idle} s, and the next attempt is due in {wait:.0} s: given up for now.",
+            self.path, problem.message
+        );
         Err(Trouble::Stop(Stop::Failed(Problem::new(problem.reason, message))))
     }
 

@@ -119,8 +119,9 @@ impl WorkDir {
         }
     }
 
-    /// Makes the tree read-only and brings its directories to the disk.
+    /// Makes the tree read-only and brings its directories to the disk; what was on its way is not needed any more.
     pub fn seal(&self, manifest: &Manifest) -> io::Result<()> {
+        sweep(&self.partials(), &|_, _| false)?;
         let mut dirs = BTreeSet::from([self.tree()]);
         for file in manifest.files() {
             let place = self.place(&file.path);

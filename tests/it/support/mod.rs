@@ -2,6 +2,7 @@
 
 pub mod restricted;
 pub mod rules;
+pub mod signer;
 
 use std::{
     fs,

@@ -1,0 +1,60 @@
+//! Whether the chart's admission policies keep others off our pods. What is promised without them is less, and said so.
+
+use std::time::Duration;
+
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+/// The chart's policies; each has a binding of the same name.
+const POLICIES: [&str; 9] = [
+    "bonafide-bindings",
+    "bonafide-children",
+    "bonafide-connect",
+    "bonafide-deletion",
+    "bonafide-pods",
+    "bonafide-records",
+    "bonafide-scale",
+    "bonafide-selectors",
+    "bonafide-templates",
+];
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Looks again and again, and publishes a change of what is missing: nothing when all is in place. What cannot be seen is
+/// taken to be missing until it was seen once.
+pub async fn run(client: Client, publish: watch::Sender<Option<String>>) {
+    loop {
+        match missing(&client).await {
+            Ok(missing) => {
+                publish.send_if_modified(|published| {
+                    let changed = *published != missing;
+                    *published = missing;
+                    changed
+                });
+            }
+            Err(error) => tracing::warn!(%error, "the admission policies cannot be read; trying again"),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// What is said until it was seen once.
+pub fn unseen() -> Option<String> {
+    Some("it was not seen yet whether the admission policies are there".to_owned())
+}
+
+/// The first policy or binding that is not there.
+pub async fn missing(client: &Client) -> Result<Option<String>, kube::Error> {
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    for name in POLICIES {
+        if policies.get_metadata_opt(name).await?.is_none() {
+            return Ok(Some(format!("ValidatingAdmissionPolicy {name} is missing")));
+        }
+        if bindings.get_metadata_opt(name).await?.is_none() {
+            return Ok(Some(format!("ValidatingAdmissionPolicyBinding {name} is missing")));
+        }
+    }
+    Ok(None)
+}

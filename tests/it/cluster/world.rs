@@ -1,0 +1,180 @@
+//! A cluster with the chart installed by Helm, a hub, and the operator under the chart's ServiceAccount.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use kube::{Client, Config, config::Kubeconfig};
+use localcluster::{
+    Cluster, Options, binaries,
+    hub::{self, Hub},
+};
+use tokio::process::Command;
+
+use super::operator::{self, Operator, Start};
+use crate::support::path;
+
+/// The operator's namespace.
+pub const SYSTEM: &str = "bonafide-system";
+/// A token that the hub knows.
+pub const TOKEN: &str = "hf_a-bird-in-the-hand";
+/// How long something may take that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+pub struct World {
+    pub cluster: Cluster,
+    pub hub: hub::Handle,
+    /// The operator of the shared world, and of those that have one.
+    operator: Option<Operator>,
+}
+
+static SHARED: OnceLock<World> = OnceLock::new();
+static NAMES: AtomicU32 = AtomicU32::new(1);
+
+impl World {
+    /// The world that most tests share. It ends with the process.
+    pub fn shared() -> &'static Self {
+        SHARED.get_or_init(|| {
+            let (send, receive) = std::sync::mpsc::channel();
+            // Its tasks belong to no test's event loop.
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+                runtime.block_on(async {
+                    send.send(Self::with_operator().await).unwrap();
+                    std::future::pending::<()>().await;
+                });
+            });
+            receive.recv().expect("the shared cluster does not start; see above")
+        })
+    }
+
+    /// A world of one's own with a running operator.
+    pub async fn with_operator() -> Self {
+        let mut world = Self::without_operator().await;
+        world.operator = Some(world.another_operator("first").await);
+        let ready = async || if world.operator().get("readyz").await.0 == 200 { Ok(()) } else { Err("it is not".to_owned()) };
+        world.eventually("the operator is ready", ready).await;
+        world
+    }
+
+    /// A world of one's own in which nothing of Bonafide runs; the chart is installed.
+    pub async fn without_operator() -> Self {
+        let world = Self::bare().await;
+        let endpoint = format!("sources.hf.endpoint={}", world.hub.url());
+        let chart = path("charts/bonafide");
+        let install =
+            ["install", "bonafide", chart.to_str().unwrap(), "--namespace", SYSTEM, "--create-namespace", "--set", &endpoint];
+        world.helm(&install).await.unwrap();
+        world
+    }
+
+    /// A world in which nothing is installed.
+    pub async fn bare() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = Cluster::start(Options::default()).await.unwrap();
+        // The state of the cluster goes with the cluster, so the hub's files do too.
+        let root = cluster.state().join("hub");
+        fs::create_dir(&root).unwrap();
+        let hub = Hub::start(hub::Options { tokens: vec![TOKEN.into()], ..hub::Options::new(&root) }).await.unwrap();
+        Self { cluster, hub, operator: None }
+    }
+
+    /// Runs Helm as the cluster's administrator.
+    pub async fn helm(&self, arguments: &[&str]) -> Result<String, String> {
+        helm(Some(self.cluster.kubeconfig()), arguments).await
+    }
+
+    /// Runs kubectl as the cluster's administrator.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        self.cluster.kubectl().run(arguments).await.map_err(|error| format!("{error:#}"))
+    }
+
+    /// A client of the administrator, for the event loop of the test that calls.
+    pub async fn client(&self) -> Client {
+        let kubeconfig = Kubeconfig::read_from(self.cluster.kubeconfig()).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        Client::try_from(config).unwrap()
+    }
+
+    /// Starts an operator as the chart's Deployment would: under its ServiceAccount, with its configuration.
+    pub async fn another_operator(&self, identity: &str) -> Operator {
+        let config = self.cluster.state().join(format!("manager-{identity}.yaml"));
+        let text =
+            self.kubectl(&["get", "configmap", "bonafide", "-n", SYSTEM, "-o", "jsonpath={.data.manager\\.yaml}"]).await.unwrap();
+        fs::write(&config, text).unwrap();
+        let kubeconfig = self.cluster.service_account_kubeconfig(SYSTEM, "bonafide").await.unwrap();
+        Operator::start(Start { kubeconfig: &kubeconfig, config: &config, identity, logs: &self.cluster.state().join("log") })
+            .await
+    }
+
+    /// The operator that was started with the world.
+    pub fn operator(&self) -> &Operator {
+        self.operator.as_ref().unwrap()
+    }
+
+    /// Puts a model on the hub.
+    pub fn publish(&self, repository: &str, files: &[(&str, &str)]) {
+        let root = self.cluster.state().join("hub").join(repository);
+        for (name, content) in files {
+            let file = root.join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+        }
+    }
+
+    /// How the logs of all operators end.
+    fn logs(&self) -> String {
+        let files = fs::read_dir(self.cluster.state().join("log")).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("operator-"));
+        logs.map(|file| format!("{} ends:\n{}\n", file.display(), operator::tail(&fs::read_to_string(&file).unwrap()))).collect()
+    }
+
+    /// A name that nothing else in this process has.
+    pub fn unique(stem: &str) -> String {
+        format!("{stem}-{}", NAMES.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Looks again and again until it is so; panics with what was seen last.
+    pub async fn eventually<T>(&self, what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
+        self.within(PATIENCE, what, look).await
+    }
+
+    /// The same with another patience.
+    pub async fn within<T>(&self, patience: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+        let deadline = Instant::now() + patience;
+        loop {
+            let seen = match look().await {
+                Ok(found) => return found,
+                Err(seen) => seen,
+            };
+            if Instant::now() > deadline {
+                panic!("not after {} s: {what}. Seen last:\n{seen}\n{}", patience.as_secs(), self.logs());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Runs Helm, with nothing of whoever runs the tests.
+pub async fn helm(kubeconfig: Option<PathBuf>, arguments: &[&str]) -> Result<String, String> {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binaries::path("helm").await.unwrap());
+    command.args(arguments).kill_on_drop(true).env("HOME", home.path()).env_remove("KUBECONFIG");
+    for kind in ["CACHE", "CONFIG", "DATA"] {
+        command.env(format!("HELM_{kind}_HOME"), home.path().join(kind));
+    }
+    command.envs(kubeconfig.map(|path| ("KUBECONFIG", path)));
+    let output = command.output().await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        Ok(text(&output.stdout))
+    } else {
+        Err(format!("helm {}:\n{}{}", arguments.join(" "), text(&output.stdout), text(&output.stderr)))
+    }
+}
