@@ -42,7 +42,7 @@ async fn the_real_client_downloads_from_the_hub_of_this_machine() {
     .await;
     let home = tempfile::tempdir().unwrap();
     let local = home.path().join("local");
-    let tool = python().with_file_name("hf");
+    let tool = localcluster::assets::path(localcluster::assets::HUB_CLIENT).await.unwrap();
     let arguments = vec![
         tool.display().to_string(),
         "download".to_owned(),
