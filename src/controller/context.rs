@@ -86,8 +86,6 @@ pub struct Context {
     pub resolver: Resolver,
     /// What the watches know.
     pub stores: Stores,
-    /// Whether they were all filled once.
-    pub filled: watch::Receiver<bool>,
     /// The policies as compiled last; `None` until they were read once.
     pub policies: watch::Receiver<Option<Arc<PolicySet>>>,
     /// The admission policy that is missing, if one is: then others can change our pods.

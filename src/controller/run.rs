@@ -137,7 +137,6 @@ pub async fn run(
         controller.reconcile_all_on(policies_changed).reconcile_all_on(protection_changed).graceful_shutdown_on(shutdown.begun());
 
     let reporter = Reporter { controller: "bonafide".into(), instance: None };
-    let (fill, filled) = watch::channel(false);
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
@@ -145,7 +144,6 @@ pub async fn run(
         sources,
         resolver,
         stores,
-        filled,
         policies,
         unprotected,
         metrics,
@@ -158,7 +156,7 @@ pub async fn run(
         vouchers: Default::default(),
         backoff: Default::default(),
     });
-    let ready = announce(context.clone(), fill, readiness.clone());
+    let ready = announce(context.clone(), readiness.clone());
     let turning = controller.run(attempt, error_policy, context.clone()).for_each(|turn| async {
         if let Err(error) = turn {
             tracing::debug!(%error, "a turn of the controller");
@@ -171,14 +169,8 @@ pub async fn run(
 }
 
 /// Says that everything was read once; then forgets, from time to time, what is about objects that are gone.
-async fn announce(
-    context: Arc<Context>,
-    filled: watch::Sender<bool>,
-    readiness: Readiness,
-) -> Result<std::convert::Infallible, RunError> {
-    // A store wakes only the last one that waits for it, so nobody but this may.
+async fn announce(context: Arc<Context>, readiness: Readiness) -> Result<std::convert::Infallible, RunError> {
     context.stores.ready().await.map_err(|_| RunError::Watches)?;
-    filled.send_replace(true);
     context.policies.clone().wait_for(Option::is_some).await.map_err(|_| RunError::Watches)?;
     readiness.set(true);
     tracing::info!("everything was read once; reconciling");
@@ -193,7 +185,7 @@ async fn announce(
 async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failed> {
     let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
     // What a store has not read yet would look as if it were not there.
-    if context.filled.clone().wait_for(|filled| *filled).await.is_err() {
+    if context.stores.ready().await.is_err() {
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let started = Instant::now();

@@ -84,7 +84,7 @@ impl Stores {
         pods
     }
 
-    /// Waits until every store was filled once. Only one may wait: a store forgets who waited before.
+    /// Waits until every store was filled once.
     pub async fn ready(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
         self.pods.wait_until_ready().await?;
         self.deployments.wait_until_ready().await?;
