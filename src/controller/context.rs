@@ -108,6 +108,8 @@ pub struct Context {
     pub trees: Trees,
     /// Pods that were compared.
     pub vouchers: Vouchers,
+    /// Whether everything was read once. Nothing is reconciled before.
+    pub everything_read: watch::Receiver<bool>,
     /// How often each object failed in a row.
     pub backoff: Backoff,
 }

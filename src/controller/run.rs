@@ -136,6 +136,7 @@ pub async fn run(
     controller =
         controller.reconcile_all_on(policies_changed).reconcile_all_on(protection_changed).graceful_shutdown_on(shutdown.begun());
 
+    let (announced, everything_read) = watch::channel(false);
     let reporter = Reporter { controller: "bonafide".into(), instance: None };
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
@@ -155,8 +156,9 @@ pub async fn run(
         trees: Default::default(),
         vouchers: Default::default(),
         backoff: Default::default(),
+        everything_read,
     });
-    let ready = announce(context.clone(), readiness.clone());
+    let ready = announce(context.clone(), readiness.clone(), announced);
     let turning = controller.run(attempt, error_policy, context.clone()).for_each(|turn| async {
         if let Err(error) = turn {
             tracing::debug!(%error, "a turn of the controller");
@@ -169,9 +171,16 @@ pub async fn run(
 }
 
 /// Says that everything was read once; then forgets, from time to time, what is about objects that are gone.
-async fn announce(context: Arc<Context>, readiness: Readiness) -> Result<std::convert::Infallible, RunError> {
+///
+/// It alone waits for the stores: of several that wait for the same one, only the last is woken.
+async fn announce(
+    context: Arc<Context>,
+    readiness: Readiness,
+    announced: watch::Sender<bool>,
+) -> Result<std::convert::Infallible, RunError> {
     context.stores.ready().await.map_err(|_| RunError::Watches)?;
     context.policies.clone().wait_for(Option::is_some).await.map_err(|_| RunError::Watches)?;
+    announced.send_replace(true);
     readiness.set(true);
     tracing::info!("everything was read once; reconciling");
     loop {
@@ -185,7 +194,7 @@ async fn announce(context: Arc<Context>, readiness: Readiness) -> Result<std::co
 async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failed> {
     let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
     // What a store has not read yet would look as if it were not there.
-    if context.stores.ready().await.is_err() {
+    if context.everything_read.clone().wait_for(|read| *read).await.is_err() {
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let started = Instant::now();
