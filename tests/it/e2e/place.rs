@@ -108,7 +108,8 @@ impl Place {
     /// Applies an object of a kind as the administrator.
     pub async fn apply(&self, kind: &str, name: &str, body: Value) {
         let resource = resource(kind);
-        let mut object = json!({"apiVersion": resource.api_version, "kind": kind, "metadata": {"name": name, "namespace": self.name}});
+        let mut object =
+            json!({"apiVersion": resource.api_version, "kind": kind, "metadata": {"name": name, "namespace": self.name}});
         object.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
         self.world.cluster.apply(&object.to_string()).await.unwrap_or_else(|error| panic!("{error:#}"));
     }
@@ -161,7 +162,9 @@ impl Place {
         let look = async || {
             let object = self.get("ModelDeployment", name).await;
             let found = condition(&object, kind)?;
-            let is = found["status"] == status && found["reason"] == reason && found["observedGeneration"] == object["metadata"]["generation"];
+            let is = found["status"] == status
+                && found["reason"] == reason
+                && found["observedGeneration"] == object["metadata"]["generation"];
             is.then(|| found["message"].as_str().unwrap().to_owned())
         };
         self.until(patience, &format!("{name}: {kind}={status} ({reason})"), look).await
@@ -176,9 +179,14 @@ impl Place {
     pub async fn columns(&self, name: &str) -> Vec<String> {
         let table = self.world.kubectl(&["get", "mdep", name, "-n", &self.name]).await;
         let (head, row) = table.split_once('\n').unwrap();
-        assert_eq!(head.split_whitespace().collect::<Vec<_>>(), ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"], "{table}");
+        assert_eq!(
+            head.split_whitespace().collect::<Vec<_>>(),
+            ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"],
+            "{table}"
+        );
         // Columns are aligned: what is empty is blank.
-        let starts: Vec<usize> = ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"].iter().map(|name| head.find(name).unwrap()).collect();
+        let starts: Vec<usize> =
+            ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"].iter().map(|name| head.find(name).unwrap()).collect();
         let row: Vec<char> = row.trim_end_matches('\n').chars().collect();
         let ends = starts.iter().skip(1).copied().chain([usize::MAX]);
         let cell = |(from, to): (&usize, usize)| row.iter().take(to).skip(*from).collect::<String>().trim().to_owned();
@@ -202,7 +210,8 @@ impl Place {
     /// Asks the model through its Service, as an application in the cluster does.
     pub async fn ask(&self, name: &str) -> Result<String, String> {
         let address = self.get("Service", name).await["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let body = json!({"model": name, "temperature": 0, "max_tokens": 12, "messages": [{"role": "user", "content": QUESTION}]});
+        let body =
+            json!({"model": name, "temperature": 0, "max_tokens": 12, "messages": [{"role": "user", "content": QUESTION}]});
         let request = self.http.post(format!("http://{address}/v1/chat/completions")).header("content-type", "application/json");
         let answer = request.body(body.to_string()).send().await.map_err(|error| format!("{error:?}"))?;
         let text = answer.text().await.map_err(|error| format!("{error:?}"))?;
@@ -214,7 +223,8 @@ impl Place {
     /// Asks the engine through the Service whether it is there, with a connection of its own.
     pub async fn healthy(&self, name: &str) -> Result<(), String> {
         let address = self.get("Service", name).await["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let request = self.http.get(format!("http://{address}/health")).header("connection", "close").timeout(Duration::from_secs(5));
+        let request =
+            self.http.get(format!("http://{address}/health")).header("connection", "close").timeout(Duration::from_secs(5));
         let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
         answer.error_for_status().map(|_| ()).map_err(|error| error.to_string())
     }
@@ -264,7 +274,8 @@ impl Place {
         if self.get("ServiceAccount", "tenant").await.is_null() {
             self.world.kubectl(&["create", "serviceaccount", "tenant", "-n", &self.name]).await;
             let account = format!("{}:tenant", self.name);
-            let binding = ["create", "rolebinding", "tenant", "-n", &self.name, "--clusterrole=edit", "--serviceaccount", &account];
+            let binding =
+                ["create", "rolebinding", "tenant", "-n", &self.name, "--clusterrole=edit", "--serviceaccount", &account];
             self.world.kubectl(&binding).await;
         }
         let kubeconfig = self.world.cluster.service_account_kubeconfig(&self.name, "tenant").await.unwrap();
@@ -296,9 +307,26 @@ impl Place {
         let place = &self.name;
         for arguments in [
             vec!["get", "mdep,pods,deployments,endpointslices", "-n", place, "-o", "wide"],
-            vec!["get", "mdep", "-n", place, "-o", "jsonpath={range .items[*]}{.metadata.name}{'\\n'}{range .status.conditions[*]}  {.type}={.status} {.reason} (generation {.observedGeneration}): {.message}{'\\n'}{end}{end}"],
+            vec![
+                "get",
+                "mdep",
+                "-n",
+                place,
+                "-o",
+                "jsonpath={range .items[*]}{.metadata.name}{'\\n'}{range .status.conditions[*]}  {.type}={.status} {.reason} (generation {.observedGeneration}): {.message}{'\\n'}{end}{end}",
+            ],
             vec!["get", "events", "-n", place, "--sort-by=.lastTimestamp"],
-            vec!["logs", "-n", place, "-l", "bonafide.dev/deployment", "--all-containers", "--prefix", "--tail=15", "--ignore-errors"],
+            vec![
+                "logs",
+                "-n",
+                place,
+                "-l",
+                "bonafide.dev/deployment",
+                "--all-containers",
+                "--prefix",
+                "--tail=15",
+                "--ignore-errors",
+            ],
             vec!["get", "pods", "-n", SYSTEM, "-o", "wide"],
             vec!["logs", "-n", SYSTEM, "deploy/bonafide", "--tail=40"],
         ] {

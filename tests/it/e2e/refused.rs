@@ -58,7 +58,11 @@ async fn a_signature_that_does_not_hold_is_refused_with_the_reason_that_is_true(
     publish("unsigned", "model.gguf");
 
     let cases: [(&str, &str, &[&str]); 6] = [
-        ("stranger", "WrongSigner", &["is signed, but not by platform", "which no signer of the policy has", "Have it signed by somebody who is wanted"]),
+        (
+            "stranger",
+            "WrongSigner",
+            &["is signed, but not by platform", "which no signer of the policy has", "Have it signed by somebody who is wanted"],
+        ),
         ("junk", "SignatureMalformed", &["model.sig of hf://", "is not a Sigstore bundle", "Nothing of it is served"]),
         ("truncated", "SignatureMalformed", &["model.sig of hf://", "is not a Sigstore bundle", "Nothing of it is served"]),
         ("exchanged", "DigestMismatch", &["model.gguf: signed as sha256", "but hf://", "now has"]),
@@ -107,8 +111,20 @@ async fn a_wish_that_cannot_be_granted_is_refused_by_its_field() {
         ("pickles", source("pickles"), json!({"name": "llama-cpp"}), "UnsupportedFormat", "gguf"),
         ("anything", source("pickles"), json!({}), "UnsupportedFormat", "No engine loads what is there"),
         ("argument", source("chat"), json!({"args": ["--rpc=10.0.0.1:1"]}), "ArgumentNotAllowed", "spec.engine.args[0]: "),
-        ("model", source("chat"), json!({"args": ["--threads=2", "--model=/etc/passwd"]}), "ArgumentNotAllowed", "spec.engine.args[1]: "),
-        ("variable", source("chat"), json!({"env": [{"name": "LD_PRELOAD", "value": "/x"}]}), "EnvironmentNotAllowed", "spec.engine.env[\"LD_PRELOAD\"]: "),
+        (
+            "model",
+            source("chat"),
+            json!({"args": ["--threads=2", "--model=/etc/passwd"]}),
+            "ArgumentNotAllowed",
+            "spec.engine.args[1]: ",
+        ),
+        (
+            "variable",
+            source("chat"),
+            json!({"env": [{"name": "LD_PRELOAD", "value": "/x"}]}),
+            "EnvironmentNotAllowed",
+            "spec.engine.env[\"LD_PRELOAD\"]: ",
+        ),
     ];
     for (name, spec, engine, ..) in &cases {
         place.deploy_with(name, crate::support::merge(spec, &json!({"engine": engine}))).await;

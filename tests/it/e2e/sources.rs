@@ -23,7 +23,9 @@ async fn what_the_source_does_not_give_is_told_and_served_by_itself_once_the_cau
     fs::write(place.world.repository(VAULT).join("model.gguf"), "weights").unwrap();
     let vault = format!("hf://{VAULT}");
     place.apply("Secret", "wrong", secret("hf_expired_77", &host)).await;
-    let model = |source: &str, rest: serde_json::Value| crate::support::merge(&json!({"model": {"source": source}}), &json!({"model": rest}));
+    let model = |source: &str, rest: serde_json::Value| {
+        crate::support::merge(&json!({"model": {"source": source}}), &json!({"model": rest}))
+    };
     place.deploy_with("revision", model(&place.source("chat"), json!({"revision": "v9"}))).await;
     place.deploy("later").await;
     place.deploy_with("secretless", model(&place.source("chat"), json!({"secretRef": {"name": "hub"}}))).await;
