@@ -23,13 +23,14 @@ async fn a_changed_spec_is_rolled_out_without_a_moment_without_an_endpoint() {
         let gone = !pods.iter().any(|pod| pod["metadata"]["name"] == old_name);
         asked += 1;
         if let Err(error) = place.healthy("smollm2").await {
-            let pods: Vec<String> = pods.iter().map(|pod| format!("{} {}", pod["status"]["podIP"], pod["metadata"]["deletionTimestamp"])).collect();
+            let pods: Vec<String> =
+                pods.iter().map(|pod| format!("{} {}", pod["status"]["podIP"], pod["metadata"]["deletionTimestamp"])).collect();
             unanswered.push(format!("{error} with pods {pods:?}"));
         }
         gone.then_some(())
     };
     place.until(PATIENCE, "the old pod goes", turned).await;
-    eprintln!("e2e: {} of {asked} requests unanswered during the rollout: {unanswered:?}", unanswered.len());
+    assert!(unanswered.is_empty(), "{} of {asked} requests failed during the rollout: {unanswered:#?}", unanswered.len());
     place.ready("smollm2").await;
     place.answers("smollm2").await;
     let endpoints = place.witness.endpoints("smollm2");
@@ -40,9 +41,12 @@ async fn a_changed_spec_is_rolled_out_without_a_moment_without_an_endpoint() {
     // The old pod went only after the new one answered.
     let states = place.witness.pods("smollm2");
     let index = |is: &dyn Fn(&serde_json::Value) -> bool| states.iter().position(is).unwrap();
-    let ready = |pod: &serde_json::Value| pod["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let ready = |pod: &serde_json::Value| {
+        pod["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
     let new_ready = index(&|pod| pod["metadata"]["uid"] == new["metadata"]["uid"] && ready(pod));
-    let old_goes = index(&|pod| pod["metadata"]["uid"] == old["metadata"]["uid"] && !pod["metadata"]["deletionTimestamp"].is_null());
+    let old_goes =
+        index(&|pod| pod["metadata"]["uid"] == old["metadata"]["uid"] && !pod["metadata"]["deletionTimestamp"].is_null());
     assert!(new_ready < old_goes, "the old one went at {old_goes}, the new one was ready at {new_ready}");
     assert_eq!(place.status("smollm2").await["revisions"].as_array().unwrap().len(), 1, "{}", place.status("smollm2").await);
     // The source was asked once for what is the same; a new revision fetches its own copy.
@@ -62,7 +66,16 @@ async fn a_model_is_scaled_to_nothing_and_back_by_spec_and_by_kubectl_scale() {
     place.ready("smollm2").await;
     assert_eq!(place.shows("smollm2", ["Signed", "Ready", "1/1"]).await, "");
     let revision = place.status("smollm2").await["revisions"][0]["name"].clone();
-    let scale = ["get", "mdep", "smollm2", "-n", &place.name, "--subresource=scale", "-o", "jsonpath={.status.replicas} {.status.selector}"];
+    let scale = [
+        "get",
+        "mdep",
+        "smollm2",
+        "-n",
+        &place.name,
+        "--subresource=scale",
+        "-o",
+        "jsonpath={.status.replicas} {.status.selector}",
+    ];
     assert_eq!(place.world.kubectl(&scale).await, "1 bonafide.dev/deployment=smollm2");
 
     place.change("ModelDeployment", "smollm2", json!({"spec": {"replicas": 0}})).await;

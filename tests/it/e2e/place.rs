@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -14,11 +14,11 @@ use kube::{
     config::Kubeconfig,
 };
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     witness::{self, Witness},
-    world::{SYSTEM, World, output},
+    world::{SYSTEM, VAULT, World},
 };
 
 /// How long something may take that needs no pod.
@@ -48,6 +48,7 @@ impl Place {
         world.start_hub().await;
         world.hub().set_faults(Default::default());
         world.hub().forget_requests();
+        let _ = fs::remove_dir_all(world.repository(VAULT));
         let kubeconfig = Kubeconfig::read_from(world.cluster.kubeconfig()).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
@@ -108,7 +109,8 @@ impl Place {
     /// Applies an object of a kind as the administrator.
     pub async fn apply(&self, kind: &str, name: &str, body: Value) {
         let resource = resource(kind);
-        let mut object = json!({"apiVersion": resource.api_version, "kind": kind, "metadata": {"name": name, "namespace": self.name}});
+        let mut object =
+            json!({"apiVersion": resource.api_version, "kind": kind, "metadata": {"name": name, "namespace": self.name}});
         object.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
         self.world.cluster.apply(&object.to_string()).await.unwrap_or_else(|error| panic!("{error:#}"));
     }
@@ -161,7 +163,9 @@ impl Place {
         let look = async || {
             let object = self.get("ModelDeployment", name).await;
             let found = condition(&object, kind)?;
-            let is = found["status"] == status && found["reason"] == reason && found["observedGeneration"] == object["metadata"]["generation"];
+            let is = found["status"] == status
+                && found["reason"] == reason
+                && found["observedGeneration"] == object["metadata"]["generation"];
             is.then(|| found["message"].as_str().unwrap().to_owned())
         };
         self.until(patience, &format!("{name}: {kind}={status} ({reason})"), look).await
@@ -176,9 +180,14 @@ impl Place {
     pub async fn columns(&self, name: &str) -> Vec<String> {
         let table = self.world.kubectl(&["get", "mdep", name, "-n", &self.name]).await;
         let (head, row) = table.split_once('\n').unwrap();
-        assert_eq!(head.split_whitespace().collect::<Vec<_>>(), ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"], "{table}");
+        assert_eq!(
+            head.split_whitespace().collect::<Vec<_>>(),
+            ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"],
+            "{table}"
+        );
         // Columns are aligned: what is empty is blank.
-        let starts: Vec<usize> = ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"].iter().map(|name| head.find(name).unwrap()).collect();
+        let starts: Vec<usize> =
+            ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"].iter().map(|name| head.find(name).unwrap()).collect();
         let row: Vec<char> = row.trim_end_matches('\n').chars().collect();
         let ends = starts.iter().skip(1).copied().chain([usize::MAX]);
         let cell = |(from, to): (&usize, usize)| row.iter().take(to).skip(*from).collect::<String>().trim().to_owned();
@@ -202,7 +211,8 @@ impl Place {
     /// Asks the model through its Service, as an application in the cluster does.
     pub async fn ask(&self, name: &str) -> Result<String, String> {
         let address = self.get("Service", name).await["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let body = json!({"model": name, "temperature": 0, "max_tokens": 12, "messages": [{"role": "user", "content": QUESTION}]});
+        let body =
+            json!({"model": name, "temperature": 0, "max_tokens": 12, "messages": [{"role": "user", "content": QUESTION}]});
         let request = self.http.post(format!("http://{address}/v1/chat/completions")).header("content-type", "application/json");
         let answer = request.body(body.to_string()).send().await.map_err(|error| format!("{error:?}"))?;
         let text = answer.text().await.map_err(|error| format!("{error:?}"))?;
@@ -214,7 +224,8 @@ impl Place {
     /// Asks the engine through the Service whether it is there, with a connection of its own.
     pub async fn healthy(&self, name: &str) -> Result<(), String> {
         let address = self.get("Service", name).await["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let request = self.http.get(format!("http://{address}/health")).header("connection", "close").timeout(Duration::from_secs(5));
+        let request =
+            self.http.get(format!("http://{address}/health")).header("connection", "close").timeout(Duration::from_secs(5));
         let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
         answer.error_for_status().map(|_| ()).map_err(|error| error.to_string())
     }
@@ -240,31 +251,13 @@ impl Place {
         }
     }
 
-    /// Requests for a file of a repository of this place, with what was sent: from the listing to the last byte.
-    pub fn downloads(&self, name: &str, file: &str) -> Vec<localcluster::hub::Logged> {
-        let hub = self.world.hub();
-        let cdn = hub.cdn.unwrap().port();
-        let of = format!("/cdn/{}/{name}/", self.name);
-        let requests = hub.requests().into_iter();
-        requests.filter(|request| request.port == cdn && request.path.starts_with(&of) && request.path.ends_with(file)).collect()
-    }
-
-    /// The files that a pod's engine sees, by their paths in the volume on the node.
-    pub fn served_tree(&self, pod: &Value) -> Vec<String> {
-        let uid = pod["metadata"]["uid"].as_str().unwrap();
-        let tree = self.world.kubelet().join("pods").join(uid).join("volumes/kubernetes.io~empty-dir/weights/tree");
-        let mut files = Vec::new();
-        walk(&tree, &tree, &mut files);
-        files.sort();
-        files
-    }
-
     /// Runs kubectl as somebody with the built-in role "edit" in this namespace, and nothing more.
     pub async fn tenant(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         if self.get("ServiceAccount", "tenant").await.is_null() {
             self.world.kubectl(&["create", "serviceaccount", "tenant", "-n", &self.name]).await;
             let account = format!("{}:tenant", self.name);
-            let binding = ["create", "rolebinding", "tenant", "-n", &self.name, "--clusterrole=edit", "--serviceaccount", &account];
+            let binding =
+                ["create", "rolebinding", "tenant", "-n", &self.name, "--clusterrole=edit", "--serviceaccount", &account];
             self.world.kubectl(&binding).await;
         }
         let kubeconfig = self.world.cluster.service_account_kubeconfig(&self.name, "tenant").await.unwrap();
@@ -273,32 +266,30 @@ impl Place {
         kubectl.run_with_input(&arguments, input).await.map_err(|error| format!("{error:#}"))
     }
 
-    /// Ids of processes on the node whose command line has both texts.
-    pub async fn processes(&self, program: &str, argument: &str) -> Vec<u32> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.starts_with(program) && line.contains(argument) {
-                found.push(id);
-            }
-        }
-        found
-    }
-
-    /// Ends a process at once, as the kernel does when memory runs out.
-    pub async fn kill(&self, process: u32) {
-        output(Command::new("kill").args(["-KILL", &process.to_string()])).await;
-    }
-
     fn tell(&self) {
         let place = &self.name;
         for arguments in [
             vec!["get", "mdep,pods,deployments,endpointslices", "-n", place, "-o", "wide"],
-            vec!["get", "mdep", "-n", place, "-o", "jsonpath={range .items[*]}{.metadata.name}{'\\n'}{range .status.conditions[*]}  {.type}={.status} {.reason} (generation {.observedGeneration}): {.message}{'\\n'}{end}{end}"],
+            vec![
+                "get",
+                "mdep",
+                "-n",
+                place,
+                "-o",
+                "jsonpath={range .items[*]}{.metadata.name}{'\\n'}{range .status.conditions[*]}  {.type}={.status} {.reason} (generation {.observedGeneration}): {.message}{'\\n'}{end}{end}",
+            ],
             vec!["get", "events", "-n", place, "--sort-by=.lastTimestamp"],
-            vec!["logs", "-n", place, "-l", "bonafide.dev/deployment", "--all-containers", "--prefix", "--tail=15", "--ignore-errors"],
+            vec![
+                "logs",
+                "-n",
+                place,
+                "-l",
+                "bonafide.dev/deployment",
+                "--all-containers",
+                "--prefix",
+                "--tail=15",
+                "--ignore-errors",
+            ],
             vec!["get", "pods", "-n", SYSTEM, "-o", "wide"],
             vec!["logs", "-n", SYSTEM, "deploy/bonafide", "--tail=40"],
         ] {
@@ -332,16 +323,6 @@ impl Drop for Place {
     }
 }
 
-fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
-    for entry in fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display())).flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            walk(root, &entry.path(), files);
-        } else {
-            files.push(entry.path().strip_prefix(root).unwrap().display().to_string());
-        }
-    }
-}
-
 /// A condition of an object.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
@@ -352,12 +333,6 @@ pub fn says(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{part:?} is missing in: {message}");
     }
-}
-
-/// SHA-256 of a file, as hexadecimal digits.
-pub async fn sha256(file: &Path) -> String {
-    let line = output(Command::new("sha256sum").arg(file)).await;
-    line.split_whitespace().next().unwrap().to_owned()
 }
 
 fn resource(kind: &str) -> ApiResource {

@@ -4,7 +4,10 @@ use std::{fs, time::Instant};
 
 use serde_json::json;
 
-use super::place::{Place, says, sha256};
+use super::{
+    node::sha256,
+    place::{Place, says},
+};
 
 #[tokio::test]
 async fn a_model_that_was_altered_after_signing_is_refused_before_there_is_a_pod() {
@@ -26,7 +29,7 @@ async fn a_model_that_was_altered_after_signing_is_refused_before_there_is_a_pod
     place.condition("chat", "Stalled", "True", "DigestMismatch").await;
     let columns = place.columns("chat").await;
     assert_eq!([&*columns[1], &columns[2], &columns[3], &columns[4]], ["Refused", "Blocked", "0/1", &commit[..7]]);
-    says(&columns[6], &["DigestMismatch: model.gguf: signed as sha256", &signed]);
+    says(&columns[6], &["DigestMismatch: model.gguf: signed as sha256", &signed[..8], &found[..8]]);
     let events = place.world.kubectl(&["get", "events", "-n", &place.name]).await;
     says(&events, &["Warning", "DigestMismatch"]);
     place.never_a_pod(&["chat"]).await;
@@ -58,7 +61,11 @@ async fn a_signature_that_does_not_hold_is_refused_with_the_reason_that_is_true(
     publish("unsigned", "model.gguf");
 
     let cases: [(&str, &str, &[&str]); 6] = [
-        ("stranger", "WrongSigner", &["is signed, but not by platform", "which no signer of the policy has", "Have it signed by somebody who is wanted"]),
+        (
+            "stranger",
+            "WrongSigner",
+            &["is signed, but not by platform", "which no signer of the policy has", "Have it signed by somebody who is wanted"],
+        ),
         ("junk", "SignatureMalformed", &["model.sig of hf://", "is not a Sigstore bundle", "Nothing of it is served"]),
         ("truncated", "SignatureMalformed", &["model.sig of hf://", "is not a Sigstore bundle", "Nothing of it is served"]),
         ("exchanged", "DigestMismatch", &["model.gguf: signed as sha256", "but hf://", "now has"]),
@@ -107,8 +114,20 @@ async fn a_wish_that_cannot_be_granted_is_refused_by_its_field() {
         ("pickles", source("pickles"), json!({"name": "llama-cpp"}), "UnsupportedFormat", "gguf"),
         ("anything", source("pickles"), json!({}), "UnsupportedFormat", "No engine loads what is there"),
         ("argument", source("chat"), json!({"args": ["--rpc=10.0.0.1:1"]}), "ArgumentNotAllowed", "spec.engine.args[0]: "),
-        ("model", source("chat"), json!({"args": ["--threads=2", "--model=/etc/passwd"]}), "ArgumentNotAllowed", "spec.engine.args[1]: "),
-        ("variable", source("chat"), json!({"env": [{"name": "LD_PRELOAD", "value": "/x"}]}), "EnvironmentNotAllowed", "spec.engine.env[\"LD_PRELOAD\"]: "),
+        (
+            "model",
+            source("chat"),
+            json!({"args": ["--threads=2", "--model=/etc/passwd"]}),
+            "ArgumentNotAllowed",
+            "spec.engine.args[1]: ",
+        ),
+        (
+            "variable",
+            source("chat"),
+            json!({"env": [{"name": "LD_PRELOAD", "value": "/x"}]}),
+            "EnvironmentNotAllowed",
+            "spec.engine.env[\"LD_PRELOAD\"]: ",
+        ),
     ];
     for (name, spec, engine, ..) in &cases {
         place.deploy_with(name, crate::support::merge(spec, &json!({"engine": engine}))).await;

@@ -2,7 +2,10 @@
 
 use std::{fs, time::Instant};
 
-use super::place::{Place, says, sha256};
+use super::{
+    node::sha256,
+    place::{Place, says},
+};
 
 #[tokio::test]
 async fn a_signed_model_is_served_and_its_story_can_be_read() {
@@ -43,7 +46,8 @@ async fn a_signed_model_is_served_and_its_story_can_be_read() {
 
     let story = place.world.kubectl(&["describe", "mdep", "smollm2", "-n", &place.name]).await;
     says(&story, &["Reason:                Signed", "platform", "Every file was hashed while it was fetched", &commit]);
-    let events = place.world.kubectl(&["get", "events", "-n", &place.name, "--field-selector=involvedObject.kind=ModelDeployment"]).await;
+    let events =
+        place.world.kubectl(&["get", "events", "-n", &place.name, "--field-selector=involvedObject.kind=ModelDeployment"]).await;
     says(&events, &["Resolved", "Signed", "Fetching", "Ready"]);
 }
 

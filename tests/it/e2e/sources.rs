@@ -23,7 +23,9 @@ async fn what_the_source_does_not_give_is_told_and_served_by_itself_once_the_cau
     fs::write(place.world.repository(VAULT).join("model.gguf"), "weights").unwrap();
     let vault = format!("hf://{VAULT}");
     place.apply("Secret", "wrong", secret("hf_expired_77", &host)).await;
-    let model = |source: &str, rest: serde_json::Value| crate::support::merge(&json!({"model": {"source": source}}), &json!({"model": rest}));
+    let model = |source: &str, rest: serde_json::Value| {
+        crate::support::merge(&json!({"model": {"source": source}}), &json!({"model": rest}))
+    };
     place.deploy_with("revision", model(&place.source("chat"), json!({"revision": "v9"}))).await;
     place.deploy("later").await;
     place.deploy_with("secretless", model(&place.source("chat"), json!({"secretRef": {"name": "hub"}}))).await;
@@ -87,7 +89,6 @@ async fn a_private_model_is_served_and_its_token_goes_nowhere_but_to_the_hosts_o
     let place = Place::guarded("private").await;
     let hub = place.world.hub();
     let repository = place.world.repository(VAULT);
-    let _ = fs::remove_dir_all(&repository);
     place.world.real_model(&repository.join("model.gguf"));
     place.world.platform.signs(&repository).await;
     place.apply("Secret", "hub", secret(TOKEN, &hub.addr.to_string())).await;
@@ -111,5 +112,4 @@ async fn a_private_model_is_served_and_its_token_goes_nowhere_but_to_the_hosts_o
     assert!(!place.world.kubectl(&logs).await.contains(TOKEN), "the token is in a log");
     let engine = pod["spec"]["containers"][0]["volumeMounts"].to_string();
     assert!(!engine.contains("credentials"), "the engine sees the Secret: {engine}");
-    fs::remove_dir_all(&repository).unwrap();
 }

@@ -34,7 +34,11 @@ async fn a_tenant_can_neither_pretend_to_be_a_model_nor_touch_one() {
         ("a Job with our label", create.to_vec(), job.to_string()),
         ("the template", vec!["patch", "deployment", &name, "--type=merge", "-p", &template], String::new()),
         ("the replicas of the child", vec!["scale", "deployment", &name, "--replicas=1"], String::new()),
-        ("the manifest", vec!["patch", "configmap", &name, "--type=merge", "-p", r#"{"data":{"manifest.json":"[]"}}"#], String::new()),
+        (
+            "the manifest",
+            vec!["patch", "configmap", &name, "--type=merge", "-p", r#"{"data":{"manifest.json":"[]"}}"#],
+            String::new(),
+        ),
         ("the status", vec!["patch", "mdep", "chat", "--subresource=status", "--type=merge", "-p", &status], String::new()),
     ];
     for (what, arguments, input) in attempts {
@@ -66,7 +70,9 @@ async fn what_an_administrator_changes_by_hand_is_put_back_and_a_changed_pod_get
     // The list of files, and a further file beside it.
     let config = place.get("ConfigMap", name).await["data"].clone();
     place.change("ConfigMap", name, json!({"data": {"manifest.json": "[]", "extra": "x"}})).await;
-    place.until(SOON, "the ConfigMap is put back", async || (place.get("ConfigMap", name).await["data"] == config).then_some(())).await;
+    place
+        .until(SOON, "the ConfigMap is put back", async || (place.get("ConfigMap", name).await["data"] == config).then_some(()))
+        .await;
 
     // Where requests go.
     let selector = place.get("Service", "smollm2").await["spec"]["selector"].clone();
@@ -103,7 +109,10 @@ async fn what_an_administrator_changes_by_hand_is_put_back_and_a_changed_pod_get
     let out = async || place.endpoints("smollm2").await.is_empty().then_some(());
     place.until(SOON, "the changed pod gets no traffic", out).await;
     let message = place.condition("smollm2", "Ready", "False", "NotVouched").await;
-    says(&message, &[&format!("Pod {pod} is not what Bonafide wrote, and gets no traffic"), "ephemeralContainers", "Delete the pod"]);
+    says(
+        &message,
+        &[&format!("Pod {pod} is not what Bonafide wrote, and gets no traffic"), "ephemeralContainers", "Delete the pod"],
+    );
     let object = place.get("Pod", pod).await;
     assert_eq!(condition(&object, "bonafide.dev/Vouched").unwrap()["status"], "False");
     // Restarted or reported upon, it stays out.

@@ -26,7 +26,10 @@ async fn a_model_keeps_serving_while_the_operator_is_upgraded_uninstalled_and_in
     place.until(SOON, "the ConfigMap has the new table", told).await;
     let same = async || {
         let now = place.pod("smollm2").await;
-        assert_eq!((&now["metadata"]["uid"], &now["status"]["containerStatuses"][0]["restartCount"]), (&pod["metadata"]["uid"], &json!(0)));
+        assert_eq!(
+            (&now["metadata"]["uid"], &now["status"]["containerStatuses"][0]["restartCount"]),
+            (&pod["metadata"]["uid"], &json!(0))
+        );
     };
     same().await;
     place.answers("smollm2").await;
@@ -44,7 +47,11 @@ async fn a_model_keeps_serving_while_the_operator_is_upgraded_uninstalled_and_in
     let pods = place.of("Pod", "smollm2").await;
     let second = pods.iter().find(|other| other["metadata"]["uid"] != pod["metadata"]["uid"]).unwrap();
     let scheduled = &second["status"]["conditions"].as_array().unwrap()[0];
-    assert_eq!((&scheduled["reason"], &second["spec"]["nodeName"]), (&json!("SchedulingGated"), &serde_json::Value::Null), "{scheduled}");
+    assert_eq!(
+        (&scheduled["reason"], &second["spec"]["nodeName"]),
+        (&json!("SchedulingGated"), &serde_json::Value::Null),
+        "{scheduled}"
+    );
 
     place.world.install(&[]).await;
     let one = async || (place.of("Pod", "smollm2").await.len() == 1).then_some(());

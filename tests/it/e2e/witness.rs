@@ -51,7 +51,7 @@ impl Witness {
 
     /// Whether the engine of a ModelDeployment ever ran.
     pub fn engine_ran(&self, deployment: &str) -> bool {
-        self.pods(deployment).iter().any(|pod| engine_runs_or_ran(pod))
+        self.pods(deployment).iter().any(engine_runs_or_ran)
     }
 
     /// Every set of ready addresses that the Service had.
@@ -70,7 +70,8 @@ fn engine_runs_or_ran(pod: &Value) -> bool {
 
 /// The addresses of a slice that get traffic.
 pub fn ready(slice: &Value) -> Vec<String> {
-    let endpoints = slice["endpoints"].as_array().into_iter().flatten().filter(|endpoint| endpoint["conditions"]["ready"] == true);
+    let endpoints =
+        slice["endpoints"].as_array().into_iter().flatten().filter(|endpoint| endpoint["conditions"]["ready"] == true);
     endpoints.filter_map(|endpoint| endpoint["addresses"][0].as_str().map(str::to_owned)).collect()
 }
 

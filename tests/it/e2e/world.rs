@@ -157,7 +157,11 @@ impl World {
     pub async fn helm(&self, arguments: &[&str]) {
         let home = tempfile::tempdir().unwrap();
         let mut command = Command::new(binaries::path("helm").await.unwrap());
-        command.args(arguments).args(["--namespace", SYSTEM]).env("HOME", home.path()).env("KUBECONFIG", self.cluster.kubeconfig());
+        command
+            .args(arguments)
+            .args(["--namespace", SYSTEM])
+            .env("HOME", home.path())
+            .env("KUBECONFIG", self.cluster.kubeconfig());
         for kind in ["CACHE", "CONFIG", "DATA"] {
             command.env(format!("HELM_{kind}_HOME"), home.path().join(kind));
         }
