@@ -82,7 +82,8 @@ async fn every_child_is_written_once_a_hand_is_undone_with_few_writes_and_at_res
             "{kind} is stored as something else than what was written: {writes:?}"
         );
     }
-    assert_eq!(writes["Pod patch"], served.len() as u64, "{writes:?}");
+    // The gate, and the vouching.
+    assert_eq!(writes["Pod patch"], 2 * served.len() as u64, "{writes:?}");
     assert!(writes["ModelDeployment patch"] <= 8 * (children + 1), "{writes:?}");
 
     // Nothing happens, and nothing is written.
