@@ -5,7 +5,10 @@ use std::time::Duration;
 use localcluster::hub::Faults;
 use serde_json::json;
 
-use super::place::{Place, SOON, says, sha256};
+use super::{
+    node::sha256,
+    place::{Place, SOON, says},
+};
 
 #[tokio::test]
 async fn bytes_that_are_not_what_was_signed_never_reach_the_engine_and_are_not_fetched_again_until_somebody_says_so() {
@@ -30,10 +33,14 @@ async fn bytes_that_are_not_what_was_signed_never_reach_the_engine_and_are_not_f
     place.until(SOON, "the replicas go down", async || place.of("Pod", "smollm2").await.is_empty().then_some(())).await;
     assert_eq!(place.of("Deployment", "smollm2").await[0]["spec"]["replicas"], 0);
 
+    let size = std::fs::metadata(&place.world.model).unwrap().len();
+    let sent: u64 = place.downloads("smollm2", "model.gguf").iter().map(localcluster::hub::Logged::sent).sum();
+    assert!(sent <= size, "{sent} bytes were sent for a file of {size}");
+
     // Nobody fetches it again, also when the operator starts anew and has forgotten what it saw.
     let downloads = place.downloads("smollm2", "model.gguf").len();
     let pods = place.witness.count("smollm2");
-    for manager in place.processes("/bonafide manager", "/etc/bonafide/manager.yaml").await {
+    for manager in place.processes("/bonafide manager", "/etc/bonafide/manager.yaml") {
         place.kill(manager).await;
     }
     tokio::time::sleep(Duration::from_secs(15)).await;

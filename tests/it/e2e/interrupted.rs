@@ -25,10 +25,10 @@ async fn a_fetch_that_is_killed_is_taken_up_where_it_stopped_also_when_the_opera
     let why = place.shows("smollm2", ["Signed", "Fetching", "0/1"]).await;
     assert!(why.contains("being fetched"), "{why}");
 
-    let managers = place.processes("/bonafide manager", "/etc/bonafide/manager.yaml").await;
+    let managers = place.processes("/bonafide manager", "/etc/bonafide/manager.yaml");
     assert_eq!(managers.len(), 1, "{managers:?}");
     place.kill(managers[0]).await;
-    let fetching = place.processes("/bonafide fetch", &of_us).await;
+    let fetching = place.processes("/bonafide fetch", &of_us);
     assert_eq!(fetching.len(), 1, "{fetching:?}");
     place.kill(fetching[0]).await;
     let first = place.downloads("smollm2", "model.gguf").len();

@@ -7,6 +7,7 @@
 mod altered;
 mod interrupted;
 mod lifecycle;
+mod node;
 mod place;
 mod refused;
 mod served;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -14,11 +14,11 @@ use kube::{
     config::Kubeconfig,
 };
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     witness::{self, Witness},
-    world::{SYSTEM, World, output},
+    world::{SYSTEM, VAULT, World},
 };
 
 /// How long something may take that needs no pod.
@@ -48,6 +48,7 @@ impl Place {
         world.start_hub().await;
         world.hub().set_faults(Default::default());
         world.hub().forget_requests();
+        let _ = fs::remove_dir_all(world.repository(VAULT));
         let kubeconfig = Kubeconfig::read_from(world.cluster.kubeconfig()).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
         let client = Client::try_from(config).unwrap();
@@ -250,25 +251,6 @@ impl Place {
         }
     }
 
-    /// Requests for a file of a repository of this place, with what was sent: from the listing to the last byte.
-    pub fn downloads(&self, name: &str, file: &str) -> Vec<localcluster::hub::Logged> {
-        let hub = self.world.hub();
-        let cdn = hub.cdn.unwrap().port();
-        let of = format!("/cdn/{}/{name}/", self.name);
-        let requests = hub.requests().into_iter();
-        requests.filter(|request| request.port == cdn && request.path.starts_with(&of) && request.path.ends_with(file)).collect()
-    }
-
-    /// The files that a pod's engine sees, by their paths in the volume on the node.
-    pub fn served_tree(&self, pod: &Value) -> Vec<String> {
-        let uid = pod["metadata"]["uid"].as_str().unwrap();
-        let tree = self.world.kubelet().join("pods").join(uid).join("volumes/kubernetes.io~empty-dir/weights/tree");
-        let mut files = Vec::new();
-        walk(&tree, &tree, &mut files);
-        files.sort();
-        files
-    }
-
     /// Runs kubectl as somebody with the built-in role "edit" in this namespace, and nothing more.
     pub async fn tenant(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         if self.get("ServiceAccount", "tenant").await.is_null() {
@@ -282,25 +264,6 @@ impl Place {
         let kubectl = localcluster::Kubectl::new(&self.world.cluster.state().join("bin/kubectl"), &kubeconfig);
         let arguments: Vec<&str> = arguments.iter().copied().chain(["-n", &self.name]).collect();
         kubectl.run_with_input(&arguments, input).await.map_err(|error| format!("{error:#}"))
-    }
-
-    /// Ids of processes on the node whose command line has both texts.
-    pub async fn processes(&self, program: &str, argument: &str) -> Vec<u32> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.starts_with(program) && line.contains(argument) {
-                found.push(id);
-            }
-        }
-        found
-    }
-
-    /// Ends a process at once, as the kernel does when memory runs out.
-    pub async fn kill(&self, process: u32) {
-        output(Command::new("kill").args(["-KILL", &process.to_string()])).await;
     }
 
     fn tell(&self) {
@@ -360,16 +323,6 @@ impl Drop for Place {
     }
 }
 
-fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
-    for entry in fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display())).flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            walk(root, &entry.path(), files);
-        } else {
-            files.push(entry.path().strip_prefix(root).unwrap().display().to_string());
-        }
-    }
-}
-
 /// A condition of an object.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
@@ -380,12 +333,6 @@ pub fn says(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{part:?} is missing in: {message}");
     }
-}
-
-/// SHA-256 of a file, as hexadecimal digits.
-pub async fn sha256(file: &Path) -> String {
-    let line = output(Command::new("sha256sum").arg(file)).await;
-    line.split_whitespace().next().unwrap().to_owned()
 }
 
 fn resource(kind: &str) -> ApiResource {

@@ -4,7 +4,10 @@ use std::{fs, time::Instant};
 
 use serde_json::json;
 
-use super::place::{Place, says, sha256};
+use super::{
+    node::sha256,
+    place::{Place, says},
+};
 
 #[tokio::test]
 async fn a_model_that_was_altered_after_signing_is_refused_before_there_is_a_pod() {
@@ -26,7 +29,7 @@ async fn a_model_that_was_altered_after_signing_is_refused_before_there_is_a_pod
     place.condition("chat", "Stalled", "True", "DigestMismatch").await;
     let columns = place.columns("chat").await;
     assert_eq!([&*columns[1], &columns[2], &columns[3], &columns[4]], ["Refused", "Blocked", "0/1", &commit[..7]]);
-    says(&columns[6], &["DigestMismatch: model.gguf: signed as sha256", &signed]);
+    says(&columns[6], &["DigestMismatch: model.gguf: signed as sha256", &signed[..8], &found[..8]]);
     let events = place.world.kubectl(&["get", "events", "-n", &place.name]).await;
     says(&events, &["Warning", "DigestMismatch"]);
     place.never_a_pod(&["chat"]).await;

@@ -2,7 +2,10 @@
 
 use std::{fs, time::Instant};
 
-use super::place::{Place, says, sha256};
+use super::{
+    node::sha256,
+    place::{Place, says},
+};
 
 #[tokio::test]
 async fn a_signed_model_is_served_and_its_story_can_be_read() {

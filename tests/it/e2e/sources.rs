@@ -89,7 +89,6 @@ async fn a_private_model_is_served_and_its_token_goes_nowhere_but_to_the_hosts_o
     let place = Place::guarded("private").await;
     let hub = place.world.hub();
     let repository = place.world.repository(VAULT);
-    let _ = fs::remove_dir_all(&repository);
     place.world.real_model(&repository.join("model.gguf"));
     place.world.platform.signs(&repository).await;
     place.apply("Secret", "hub", secret(TOKEN, &hub.addr.to_string())).await;
@@ -113,5 +112,4 @@ async fn a_private_model_is_served_and_its_token_goes_nowhere_but_to_the_hosts_o
     assert!(!place.world.kubectl(&logs).await.contains(TOKEN), "the token is in a log");
     let engine = pod["spec"]["containers"][0]["volumeMounts"].to_string();
     assert!(!engine.contains("credentials"), "the engine sees the Secret: {engine}");
-    fs::remove_dir_all(&repository).unwrap();
 }
