@@ -79,7 +79,7 @@ else
   bold "A real Kubernetes on this machine"
   "$localcluster" build all >/dev/null
   engine_image=localhost/llama-cpp:b11669
-  "$localcluster" up --nodes 1 --images "$("$localcluster" asset pause-image)" "$llama" "$work/bonafide.tar" "$work/hub.tar" >/dev/null
+  "$localcluster" up --nodes 1 --patience 600 --images "$("$localcluster" asset pause-image)" "$llama" "$work/bonafide.tar" "$work/hub.tar" >/dev/null
   KUBECONFIG=$("$localcluster" kubeconfig); export KUBECONFIG
 fi
 programs=$PWD/target/demo/bin

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -26,6 +26,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// OCI archives whose images the node has from the start.
     pub images: Vec<PathBuf>,
+    /// How long to wait for the machine's one node while another cluster has it; by default not at all.
+    pub patience: Duration,
 }
 
 /// A running cluster. One that was started ends with this value, or with the process, whatever ends that; one that was
@@ -56,7 +58,7 @@ impl Cluster {
             None => State::temporary()?,
         };
         // Better now than after minutes of building.
-        state.in_the_way(with_node)?;
+        state.wait_until_free(with_node, options.patience).await?;
         if with_node {
             packages::ensure(packages::NODE).await?;
             binaries::ensure(&[CONTROL_PLANE.as_slice(), NODE.as_slice()].concat()).await?;

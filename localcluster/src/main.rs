@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -67,6 +68,9 @@ struct Up {
     /// OCI archives whose images the node has from the start
     #[arg(long, num_args = 1.., value_name = "FILE")]
     images: Vec<PathBuf>,
+    /// Wait at most so long while another cluster has the machine's one node
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    patience: u64,
     /// Start an image registry beside the cluster, at 198.19.0.1:5000 over plain HTTP
     #[arg(long)]
     registry: bool,
@@ -200,7 +204,8 @@ impl Up {
         if self.registry && self.nodes == 0 {
             bail!("--registry is for a cluster with a node: leave out one of --registry and --nodes 0");
         }
-        let options = Options { nodes: self.nodes, state: Some(state), images: self.images };
+        let patience = Duration::from_secs(self.patience);
+        let options = Options { nodes: self.nodes, state: Some(state), images: self.images, patience };
         let mut cluster = Cluster::start(options).await?;
         if self.registry {
             cluster.start_registry().await?;

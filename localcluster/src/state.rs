@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -142,6 +143,27 @@ impl State {
             None if owner.trim() == "machine" && self.process("kube-apiserver").is_some() => Standing::Held(Owner::Machine),
             _ => Standing::Remains,
         })
+    }
+
+    /// Waits until nothing that has to stay is in the way.
+    ///
+    /// # Errors
+    ///
+    /// When something still is after `patience`: what it is, and how to end it.
+    pub(crate) async fn wait_until_free(&self, with_node: bool, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        let mut told = false;
+        loop {
+            match self.in_the_way(with_node) {
+                Err(error) if Instant::now() < deadline => {
+                    if !std::mem::replace(&mut told, true) {
+                        say(format_args!("waiting at most {} s: {error:#}", patience.as_secs()));
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                other => return other.map(drop),
+            }
+        }
     }
 
     /// Takes the directory for a cluster that belongs to this process, after remains of an earlier one are removed.

@@ -63,7 +63,7 @@ fn state() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn start(state: &Path, nodes: &str) -> Child {
-    let arguments = ["up", "--nodes", nodes, "--state"];
+    let arguments = ["up", "--patience", "900", "--nodes", nodes, "--state"];
     Command::new(PROGRAM).args(arguments).arg(state).stdout(Stdio::null()).spawn().unwrap()
 }
 

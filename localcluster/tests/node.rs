@@ -15,7 +15,10 @@ async fn pods_run_find_each_other_by_name_and_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let tools = make_tools_image(directory.path()).await;
     let pause = assets::path(assets::PAUSE_IMAGE).await.unwrap();
-    let mut cluster = Cluster::start(Options { nodes: 1, images: vec![pause], ..Options::default() }).await.unwrap();
+    let mut cluster =
+        Cluster::start(Options { nodes: 1, images: vec![pause], patience: Duration::from_secs(900), ..Options::default() })
+            .await
+            .unwrap();
     let state = cluster.state().to_owned();
 
     let other = Cluster::start(Options { nodes: 1, ..Options::default() }).await.unwrap_err().to_string();

@@ -221,19 +221,6 @@ async fn operator_image(scratch: &Path) -> PathBuf {
 
 /// A cluster with a node; a machine holds one of them, so others are waited for.
 async fn node(images: &[PathBuf]) -> Result<Cluster, String> {
-    let deadline = Instant::now() + OTHERS;
-    let mut told = false;
-    loop {
-        let error = match Cluster::start(Options { nodes: 1, images: images.to_vec(), ..Options::default() }).await {
-            Ok(cluster) => return Ok(cluster),
-            Err(error) => format!("{error:#}"),
-        };
-        if !error.contains("one cluster with a node at a time") || Instant::now() > deadline {
-            return Err(error);
-        }
-        if !std::mem::replace(&mut told, true) {
-            eprintln!("e2e: waiting: {error}");
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    let options = Options { nodes: 1, images: images.to_vec(), patience: OTHERS, ..Options::default() };
+    Cluster::start(options).await.map_err(|error| format!("{error:#}"))
 }
