@@ -10,12 +10,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{apply::Compared, artifacts::Known, backoff::Backoff, gate::Vouchers, resolve::Trees, stores::Stores};
+use super::{
+    apply::Compared, artifacts::Known, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees, stores::Stores,
+};
 use crate::{
     api::ModelArtifactStatus,
     engine::Catalogue,
     runtime::metrics::Metrics,
-    trust::{DefaultStance, PolicySet},
+    trust::DefaultStance,
     weights::{Resolver, Sources},
 };
 
@@ -87,7 +89,7 @@ pub struct Context {
     /// What the watches know.
     pub stores: Stores,
     /// The policies as compiled last; `None` until they were read once.
-    pub policies: watch::Receiver<Option<Arc<PolicySet>>>,
+    pub policies: watch::Receiver<Option<Arc<InForce>>>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: watch::Receiver<Option<String>>,
     /// Writes Events.

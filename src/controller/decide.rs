@@ -80,7 +80,7 @@ pub struct Decision {
 
 /// Decides. An error means that the API server could not be asked.
 pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &Observed) -> Result<Decision, kube::Error> {
-    let applicable = observed.policies.for_namespace(&observed.namespace_labels);
+    let applicable = observed.policies.set.for_namespace(&observed.namespace_labels);
     let pin = deployment.spec.model.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok());
     let wish = plan::wish(&deployment.spec);
     let mut revisions = Vec::new();

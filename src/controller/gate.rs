@@ -9,13 +9,14 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
-use super::{context::Context, decide::Judged, plan::Owner, policies, slim::SlimPod, vouch};
+use super::{context::Context, decide::Judged, observe::Observed, plan::Owner, policies, slim::SlimPod, vouch};
 use crate::api::{GATE, LABEL_REVISION, VOUCHED};
 
 /// Pods that were compared with their template, by UID.
@@ -35,23 +36,18 @@ pub struct Doors {
 }
 
 /// Lifts the gates and sets the vouchers of all pods of one deployment.
-pub async fn attend(
-    context: &Context,
-    owner: &Owner,
-    pods: &[std::sync::Arc<SlimPod>],
-    revisions: &[Judged],
-    evaluated: &policies::Versions,
-) -> Result<Doors, kube::Error> {
+pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]) -> Result<Doors, kube::Error> {
+    let owner = &observed.owner;
     let mut doors = Doors::default();
     let mut fresh = None;
-    for pod in pods.iter().filter(|pod| !pod.is_over()) {
+    for pod in observed.pods.iter().filter(|pod| !pod.is_over()) {
         let judged = revisions.iter().find(|judged| pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name));
         let good = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none());
         let vouched = pod.is(VOUCHED);
         if pod.is_gated() {
             let Some(judged) = good else { continue };
             if fresh.is_none() {
-                fresh = Some(policies::versions(&context.client).await? == *evaluated);
+                fresh = Some(is_today(context, observed).await?);
             }
             if fresh == Some(false) {
                 doors.stale = true;
@@ -77,6 +73,16 @@ pub async fn attend(
         doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
     }
     Ok(doors)
+}
+
+/// Whether the verdicts were reached under the policies and the namespace's labels that stand in the API server now, read past
+/// every cache.
+async fn is_today(context: &Context, observed: &Observed) -> Result<bool, kube::Error> {
+    if policies::versions(&context.client).await? != observed.policies.versions {
+        return Ok(false);
+    }
+    let namespace = Api::<Namespace>::all(context.client.clone()).get_metadata(&observed.owner.namespace).await?;
+    Ok(namespace.metadata.labels.unwrap_or_default() == observed.namespace_labels)
 }
 
 /// Compares the live pod with its template; a pod's generation changes whenever its spec does, so each is read once for each.

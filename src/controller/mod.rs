@@ -54,7 +54,6 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Du
     }
     let policies = context.policies.borrow().clone();
     let Some(policies) = policies else { return Ok(Duration::from_secs(1)) };
-    let evaluated = policies.policies.iter().map(|policy| (policy.name().to_owned(), policy.generation())).collect();
 
     let observed = observe::observe(context, deployment, policies).await?;
     let mut decision = decide::decide(context, deployment, &observed).await?;
@@ -62,7 +61,7 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Du
     // The status is written also after an error: it is what people see.
     let mut failed = None;
     let applied = bring_about(context, deployment, &observed, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
-    let doors = gate::attend(context, &observed.owner, &observed.pods, &decision.revisions, &evaluated).await;
+    let doors = gate::attend(context, &observed, &decision.revisions).await;
     let doors = doors.unwrap_or_else(|error| note(&mut failed, error));
     keep_records(context, &observed.owner, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
 

@@ -12,12 +12,12 @@ use super::{
     context::Context,
     fetched::{REFUSED_ANNOTATION, Refusal},
     plan::{ChildKind, Owner, Revision, revision_of},
+    policies::InForce,
     slim::SlimPod,
 };
 use crate::{
     api::{ModelDeployment, Problem, Reason, SECRET_TYPE},
     engine::Catalogue,
-    trust::PolicySet,
     weights::Credentials,
 };
 
@@ -28,7 +28,7 @@ pub struct Observed {
     /// The namespace's labels: they select policies.
     pub namespace_labels: BTreeMap<String, String>,
     /// The policies.
-    pub policies: Arc<PolicySet>,
+    pub policies: Arc<InForce>,
     /// The engines.
     pub catalogue: Arc<Catalogue>,
     /// The credentials that the spec names.
@@ -55,7 +55,7 @@ pub struct ObservedRevision {
 }
 
 /// Reads. An error means that the API server could not be asked.
-pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: Arc<PolicySet>) -> Result<Observed, kube::Error> {
+pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: Arc<InForce>) -> Result<Observed, kube::Error> {
     let owner = Owner {
         name: deployment.name_any(),
         namespace: deployment.namespace().unwrap_or_default(),

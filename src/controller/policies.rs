@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, ObjectMeta, Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{WatchStreamExt as _, reflector, watcher},
 };
@@ -32,8 +32,20 @@ const SECRETS: Duration = Duration::from_secs(30);
 
 type Guarded = DeserializeGuard<ClusterModelPolicy>;
 
-/// Which policies there are: name and generation. What was compiled and what stands in the API server are compared by it.
-pub type Versions = BTreeMap<String, i64>;
+/// Which policies there are, by UID: name and generation. What was compiled and what stands in the API server are compared by it.
+pub type Versions = BTreeMap<String, (String, i64)>;
+
+/// The policies as they were compiled last.
+pub struct InForce {
+    /// All of them.
+    pub set: PolicySet,
+    /// Which ones these are.
+    pub versions: Versions,
+}
+
+fn version(meta: &ObjectMeta) -> (String, (String, i64)) {
+    (meta.uid.clone().unwrap_or_default(), (meta.name.clone().unwrap_or_default(), meta.generation.unwrap_or_default()))
+}
 
 /// Watches policies and publishes them compiled, until the process ends.
 pub async fn run(
@@ -41,7 +53,7 @@ pub async fn run(
     namespace: String,
     default: DefaultStance,
     metrics: Arc<Metrics>,
-    publish: watch::Sender<Option<Arc<PolicySet>>>,
+    publish: watch::Sender<Option<Arc<InForce>>>,
 ) {
     let (store, writer) = reflector::store::<Guarded>();
     let api: Api<Guarded> = Api::all(client.clone());
@@ -66,16 +78,17 @@ pub async fn run(
         again = Instant::now() + SECRETS;
         let policies = store.state();
         let secrets = secrets(&client, &namespace, &policies).await;
-        let set = Arc::new(compile(&policies, &secrets, default));
+        let versions = policies.iter().map(|policy| version(policy.meta())).collect();
+        let in_force = Arc::new(InForce { set: compile(&policies, &secrets, default), versions });
         let inputs = Some(inputs(&policies, &secrets));
         if inputs != published {
             published = inputs;
-            publish.send_replace(Some(set.clone()));
+            publish.send_replace(Some(in_force.clone()));
         }
         // After that: a policy that says it is accepted is in force.
         for policy in &policies {
             if let Ok(policy) = &policy.0 {
-                report(&client, &metrics, policy, &set).await;
+                report(&client, &metrics, policy, &in_force.set).await;
             }
         }
     }
@@ -162,9 +175,5 @@ async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy,
 pub async fn versions(client: &Client) -> Result<Versions, kube::Error> {
     let api: Api<kube::api::PartialObjectMeta<ClusterModelPolicy>> = Api::all(client.clone());
     let list = api.list_metadata(&ListParams::default()).await?;
-    Ok(list
-        .items
-        .into_iter()
-        .map(|policy| (policy.metadata.name.unwrap_or_default(), policy.metadata.generation.unwrap_or_default()))
-        .collect())
+    Ok(list.items.iter().map(|policy| version(&policy.metadata)).collect())
 }
