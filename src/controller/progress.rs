@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     fetched,
     plan::{CONTAINER_ENGINE, CONTAINER_FETCH},
-    slim::{SlimContainer, SlimPod},
+    slim::{SlimContainer, SlimPod, SlimTerminated},
 };
 use crate::api::{Reason, VOUCHED};
 
@@ -122,23 +122,31 @@ fn of_engine(pod: &SlimPod, engine: &SlimContainer) -> Progress {
     }
     let ended = engine.state.terminated.as_ref().or(engine.last_state.terminated.as_ref());
     if let (false, Some(ended), true) = (engine.ready, ended, engine.state.running.is_none()) {
-        let message = format!(
-            "The engine stopped with exit code {} ({}), {} times so far, and is started again. Its last lines: {}",
-            ended.exit_code,
-            ended.reason,
-            engine.restart_count.max(1),
-            last_lines(&ended.message)
-        );
+        let (exit, lines) = (exit(engine, ended), last_lines(&ended.message));
+        let message = format!("The engine stopped with {exit}, and is started again. Its last lines: {lines}");
         return Progress::new(Step::Stuck, Reason::EngineFailed, message);
     }
     if !engine.ready {
-        return Progress::new(Step::Loading, Reason::Loading, "The engine loads the weights.");
+        // It is under way again, and what went wrong before is still what people want to know.
+        let message = engine.last_state.terminated.as_ref().map_or_else(
+            || "The engine loads the weights.".to_owned(),
+            |ended| {
+                let (exit, lines) = (exit(engine, ended), last_lines(&ended.message));
+                format!("The engine loads the weights again. It stopped with {exit}. Its last lines: {lines}")
+            },
+        );
+        return Progress::new(Step::Loading, Reason::Loading, message);
     }
     let vouched = pod.condition(VOUCHED);
     match vouched.filter(|condition| condition.status == "False" && !condition.message.is_empty()) {
         Some(condition) => Progress::new(Step::Stuck, Reason::NotVouched, condition.message.clone()),
         None => Progress::new(Step::Vouching, Reason::Vouching, "The pod is being compared with what was written."),
     }
+}
+
+/// `exit code 1 (Error), 3 times so far`
+fn exit(engine: &SlimContainer, ended: &SlimTerminated) -> String {
+    format!("exit code {} ({}), {} times so far", ended.exit_code, ended.reason, engine.restart_count.max(1))
 }
 
 fn pulling(container: &SlimContainer) -> Option<Progress> {
@@ -214,9 +222,13 @@ mod tests {
         let done = json!({ "name": "fetch", "state": { "terminated": { "exitCode": 0 } } });
         let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": "a\nb\nunknown architecture\n" } });
         let crash = json!({ "name": "engine", "restartCount": 3, "state": { "waiting": { "reason": "CrashLoopBackOff" } }, "lastState": ended });
+        let again = json!({ "name": "engine", "restartCount": 3, "state": { "running": {} }, "lastState": crash["lastState"] });
         let crash = status(json!({ "initContainerStatuses": [done], "containerStatuses": [crash] }));
         assert_eq!(crash.reason, Reason::EngineFailed);
         assert!(crash.message.contains("unknown architecture") && crash.message.contains("3 times"), "{}", crash.message);
+        let again = status(json!({ "initContainerStatuses": [done], "containerStatuses": [again] }));
+        assert_eq!(again.step, Step::Loading);
+        assert!(again.message.contains("unknown architecture") && again.message.contains("3 times"), "{}", again.message);
     }
 
     #[test]

@@ -235,14 +235,22 @@ fn source_finding(decision: &Decision) -> Finding {
         |blocked: &Blocked| Finding::new(SOURCE_RESOLVED, Some(false), blocked.problem.reason, with_retry(blocked).message);
     match (&decision.blocked, &decision.model) {
         (Some(blocked), _) if blocked.stage == Stage::Source => problem(blocked),
-        (Some(blocked), None) if blocked.stage == Stage::Spec => problem(blocked),
+        // What the source has does not fit; what the author wrote of the engine says nothing about the source.
+        (Some(blocked), None)
+            if matches!(
+                blocked.problem.reason,
+                Reason::NoFiles | Reason::AmbiguousFiles | Reason::UnsupportedFormat | Reason::TooManyFiles
+            ) =>
+        {
+            problem(blocked)
+        }
         (_, Some(model)) => Finding::new(
             SOURCE_RESOLVED,
             Some(true),
             Reason::Resolved,
             format!("{} at {}, {} bytes.", model.source, model.revision, model.bytes),
         ),
-        _ => Finding::new(SOURCE_RESOLVED, None, Reason::Pending, "It was not looked up: the policies refuse it as it is."),
+        _ => Finding::new(SOURCE_RESOLVED, None, Reason::Pending, "It was not looked up: what Ready says comes first."),
     }
 }
 

@@ -5,6 +5,7 @@
 mod cel;
 mod cluster;
 mod drift;
+mod e2e;
 mod golden;
 mod support;
 mod weights;

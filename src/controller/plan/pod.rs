@@ -17,6 +17,8 @@ pub const CONTAINER_ENGINE: &str = "engine";
 pub const MODEL_PATH: &str = "/models";
 /// The user and group of our containers: any that is not root will do.
 const USER: i64 = 65532;
+/// Seconds for which an engine that is to end goes on answering: until every node knows that nothing is sent there any more.
+const FAREWELL: i32 = 5;
 /// Seconds between two probes while the engine loads.
 const PROBE_PERIOD: i32 = 2;
 
@@ -147,6 +149,7 @@ fn engine(input: &PodInput<'_>) -> Value {
         "args": rendered.args,
         "env": rendered.env.iter().map(environment).collect::<Vec<_>>(),
         "ports": [{ "name": "http", "containerPort": rendered.port, "protocol": "TCP" }],
+        "lifecycle": { "preStop": { "sleep": { "seconds": FAREWELL } } },
         "startupProbe": probe(PROBE_PERIOD, rendered.start_timeout_seconds.div_euclid(PROBE_PERIOD).max(1)),
         "readinessProbe": probe(5, 3),
         "resources": resources,
