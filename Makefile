@@ -18,11 +18,11 @@ test: ## Every tier of tests
 
 test-unit: ## Pure steps, golden files, CEL in the library: seconds, no cluster
 	cargo test -p bonafide --lib
-	cargo test -p bonafide --test it -- golden drift cel::library
+	cargo test -p bonafide --test it -- golden drift cel::
 
 test-cluster: ## Against a real API server, without nodes
 	@./localcluster/prepare.sh
-	cargo test -p bonafide --test it -- cluster chart admission cel
+	cargo test -p bonafide --test it -- cluster::
 
 test-e2e: ## Against real pods: needs root
 	@./localcluster/prepare.sh

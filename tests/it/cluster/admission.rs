@@ -103,18 +103,24 @@ async fn kubectl(world: &World, arguments: &[String], input: &str) -> Outcome {
     Outcome { allowed: output.status.success(), printed: text(&output.stdout), complained: text(&output.stderr) }
 }
 
+/// Waits until the policies are enforced, which is a moment after they are there.
+async fn enforced(world: &World) {
+    world.kubectl(&["create", "rolebinding", "probe", "-n", "default", "--clusterrole=edit", "--user=probe"]).await.unwrap();
+    let probe = ["create", "configmap", "bonafide-probe", "-n", "default", "--as=probe", "--dry-run=server"];
+    let look = async || match world.kubectl(&probe).await {
+        Err(refusal) if refusal.contains("are kept for what Bonafide runs") => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    world.eventually("a policy is enforced", look).await;
+    // The API server takes them in together, once a second.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
 #[tokio::test]
 async fn roles_and_admission_policies_let_through_and_refuse_what_the_probes_say() {
     let probes: Probes = serde_saphyr::from_str(&text("charts/bonafide/tests/admission.yaml")).unwrap();
     let world = World::without_operator().await;
-    // A policy is enforced a moment after it is there.
-    world.kubectl(&["create", "rolebinding", "prober", "-n", "default", "--clusterrole=edit", "--user=prober"]).await.unwrap();
-    let probe = ["create", "-n", "default", "configmap", "bonafide-probe", "--as=prober", "--dry-run=server"];
-    let enforced = async || match world.kubectl(&probe).await {
-        Err(refusal) if refusal.contains("are kept for what Bonafide runs") => Ok(()),
-        other => Err(format!("{other:?}")),
-    };
-    world.within(Duration::from_secs(30), "the policies are enforced", enforced).await;
+    enforced(&world).await;
 
     let (mut saved, mut failures) = (BTreeMap::new(), Vec::new());
     for step in &probes.steps {

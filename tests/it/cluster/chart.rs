@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    place::{NAME, Place, text},
+    place::{NAME, Place, condition, text},
     world::{SYSTEM, World, helm},
 };
 use crate::support::{documents, path, restricted};
@@ -148,6 +148,8 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
     let place = Place::new(&world).await;
     place.deploy(NAME).await;
     let pod = place.let_in(NAME, 1).await.remove(0);
+    let protected = place.condition(NAME, "Ready", "False", "Unschedulable").await;
+    assert!(!protected.to_string().contains("Unprotected"), "{protected}");
     let definitions = async || world.kubectl(&["get", "crd", "-o", "name"]).await.unwrap();
     let before = (definitions().await, place.versions(NAME).await);
     assert_eq!(before.0.matches(".bonafide.dev").count(), 4, "{}", before.0);
@@ -186,10 +188,26 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
         ""
     );
 
-    // Installed again it goes on where it was: the pod is the same.
-    world.helm(&["install", RELEASE, &chart(), "-n", SYSTEM, "--set", &endpoint]).await.unwrap();
+    // Installed again, as another version and with another table of sources: pods stay as they are.
+    let other =
+        ["--set", "image.tag=another", "--set", "sources.allowedHosts={*.corp}", "--set", "protect.admissionPolicies=false"];
+    world.helm(&[&["install", RELEASE, &chart(), "-n", SYSTEM, "--set", &endpoint][..], &other].concat()).await.unwrap();
     let _operator = world.another_operator("after").await;
     place.deploy("later").await;
-    place.let_in("later", 1).await;
+    let later = place.let_in("later", 1).await.remove(0);
+    assert!(text(&later["spec"]["initContainers"][0]["image"]).ends_with(":another"), "{later}");
+    let config = text(&place.child("ConfigMap", NAME).await["metadata"]["name"]);
+    place.until("ConfigMap", &config, "has the table", |map| map["data"]["sources.json"].to_string().contains("*.corp")).await;
+    let mut after = place.versions(NAME).await;
+    after.insert(format!("ConfigMap {config}"), before.1[&format!("ConfigMap {config}")].clone());
+    assert_eq!(after, before.1, "another version of the operator changed more than the table of sources");
     assert_eq!(place.let_in(NAME, 1).await[0]["metadata"]["uid"], pod["metadata"]["uid"]);
+    // Without the admission policies less is promised, and that is said.
+    let said = async || match place.get("ModelDeployment", "later").await.unwrap() {
+        object if condition(&object, "Trusted").is_some_and(|c| c["message"].to_string().contains("Assurance=Unprotected")) => {
+            Ok(())
+        }
+        object => Err(object["status"].to_string()),
+    };
+    world.eventually("the status says that nothing protects the pods", said).await;
 }

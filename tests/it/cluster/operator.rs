@@ -89,12 +89,6 @@ impl Operator {
         tail(&self.log())
     }
 
-    /// Requests that the API server did not permit.
-    pub fn forbidden(&self) -> Vec<String> {
-        let log = self.log();
-        log.lines().filter(|line| line.contains("code: 403") || line.contains("orbidden")).map(str::to_owned).collect()
-    }
-
     /// Status and body of one of its pages.
     pub async fn get(&self, page: &str) -> (u16, String) {
         let answer = reqwest::get(format!("http://{}/{page}", self.address)).await.unwrap();

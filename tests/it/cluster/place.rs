@@ -43,6 +43,15 @@ pub fn value(object: DynamicObject) -> Value {
     serde_json::to_value(object).unwrap()
 }
 
+/// Every test sees to it that the operator never did what the chart does not permit.
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.world.forbidden(), Vec::<String>::new());
+        }
+    }
+}
+
 impl<'a> Place<'a> {
     /// A new namespace.
     pub async fn new(world: &'a World) -> Self {

@@ -125,6 +125,4 @@ async fn every_child_is_written_once_a_hand_is_undone_with_few_writes_and_at_res
         .await;
     place.until("Deployment", &name, "has no EVIL", |object| !object.to_string().contains("EVIL\"")).await;
     assert_eq!(children(&settled(&world).await), counts(&[("Deployment apply", 2), ("Deployment patch", 1)]));
-
-    assert_eq!(world.operator().forbidden(), Vec::<String>::new());
 }

@@ -128,11 +128,18 @@ impl World {
         }
     }
 
-    /// How the logs of all operators end.
-    fn logs(&self) -> String {
+    /// The logs of all operators that ever ran here.
+    fn logs(&self) -> Vec<(PathBuf, String)> {
         let files = fs::read_dir(self.cluster.state().join("log")).unwrap().map(|entry| entry.unwrap().path());
         let logs = files.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("operator-"));
-        logs.map(|file| format!("{} ends:\n{}\n", file.display(), operator::tail(&fs::read_to_string(&file).unwrap()))).collect()
+        logs.map(|file| (file.clone(), fs::read_to_string(&file).unwrap())).collect()
+    }
+
+    /// What the API server did not permit to any operator.
+    pub fn forbidden(&self) -> Vec<String> {
+        let logs = self.logs();
+        let lines = logs.iter().flat_map(|(_, log)| log.lines());
+        lines.filter(|line| line.contains("code: 403") && !line.contains("exceeded quota")).map(str::to_owned).collect()
     }
 
     /// A name that nothing else in this process has.
@@ -154,7 +161,9 @@ impl World {
                 Err(seen) => seen,
             };
             if Instant::now() > deadline {
-                panic!("not after {} s: {what}. Seen last:\n{seen}\n{}", patience.as_secs(), self.logs());
+                let tail = |(file, log): (PathBuf, String)| format!("{} ends:\n{}\n", file.display(), operator::tail(&log));
+                let logs: String = self.logs().into_iter().map(tail).collect();
+                panic!("not after {} s: {what}. Seen last:\n{seen}\n{logs}", patience.as_secs());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
