@@ -105,7 +105,7 @@ pub struct Model {
 pub struct SecretRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("secretRef.name must be the name of a Secret"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("this must be the name of a Secret: lower-case letters, digits, '-' and '.'"))]
     pub name: String,
 }
 
@@ -159,7 +159,8 @@ pub struct Accelerator {
 pub struct Pod {
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(schema_with = "labels")]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))").message("nodeSelector's keys must be keys of labels, for example topology.kubernetes.io/zone"))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that do not keep the pods away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -176,6 +177,15 @@ pub struct Pod {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("serviceAccountName must be the name of a ServiceAccount"))]
     pub service_account_name: Option<String>,
+}
+
+/// At most 64 labels with values that a label may have.
+fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": { "type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$" },
+    })
 }
 
 /// A taint that does not keep the pods away.
