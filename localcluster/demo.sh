@@ -103,7 +103,7 @@ spec:
       - name: hub
         image: $prefix/bonafide-demo-hub:demo
         imagePullPolicy: IfNotPresent
-        args: [hub, --root=/hub, "--listen=0.0.0.0:8080"]
+        args: [hub, --root=/hub, "--listen=0.0.0.0:8080", --keep]
         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 ---
 apiVersion: v1

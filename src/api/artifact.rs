@@ -112,6 +112,11 @@ pub struct PolicyVerdict {
     pub signers: Vec<String>,
 }
 
+impl ModelArtifactStatus {
+    /// The most verdicts that are recorded.
+    pub const MAX_VERDICTS: usize = 64;
+}
+
 impl ModelArtifactSpec {
     /// The manifest that the record holds; an error when it is not one, or when its digest is another.
     pub fn manifest(&self) -> Result<Manifest, String> {

@@ -68,7 +68,7 @@ pub struct Model {
     /// The source: `hf://OWNER/NAME`.
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new("self.matches('^hf://[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$') && !self.contains('..') && !self.contains('--')")
-        .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct: no other scheme, no user info, no query, no '%' and no '..'"))]
+        .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct: no other scheme, no user info, no query, no '%' and no '..'; a revision goes into spec.model.revision"))]
     pub source: String,
     /// A branch, a tag or a commit. It is resolved once, recorded in the status, and kept. Absent: the source's default branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,7 +119,7 @@ pub struct Engine {
     pub name: Option<String>,
     /// The longest context in tokens. Absent: the engine's own default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100_000_000))]
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub context_length: Option<i64>,
     /// More arguments: only those that the engine lets users set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -132,7 +132,7 @@ fn in_words(verified: &Verified) -> String {
     match contents {
         None => format!("The signature of key {signer} holds, and the {files} it lists are there. Their contents were not read."),
         Some(Hashed { bytes, digest }) => {
-            let digest = digest.map(|digest| format!("\nContent digest: {digest}")).unwrap_or_default();
+            let digest = digest.map(|digest| format!("\nContent digest of these files: {digest} (a deployment that serves fewer of them has another: status.model.digest)")).unwrap_or_default();
             format!("Verified: {files}, {bytes} bytes, signed by key {signer}.{digest}")
         }
     }

@@ -70,6 +70,11 @@ impl Compared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, state);
     }
 
+    /// Forgets the children that are not `alive`.
+    pub fn keep_only(&self, alive: impl Fn(ChildKind, &str, &str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(kind, namespace, name), _| alive(*kind, namespace, name));
+    }
+
     fn forget(&self, key: &Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }

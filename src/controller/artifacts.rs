@@ -33,14 +33,32 @@ pub struct Artifact {
 #[derive(Default)]
 pub struct Known(Mutex<HashMap<String, Arc<Artifact>>>);
 
-/// The name of the artifact that records `spec`: the last part of the source and a digest over everything in it.
+impl Known {
+    /// Forgets the artifacts that are not in `alive`.
+    pub fn keep_only(&self, alive: &std::collections::HashSet<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| alive.contains(uid));
+    }
+}
+
+/// The name of the artifact that records `spec`: the last part of the source, and the beginning of a digest over everything in it.
 pub fn name(spec: &ModelArtifactSpec) -> String {
+    let (base, digest) = identity(spec);
+    format!("{base}-{}", digest.short())
+}
+
+/// The same with the whole digest, for when somebody has found another content with the same beginning.
+fn long_name(spec: &ModelArtifactSpec) -> String {
+    let (base, digest) = identity(spec);
+    format!("{base}-{}", digest.hex())
+}
+
+fn identity(spec: &ModelArtifactSpec) -> (String, Digest) {
     let base = spec.source.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let clean: String = base.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
     let clean = clean.trim_matches('-');
     let bundles: Vec<_> = spec.bundles.iter().map(|bundle| (&bundle.from, Digest::of(&bundle.content))).collect();
     let identity = json!([spec.source, spec.revision, spec.digest, bundles]).to_string();
-    format!("{}-{}", if clean.is_empty() { "model" } else { clean }, Digest::of(identity).short())
+    (if clean.is_empty() { "model" } else { clean }.to_owned(), Digest::of(identity))
 }
 
 /// The artifact of that name, when there is one and it records what its digest says.
@@ -71,9 +89,14 @@ fn remember(context: &Context, found: ModelArtifact) -> Option<Arc<Artifact>> {
 
 /// Writes the artifact if it is not there yet, and makes `owner` one of its owners.
 pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -> Result<Option<Arc<Artifact>>, kube::Error> {
-    let name = name(&spec);
     let api = api(context, &owner.namespace);
-    if let Some(found) = api.get_opt(&name).await? {
+    let mut name = name(&spec);
+    let mut found = api.get_opt(&name).await?;
+    if found.as_ref().is_some_and(|found| found.spec != spec) {
+        name = long_name(&spec);
+        found = api.get_opt(&name).await?;
+    }
+    if let Some(found) = found.filter(|found| found.spec == spec) {
         join(context, owner, &found.metadata).await?;
         return Ok(remember(context, found));
     }
@@ -85,11 +108,11 @@ pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -
         Ok(created) => Ok(remember(context, created)),
         // Another deployment was faster with the same artifact.
         Err(kube::Error::Api(status)) if status.code == 409 => match api.get_opt(&name).await? {
-            Some(found) => {
+            Some(found) if found.spec == artifact.spec => {
                 join(context, owner, &found.metadata).await?;
                 Ok(remember(context, found))
             }
-            None => Ok(None),
+            _ => Ok(None),
         },
         Err(error) => Err(error),
     }
@@ -128,6 +151,11 @@ pub async fn keep(context: &Context, owner: &Owner, needed: &[&str]) -> Result<(
     Ok(())
 }
 
+/// `NAMESPACE/NAME` of an artifact.
+pub fn key(meta: &ObjectMeta) -> String {
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
 /// Writes down what the policies say of the artifact, if that changed.
 pub async fn record(
     context: &Context,
@@ -136,6 +164,12 @@ pub async fn record(
     verdicts: Vec<PolicyVerdict>,
 ) -> Result<(), kube::Error> {
     let key = format!("{namespace}/{}", artifact.name);
+    // What refuses comes first, if there are more than the record holds.
+    let mut verdicts = verdicts;
+    if verdicts.len() > ModelArtifactStatus::MAX_VERDICTS {
+        verdicts.sort_by_key(|verdict| verdict.reason.is_empty());
+        verdicts.truncate(ModelArtifactStatus::MAX_VERDICTS);
+    }
     let status = ModelArtifactStatus { verdicts };
     let meta = context.stores.artifacts.get(&ObjectRef::new(&artifact.name).within(namespace));
     let state = (meta.and_then(|meta| meta.metadata.resource_version.clone()), status.clone());

@@ -1,17 +1,22 @@
 //! What every reconcile shares.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{Client, runtime::events::Recorder};
+use kube::{
+    Client, Resource,
+    runtime::{events::Recorder, reflector::Store},
+};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    apply::Compared, artifacts::Known, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees, stores::Stores,
+    apply::Compared, artifacts, artifacts::Known, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees,
+    stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -127,4 +132,22 @@ pub fn read_sources(config: &SourcesConfig) -> Result<Sources, String> {
         hub.insert("caBundle".to_owned(), Value::String(bundle));
     }
     serde_json::from_value(table).map_err(|error| format!("sources: {error}"))
+}
+
+impl Context {
+    /// Forgets what is about objects that are gone.
+    pub fn forget_what_is_gone(&self) {
+        fn alive<K: Resource<DynamicType: Eq + Hash + Clone> + Clone + 'static>(store: &Store<K>) -> HashSet<String> {
+            store.state().iter().filter_map(|object| object.meta().uid.clone()).collect()
+        }
+        let artifacts = alive(&self.stores.artifacts);
+        let revisions = alive(&self.stores.revisions);
+        self.vouchers.keep_only(&alive(&self.stores.pods));
+        self.artifacts.keep_only(&artifacts);
+        self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));
+        let recorded: HashSet<String> =
+            self.stores.artifacts.state().iter().map(|artifact| artifacts::key(artifact.meta())).collect();
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| recorded.contains(key));
+    }
 }

@@ -169,6 +169,7 @@ async fn renew(
     let answer = match resolve::resolve(&context.resolver, &context.trees, &observed.catalogue, &question).await {
         Ok(answer) => answer,
         Err(Unanswered::Source(error)) => {
+            recall(context, deployment, observed, applicable, pin, decision).await?;
             return blocked(Stage::Source, error.problem, Some(ask_again(&error.retry, SOURCE_DOWN).unwrap_or(LOOK_AGAIN)));
         }
         Err(Unanswered::Spec(problem)) => return blocked(Stage::Spec, problem, Some(LOOK_AGAIN)),
@@ -180,7 +181,18 @@ async fn renew(
             Ok(rendered) => rendered,
             Err(problem) => return blocked(Stage::Spec, problem, None),
         };
-    let Some(artifact) = artifacts::ensure(context, &observed.owner, answer.artifact).await? else {
+    let artifact = match artifacts::ensure(context, &observed.owner, answer.artifact).await {
+        Ok(artifact) => artifact,
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 413 | 422) || status.message.contains("too large") => {
+            let message = format!(
+                "The model's files and signatures are too many to be recorded: {}. Serve fewer files with spec.model.files.",
+                status.message
+            );
+            return blocked(Stage::Spec, Problem::new(Reason::TooManyFiles, message), Some(LOOK_AGAIN));
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(artifact) = artifact else {
         return blocked(
             Stage::Source,
             Problem::new(Reason::Pending, "The record of the resolved model is being written."),
@@ -226,12 +238,36 @@ fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict) -
     Judged { seen, artifact: Some(artifact), verdict: Some(verdict) }
 }
 
+/// The source does not answer: what was resolved before is still known, and judged by the policies of today.
+async fn recall(
+    context: &Context,
+    deployment: &ModelDeployment,
+    observed: &Observed,
+    applicable: &Applicable<'_>,
+    pin: Option<Digest>,
+    decision: &mut Decision,
+) -> Result<(), kube::Error> {
+    let known = deployment.status.as_ref().and_then(|status| status.model.as_ref()).filter(|model| is_of(deployment, model));
+    let Some(known) = known else { return Ok(()) };
+    if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
+        decision.verdict = judge(applicable, &artifact, pin);
+        decision.model = Some(resolved_model(deployment, &artifact));
+        decision.artifacts.push(artifact);
+    }
+    Ok(())
+}
+
+/// Whether `model` is what the spec's source and revision were resolved to.
+fn is_of(deployment: &ModelDeployment, model: &ResolvedModel) -> bool {
+    let wanted = &deployment.spec.model;
+    model.source == wanted.source && model.wanted_revision == wanted.revision.clone().unwrap_or_default()
+}
+
 /// Once something of this source and revision was served, a branch is not looked up again: it stays what it was.
 fn pinned_commit(deployment: &ModelDeployment) -> Option<&str> {
     let status = deployment.status.as_ref()?;
     let model = status.model.as_ref()?;
-    let same = model.source == deployment.spec.model.source
-        && model.wanted_revision == deployment.spec.model.revision.clone().unwrap_or_default();
+    let same = is_of(deployment, model);
     let served = status.revisions.iter().any(|revision| revision.artifact == model.artifact);
     (same && served && !model.revision.is_empty()).then_some(model.revision.as_str())
 }

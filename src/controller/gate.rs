@@ -63,7 +63,7 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
         // may start is another question.
         let objection = match judged {
             None => Some("no revision of this ModelDeployment made it".to_owned()),
-            Some(judged) if judged.seen.refusal.is_some() => Some("its weights are not what was judged".to_owned()),
+            Some(judged) if found_other_bytes(judged, pod) => Some("its weights are not what was judged".to_owned()),
             Some(judged) if !vouched && !judged.may_serve() => Some("the policies refuse it".to_owned()),
             Some(judged) => objection(context, owner, pod, judged).await?,
         };
@@ -73,6 +73,11 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
         doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
     }
     Ok(doors)
+}
+
+/// Whether this pod is one of those whose bytes were not what was judged. Others of its revision have verified theirs.
+fn found_other_bytes(judged: &Judged, pod: &SlimPod) -> bool {
+    judged.seen.refusal.as_ref().is_some_and(|refusal| refusal.pods.contains(pod.metadata.uid.as_ref().unwrap_or(&String::new())))
 }
 
 /// Whether the verdicts were reached under the policies and the namespace's labels that stand in the API server now, read past
@@ -115,9 +120,11 @@ async fn objection(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Jud
     Ok(objection)
 }
 
-/// Forgets the pods that are not in `alive`.
-pub fn forget(vouchers: &Vouchers, alive: &std::collections::HashSet<String>) {
-    vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| alive.contains(uid));
+impl Vouchers {
+    /// Forgets the pods that are not in `alive`.
+    pub fn keep_only(&self, alive: &std::collections::HashSet<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| alive.contains(uid));
+    }
 }
 
 async fn lift(context: &Context, owner: &Owner, pod: &SlimPod) -> Result<(), kube::Error> {

@@ -47,17 +47,21 @@ use crate::api::{ModelDeployment, Problem, Reason};
 /// Looked at again after this time, also when no event says so.
 const RESYNC: Duration = Duration::from_secs(600);
 
-/// One reconcile: what is wanted is compared with what is there, and one step is made towards it.
-async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Duration, kube::Error> {
+/// One reconcile: what is wanted is compared with what is there, and one step is made towards it. Says when to look again;
+/// `None` when something is in the way that may go by itself.
+async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Option<Duration>, kube::Error> {
     if deployment.meta().deletion_timestamp.is_some() {
-        return Ok(RESYNC); // The garbage collector removes what we own.
+        return Ok(Some(RESYNC)); // The garbage collector removes what we own.
     }
     let policies = context.policies.borrow().clone();
-    let Some(policies) = policies else { return Ok(Duration::from_secs(1)) };
+    let Some(policies) = policies else { return Ok(Some(Duration::from_secs(1))) };
 
-    let observed = observe::observe(context, deployment, policies).await?;
-    let mut decision = decide::decide(context, deployment, &observed).await?;
-    let refused_now = note_refusals(context, deployment, &observed, &mut decision).await?;
+    let observed = observe::observe(context, deployment, policies).await;
+    let observed = told(context, deployment, observed).await?;
+    let decision = decide::decide(context, deployment, &observed).await;
+    let mut decision = told(context, deployment, decision).await?;
+    let refused_now = note_refusals(context, deployment, &observed, &mut decision).await;
+    let refused_now = told(context, deployment, refused_now).await?;
     // The status is written also after an error: it is what people see.
     let mut failed = None;
     let applied = bring_about(context, deployment, &observed, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
@@ -66,7 +70,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Du
     keep_records(context, &observed.owner, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
 
     let retry = decision.blocked.as_ref().and_then(|blocked| blocked.retry);
-    let hurry = doors.stale || refused_now || applied.is_some();
+    let hurry = doors.stale || refused_now;
+    let in_the_way = applied.is_some();
     let picture = Picture {
         deployment,
         owner: &observed.owner,
@@ -74,16 +79,33 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Du
         pods: &observed.pods,
         doors: &doors,
         applied,
-        failed: failed.as_ref().map(|error| {
-            Problem::new(Reason::ApiError, format!("The API server did not do its part, and is asked again: {error}"))
-        }),
+        failed: failed.as_ref().map(no_part),
         unprotected: context.unprotected.borrow().clone(),
     };
     write::status(context, &picture).await?;
     if let Some(error) = failed {
         return Err(error);
     }
-    Ok(if hurry { Duration::from_secs(2) } else { retry.unwrap_or(RESYNC) })
+    Ok(match in_the_way {
+        true => None,
+        false if hurry => Some(Duration::from_secs(2)),
+        false => Some(retry.unwrap_or(RESYNC)),
+    })
+}
+
+/// Passes a step's result on; an error with which the reconcile cannot go on is told in the status first, as far as that is
+/// possible.
+async fn told<T>(context: &Context, deployment: &ModelDeployment, step: Result<T, kube::Error>) -> Result<T, kube::Error> {
+    if let Err(error) = &step
+        && let Err(untold) = write::trouble(context, &deployment.metadata, &no_part(error), false).await
+    {
+        tracing::debug!(%untold, "the status could not be written either");
+    }
+    step
+}
+
+fn no_part(error: &kube::Error) -> Problem {
+    Problem::new(Reason::ApiError, format!("The API server did not do its part, and is asked again: {error}"))
 }
 
 /// Keeps the first error, with which the reconcile will end; the step that failed has done nothing.
@@ -195,5 +217,5 @@ async fn unreadable(context: &Context, metadata: &kube::api::ObjectMeta, error: 
         Reason::InvalidSpec,
         format!("This version of Bonafide cannot read the object: {error}. Its replicas, if there are any, keep serving."),
     );
-    write::unreadable(context, metadata, &problem).await
+    write::trouble(context, metadata, &problem, true).await
 }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+
 use crate::{
     api::{ArtifactBundle, ArtifactFile, ModelArtifactSpec, ModelDeploymentSpec, Problem, Reason},
     engine::{self, Catalogue, Selection},
@@ -20,7 +22,9 @@ use crate::{
 const FRESH: Duration = Duration::from_secs(60);
 /// Trees are large: few are kept.
 const TREES: usize = 64;
-/// The largest signature that an artifact can record, in bytes.
+/// How many small files are read at the same time.
+const AT_ONCE: usize = 8;
+/// The most bytes of signatures that an artifact can record.
 const MAX_BUNDLE: u64 = 512 * 1024;
 
 /// A listed tree and what was read of it.
@@ -28,7 +32,7 @@ struct Listed {
     tree: Tree,
     at: Instant,
     /// Contents of bundles and digests of small files, as they were read.
-    bundles: tokio::sync::Mutex<BTreeMap<CleanPath, String>>,
+    bundles: tokio::sync::Mutex<Option<BTreeMap<CleanPath, String>>>,
     hashes: tokio::sync::Mutex<BTreeMap<CleanPath, Digest>>,
 }
 
@@ -171,57 +175,68 @@ impl Reader<'_> {
     /// The signatures at the root: `model.sig`, then `*.oms.sig`, then `*.sig`; the first of these that has any.
     async fn bundles(&self) -> Result<BTreeMap<CleanPath, String>, Unanswered> {
         let mut known = self.listed.bundles.lock().await;
-        if !known.is_empty() {
+        if let Some(known) = &*known {
             return Ok(known.clone());
         }
+        let mut found = BTreeMap::new();
         for pattern in ["model.sig", "*.oms.sig", "*.sig"] {
             let Ok(pattern) = pattern.parse::<Glob>() else { continue };
-            for file in self.listed.tree.files.iter().filter(|file| pattern.matches(file.path.as_str())).take(8) {
-                if file.size > MAX_BUNDLE {
-                    let message = format!(
-                        "{}: the signature has {} bytes, and at most {MAX_BUNDLE} can be recorded. Sign fewer files, or sign the files that are served in a repository of their own.",
-                        file.path, file.size
-                    );
-                    return Err(Unanswered::Trust(Problem::new(Reason::SignatureMalformed, message)));
-                }
+            let files: Vec<_> =
+                self.listed.tree.files.iter().filter(|file| pattern.matches(file.path.as_str())).take(8).collect();
+            let size: u64 = files.iter().map(|file| file.size).sum();
+            if let Some(file) = files.first().filter(|_| size > MAX_BUNDLE) {
+                let message = format!(
+                    "{}: the signatures have {size} bytes, and at most {MAX_BUNDLE} can be recorded. Sign fewer files, or sign the \
+                     files that are served in a repository of their own.",
+                    file.path
+                );
+                return Err(Unanswered::Trust(Problem::new(Reason::SignatureMalformed, message)));
+            }
+            for file in files {
                 let content = self.read(&file.path, file.size).await?;
                 // A signature that is not text is kept as what it is: not a signature.
-                known.insert(file.path.clone(), String::from_utf8_lossy(&content).into_owned());
+                found.insert(file.path.clone(), String::from_utf8_lossy(&content).into_owned());
             }
-            if !known.is_empty() {
+            if !found.is_empty() {
                 break;
             }
         }
-        Ok(known.clone())
+        *known = Some(found.clone());
+        Ok(found)
+    }
+
+    async fn file(&self, path: &CleanPath) -> Result<File, Unanswered> {
+        let Some(file) = self.listed.tree.files.iter().find(|file| file.path == *path) else {
+            let message = format!(
+                "{path}: the signature lists it, but {} at {} does not have it. Nothing was served. Restore the file, or have the \
+                 model signed again without it.",
+                self.question.source, self.listed.tree.revision
+            );
+            return Err(Unanswered::Trust(Problem::new(Reason::SignedFileMissing, message)));
+        };
+        let sha256 = match file.sha256 {
+            Some(sha256) => sha256,
+            None => self.hash(path, file.size).await?,
+        };
+        Ok(File { path: path.clone(), size: file.size, sha256 })
     }
 
     async fn manifest(&self, paths: &[CleanPath]) -> Result<Manifest, Unanswered> {
-        let mut files = Vec::with_capacity(paths.len());
-        for path in paths {
-            let Some(file) = self.listed.tree.files.iter().find(|file| file.path == *path) else {
-                let message = format!(
-                    "{path}: the signature lists it, but {} at {} does not have it. Nothing was served. Restore the file, or have the model signed again without it.",
-                    self.question.source, self.listed.tree.revision
-                );
-                return Err(Unanswered::Trust(Problem::new(Reason::SignedFileMissing, message)));
-            };
-            let sha256 = match file.sha256 {
-                Some(sha256) => sha256,
-                None => self.hash(path, file.size).await?,
-            };
-            files.push(File { path: path.clone(), size: file.size, sha256 });
-        }
+        let files = futures::stream::iter(paths.to_vec())
+            .map(|path| async move { self.file(&path).await }.boxed())
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
         Manifest::new(files)
             .map_err(|error| Unanswered::Spec(Problem::new(Reason::TooManyFiles, format!("spec.model.files: {error}"))))
     }
 
     async fn hash(&self, path: &CleanPath, size: u64) -> Result<Digest, SourceError> {
-        let mut hashes = self.listed.hashes.lock().await;
-        if let Some(known) = hashes.get(path) {
+        if let Some(known) = self.listed.hashes.lock().await.get(path) {
             return Ok(*known);
         }
         let digest = Digest::of(self.read(path, size).await?);
-        hashes.insert(path.clone(), digest);
+        self.listed.hashes.lock().await.insert(path.clone(), digest);
         Ok(digest)
     }
 }

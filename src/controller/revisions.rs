@@ -38,13 +38,15 @@ pub fn shift(seen: &[Seen], current: Option<&str>, wanted: i32) -> Vec<Fate> {
         .map(|revision| {
             let is_current = Some(revision.name.as_str()) == current;
             match (is_current, revision.refused) {
-                (true, true) => Fate::Keep(0),
+                // Replicas that have verified their bytes stay; none is added that would fetch the others.
+                (true, true) => Fate::Keep(revision.ready.min(wanted)),
                 (true, false) => Fate::Keep(wanted),
-                (false, true) => Fate::Remove,
-                (false, false) if current.is_none() => Fate::Keep(revision.asked.unwrap_or(0).min(wanted)),
-                (false, false) if !current_is_up => Fate::Keep(revision.asked.unwrap_or(0).min(wanted)),
-                (false, false) if revision.pods > 0 => Fate::Keep(0),
-                (false, false) => Fate::Remove,
+                (false, true) if revision.ready == 0 => Fate::Remove,
+                (false, _) if current.is_none() => Fate::Keep(revision.asked.unwrap_or(0).min(wanted)),
+                // What does not answer serves nobody, and could hold the room that the new one needs.
+                (false, _) if !current_is_up => Fate::Keep(revision.asked.unwrap_or(0).min(wanted).min(revision.ready)),
+                (false, _) if revision.pods > 0 => Fate::Keep(0),
+                (false, _) => Fate::Remove,
             }
         })
         .collect()
@@ -69,9 +71,20 @@ mod tests {
     }
 
     #[test]
+    fn an_old_revision_that_does_not_answer_makes_room() {
+        assert_eq!(shift(&[seen("broken", 1, 0), seen("mended", 1, 0)], Some("mended"), 1), [Fate::Keep(0), Fate::Keep(1)]);
+    }
+
+    #[test]
     fn a_refused_revision_goes_to_zero_and_the_old_one_keeps_serving() {
         let refused = Seen { refused: true, ..seen("new", 1, 0) };
         assert_eq!(shift(&[seen("old", 1, 1), refused], Some("new"), 1), [Fate::Keep(1), Fate::Keep(0)]);
+    }
+
+    #[test]
+    fn replicas_that_verified_their_bytes_stay_when_another_finds_different_ones() {
+        let refused = Seen { refused: true, ..seen("new", 3, 2) };
+        assert_eq!(shift(&[refused], Some("new"), 3), [Fate::Keep(2)]);
     }
 
     #[test]

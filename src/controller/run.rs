@@ -1,7 +1,6 @@
 //! Starts the watches and turns the crank: which change concerns which object.
 
 use std::{
-    collections::HashSet,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,7 +27,7 @@ use tokio::sync::watch;
 
 use super::{
     context::{Config, Context, read_sources},
-    gate, policies, protection,
+    policies, protection,
     slim::{SlimDeployment, SlimPod},
     stores::Stores,
     unreadable,
@@ -46,8 +45,10 @@ use crate::{
 
 /// How many objects are reconciled at the same time.
 const CONCURRENCY: u16 = 8;
+/// The longest wait between two looks at what is in the way of an object.
+const RETRY: Duration = Duration::from_secs(30);
 /// A reconcile that takes longer is given up and tried again.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why the controller could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -185,8 +186,7 @@ async fn announce(
     tracing::info!("everything was read once; reconciling");
     loop {
         tokio::time::sleep(Duration::from_secs(300)).await;
-        let alive: HashSet<String> = context.stores.pods.state().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
-        gate::forget(&context.vouchers, &alive);
+        context.forget_what_is_gone();
     }
 }
 
@@ -201,17 +201,24 @@ async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
     let work = async {
         match &object.0 {
             Ok(deployment) => super::reconcile(&context, deployment).await.map(|after| ("done", after)),
-            Err(invalid) => unreadable(&context, &invalid.metadata, &invalid.error).await.map(|()| ("unreadable", super::RESYNC)),
+            Err(invalid) => {
+                unreadable(&context, &invalid.metadata, &invalid.error).await.map(|()| ("unreadable", Some(super::RESYNC)))
+            }
         }
     };
     let ended = tokio::time::timeout(PATIENCE, AssertUnwindSafe(work).catch_unwind()).await;
     context.metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
     let count = |outcome| context.metrics.reconciles.get_or_create(&Outcome { outcome }).inc();
     match ended {
-        Ok(Ok(Ok((outcome, after)))) => {
+        Ok(Ok(Ok((outcome, Some(after))))) => {
             count(outcome);
             context.backoff.succeeded(&key);
             Ok(Action::requeue(after))
+        }
+        // What is in the way was told; it is looked at again, less and less often.
+        Ok(Ok(Ok((outcome, None)))) => {
+            count(outcome);
+            Ok(Action::requeue(context.backoff.failed(&key).min(RETRY)))
         }
         Ok(Ok(Err(error))) => {
             count("failed");

@@ -55,7 +55,12 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let mut findings = vec![source_finding(decision), trust.1];
     findings.push(content_finding(current, verified, &summary));
     findings.push(if serving {
-        Finding::new(AVAILABLE, Some(true), Reason::Available, format!("{answering} replicas answer."))
+        Finding::new(
+            AVAILABLE,
+            Some(true),
+            Reason::Available,
+            if answering == 1 { "1 replica answers.".to_owned() } else { format!("{answering} replicas answer.") },
+        )
     } else if wanted == 0 {
         Finding::new(AVAILABLE, Some(false), Reason::Idle, "No replica is wanted.")
     } else {
@@ -84,7 +89,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
         trust: trust.0,
         ready: format!("{current_ready}/{wanted}"),
         why: why(&summary, ready, wanted),
-        url: format!("http://{}.{}.svc", owner.name, owner.namespace),
+        url: if decision.revisions.is_empty() { String::new() } else { format!("http://{}.{}.svc", owner.name, owner.namespace) },
         signer: signers,
         accelerator: current.map(|judged| judged.seen.revision.accelerator.clone()).unwrap_or_default(),
         replicas: count(pods.iter().filter(|pod| !pod.is_over()).count()),

@@ -36,15 +36,15 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<(), kube
     apply(context, &deployment.metadata, &json!(status)).await
 }
 
-/// Says of an object that it cannot be read.
-pub async fn unreadable(context: &Context, metadata: &ObjectMeta, problem: &Problem) -> Result<(), kube::Error> {
+/// Says of an object what stands in its way when nothing else is known of it; `stalled` when only a change of it can help.
+pub async fn trouble(context: &Context, metadata: &ObjectMeta, problem: &Problem, stalled: bool) -> Result<(), kube::Error> {
     let api = api(context, metadata);
     let name = metadata.name.as_deref().unwrap_or_default();
     let Some(live) = api.get_opt(name).await? else { return Ok(()) };
     let old: ModelDeploymentStatus =
         live.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default();
-    let findings =
-        [READY, STALLED].map(|kind| Finding::new(kind, Some(kind == STALLED), problem.reason, problem.message.clone()));
+    let findings = [READY, STALLED]
+        .map(|kind| Finding::new(kind, Some(kind == STALLED && stalled), problem.reason, problem.message.clone()));
     let mut status = ModelDeploymentStatus {
         state: "Blocked".to_owned(),
         why: format!("{}: {}", problem.reason, problem.message),

@@ -162,7 +162,7 @@ impl<'a> Applicable<'a> {
             None => (
                 Trust::Unknown,
                 Reason::NoPolicy,
-                "No policy demands a signature of this model. It is served as found; the digests of its files are recorded."
+                "No policy demands a signature of this model. It may be served as found; the digests of its files are recorded."
                     .to_owned(),
             ),
         };

@@ -33,7 +33,7 @@ impl Credentials {
         if type_ != SECRET_TYPE {
             let found = if type_.is_empty() { "Opaque" } else { type_ };
             return Err(invalid(format!(
-                "The Secret has type {found}, and only one of type {SECRET_TYPE} is read: a Secret that was not made for a source is \
+                "it has type {found}, and only one of type {SECRET_TYPE} is read: a Secret that was not made for a source is \
                  never sent to one. Create it again with type: {SECRET_TYPE} and the keys token and hosts."
             )));
         }

@@ -60,7 +60,7 @@ impl Resolver {
     /// The most pages of a listing.
     const MAX_PAGES: usize = 200;
     /// How long a hub may take for all that one question needs: a server that sends byte after byte must not hold us for ever.
-    const MAX_TIME: Duration = Duration::from_secs(120);
+    const MAX_TIME: Duration = Duration::from_secs(60);
     /// The longest answer of the API, in bytes.
     const MAX_ANSWER: usize = 16 << 20;
 

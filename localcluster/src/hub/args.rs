@@ -19,6 +19,9 @@ pub struct Args {
     /// Where to serve large files, as from another host
     #[arg(long, value_name = "ADDR")]
     cdn: Option<SocketAddr>,
+    /// Keep the commits that are there now, whatever becomes of the files, as a real hub does
+    #[arg(long)]
+    keep: bool,
     /// A token that may read private repositories
     #[arg(long = "token", value_name = "TOKEN")]
     tokens: Vec<String>,
@@ -35,10 +38,15 @@ pub struct Args {
 
 /// Serves until the process is told to stop.
 pub async fn run(args: Args) -> io::Result<()> {
-    let Args { root, listen, cdn, tokens, licensed_tokens, private, gated } = args;
+    let Args { root, listen, keep, cdn, tokens, licensed_tokens, private, gated } = args;
     let handle = Hub::start(Options { listen, cdn, tokens, licensed_tokens, private, gated, ..Options::new(root) }).await?;
     let mut names: Vec<String> = handle.repositories()?.into_iter().collect();
     names.sort();
+    if keep {
+        for name in &names {
+            handle.snapshot(name)?;
+        }
+    }
     eprintln!("serving {} at {}", names.join(", "), handle.url());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {

@@ -224,7 +224,12 @@ impl Transfer {
                 return Err(if serial { self.malformed(site.as_ref()) } else { Trouble::NoRanges });
             }
             _ => {
-                self.check_size(answer.response.content_length())?;
+                // A page that tells of maintenance also comes with 200, but as no version of anything: it is no word about the file.
+                let length = answer.response.content_length();
+                if length.is_some_and(|length| length != self.size) && !headers.contains_key(header::ETAG) {
+                    return Err(self.malformed(site.as_ref()));
+                }
+                self.check_size(length)?;
                 // Where the whole file comes although a part was asked for, what is there already is skipped.
                 skip = *at;
                 if end != self.size || (skip > 0 && !serial) {
