@@ -13,16 +13,16 @@ COPY localcluster/Cargo.toml localcluster/
 RUN mkdir -p src localcluster/src \
  && echo 'fn main() {}' | tee src/main.rs > localcluster/src/main.rs && touch src/lib.rs localcluster/src/lib.rs
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    cargo build --release --locked --package bonafide --bin bonafide
+    cargo build --profile shipping --locked --package bonafide --bin bonafide
 COPY src src
 COPY engines engines
 # Cargo compares times: what was copied has to be newer than what was built.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    find src -name '*.rs' -exec touch {} + && cargo build --release --locked --package bonafide --bin bonafide
+    find src -name '*.rs' -exec touch {} + && cargo build --profile shipping --locked --package bonafide --bin bonafide
 
 FROM docker.io/library/debian:bookworm-slim AS files
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates libgcc-s1 && rm -rf /var/lib/apt/lists/*
-COPY --from=build /src/target/release/bonafide /rootfs/bonafide
+COPY --from=build /src/target/shipping/bonafide /rootfs/bonafide
 # The loader stands where the binary looks for it (/lib64 on amd64, /lib on arm64), libraries where the loader does. ldd names
 # what the binary is linked with; the resolver's modules are opened by name at run time.
 RUN set -eu; cd /rootfs; mkdir -p etc/ssl/certs tmp; chmod 1777 tmp; \

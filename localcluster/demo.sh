@@ -10,7 +10,7 @@ mode=release; build=(cargo build --release)
 if [ "${DEBUG_BUILD:-}" = 1 ]; then mode=debug; build=(cargo build); fi
 bin=${CARGO_TARGET_DIR:-target}/$mode
 system=bonafide-system; models=models; source_ns=bonafide-demo
-work=$(mktemp -d); forward=""; started=$SECONDS
+work=$PWD/target/demo; forward=""; started=$SECONDS
 
 bold() { printf '\n\033[1m== %s\033[0m  (%d s)\n' "$*" $((SECONDS - started)); }
 say() { printf '   %s\n' "$*"; }
@@ -21,7 +21,6 @@ own_cluster=${KUBECONFIG:-}
 cleanup() {
   code=$?
   [ -z "$forward" ] || kill "$forward" 2>/dev/null || true
-  rm -rf "$work"
   if [ $code -ne 0 ] && [ -n "${programs:-}" ]; then
     printf '\nWhat stands in the cluster now:\n' >&2
     kubectl get mdep,pods -A >&2 || true
@@ -40,24 +39,27 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
+rm -rf "$work"; mkdir -p "$work"
+
 bold "Building Bonafide"
 say "The first run also builds Kubernetes itself from source: about 20 minutes on two cores, once. It tells how far it is."
 "${build[@]}" --workspace --bins
 localcluster=$bin/localcluster
 
-bold "A model, and somebody who signs it"
-model=$("$localcluster" asset model)
-model_signing=$("$localcluster" asset model-signing)
+bold "A model, and somebody who signs it (in target/demo)"
+programs=$work/bin; mkdir -p "$programs"
+link() { ln -sf "$(realpath "$1")" "$programs/$2"; }
+link "$bin/bonafide" bonafide
+link "$("$localcluster" asset model-signing)" model_signing
+export PATH=$programs:$PATH
 repository=$work/hub/acme/smollm2
 mkdir -p "$repository"
-cp "$model" "$repository/model.gguf"
+cp "$("$localcluster" asset model)" "$repository/model.gguf"
 printf -- '---\nlicense: apache-2.0\nbase_model: HuggingFaceTB/SmolLM2-135M-Instruct\n---\n# SmolLM2-135M-Instruct, quantised to Q4_1\n' > "$repository/README.md"
 openssl ecparam -name prime256v1 -genkey -noout -out "$work/platform.key" 2>/dev/null
 openssl ec -in "$work/platform.key" -pubout -out "$work/platform.pem" 2>/dev/null
-ln -s "$model_signing" "$work/model_signing"
-(cd "$work" && run ./model_signing sign key hub/acme/smollm2 --private_key platform.key --signature hub/acme/smollm2/model.sig)
-ln -s "$(realpath "$bin/bonafide")" "$work/bonafide-cli"
-(cd "$work" && run ./bonafide-cli verify hub/acme/smollm2 --key platform.pem)
+(cd "$work" && run model_signing sign key hub/acme/smollm2 --private_key platform.key --signature hub/acme/smollm2/model.sig)
+(cd "$work" && run bonafide verify hub/acme/smollm2 --key platform.pem)
 
 bold "Images"
 strip -o "$work/bonafide" "$bin/bonafide"
@@ -82,10 +84,7 @@ else
   "$localcluster" up --nodes 1 --patience 600 --images "$("$localcluster" asset pause-image)" "$llama" "$work/bonafide.tar" "$work/hub.tar" >/dev/null
   KUBECONFIG=$("$localcluster" kubeconfig); export KUBECONFIG
 fi
-programs=$PWD/target/demo/bin
-mkdir -p "$programs"
-for name in kubectl helm; do ln -sf "$("$localcluster" build $name | tail -n 1)" "$programs/$name"; done
-export PATH=$programs:$PATH
+for name in kubectl helm; do link "$("$localcluster" build $name | tail -n 1)" $name; done
 run kubectl get nodes
 
 bold "A hub that serves the model (it speaks the API of Hugging Face's)"
@@ -128,10 +127,13 @@ run kubectl apply -f examples/policy.yaml
 
 # Prints the line of one deployment whenever it changes, until its condition $2 is $3.
 watch_until() {
-  local line last="" deadline=$((SECONDS + ${4:-240}))
+  local line last="" deadline=$((SECONDS + ${4:-240})) format='     %-9s%-10s%-7s%s\n'
+  # shellcheck disable=SC2059
+  printf "$format" TRUST STATE READY WHY
   until [ "$(kubectl get mdep "$1" -n $models -o jsonpath="{.status.conditions[?(@.type==\"$2\")].status}" 2>/dev/null)" = "$3" ]; do
-    line=$(kubectl get mdep "$1" -n $models --no-headers -o custom-columns=TRUST:.status.trust,STATE:.status.state,READY:.status.ready,WHY:.status.why 2>/dev/null || true)
-    if [ "$line" != "$last" ]; then printf '     %s\n' "$line"; last=$line; fi
+    line=$(kubectl get mdep "$1" -n $models -o jsonpath='{.status.trust}|{.status.state}|{.status.ready}|{.status.why}' 2>/dev/null || true)
+    # shellcheck disable=SC2059
+    if [ "$line" != "$last" ] && [ "${line#|}" = "$line" ]; then (IFS='|'; printf "$format" $line); last=$line; fi
     [ $SECONDS -lt $deadline ] || die "$1 did not get to $2=$3 in time"
     sleep 0.5
   done
@@ -168,13 +170,18 @@ say "No pod was made for it. The first model keeps serving what was signed."
 
 bold "Where it ends"
 run kubectl get mdep -n $models
-cat <<T
+if [ "${KEEP:-}" = 1 ]; then
+  [ -n "$own_cluster" ] && ending="it is in your cluster" || ending="\`make down\` ends it"
+  cat <<T
 
-   What to try next:
-     KEEP=1 make demo            leaves this running; \`make down\` ends it. Then, with
+   It keeps running ($ending). To use it:
      export KUBECONFIG=$KUBECONFIG PATH=$programs:\$PATH
+   What to try next:
      kubectl describe mdep smollm2-altered -n $models       why it was refused
-     kubectl get modelartifacts -n $models -o yaml          every file with its digest, and who signed it
-     kubectl scale mdep smollm2 --replicas=0 -n $models     and back
-     kubectl apply -f examples/recall.yaml                  bytes that are never served again
+     kubectl get modelartifacts -n $models -o yaml          every file with its digest, and what the policies say
+     kubectl scale mdep smollm2 --replicas=0 -n $models     and back to 1
+     kubectl apply -f examples/recall.yaml                  bytes of which no new replica starts
 T
+else
+  printf '\n   KEEP=1 make demo leaves it running, and says what to try next.\n'
+fi

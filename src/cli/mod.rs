@@ -74,6 +74,6 @@ const USAGE: u8 = 2;
 
 /// Says what went wrong, and ends with `code`.
 fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
-    eprintln!("bonafide: {message}");
+    eprintln!("error: {message}");
     ExitCode::from(code)
 }

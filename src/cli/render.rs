@@ -6,7 +6,7 @@ use std::{
 };
 
 use kube::ResourceExt as _;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{Output, USAGE, fail};
@@ -35,7 +35,7 @@ pub struct RenderArgs {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// The operator's image, for the container that fetches
-    #[arg(long, default_value = concat!("ghcr.io/bonafide/bonafide:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, default_value = concat!("ghcr.io/bonafide-dev/bonafide:", env!("CARGO_PKG_VERSION")))]
     image: String,
     /// How the objects are printed: YAML documents or one JSON list
     #[arg(long, value_enum, default_value_t)]
@@ -82,14 +82,24 @@ fn render(args: &RenderArgs) -> Result<String, Failure> {
             .iter()
             .map(|object| serde_saphyr::to_string(object).map(|text| format!("---\n{text}")))
             .collect::<Result<String, _>>()
+            .map(|objects| format!("{}{objects}", note(args)))
             .map_err(|error| (1, error.to_string())),
+    }
+}
+
+/// What the objects cannot show.
+fn note(args: &RenderArgs) -> &'static str {
+    if args.dir.is_some() {
+        "# The files are those of the local copy. In a cluster --revision is the commit that the source names, and the digest its content's.\n"
+    } else {
+        ""
     }
 }
 
 fn read(path: &Path, input: &mut Input) -> Result<(), Failure> {
     let unreadable = |error: &dyn std::fmt::Display| (USAGE, format!("{}: {error}", path.display()));
     let text = if path == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
-    let text = text.map_err(|error| unreadable(&error))?;
+    let text = text.map_err(|error| unreadable(&format_args!("it cannot be read: {error}")))?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| unreadable(&error))?;
     for document in documents {
         let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -103,9 +113,40 @@ fn read(path: &Path, input: &mut Input) -> Result<(), Failure> {
     Ok(())
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, kind: &str, document: Value) -> Result<T, Failure> {
+fn parse<T: DeserializeOwned + Serialize>(path: &Path, kind: &str, document: Value) -> Result<T, Failure> {
     let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("without a name").to_owned();
-    serde_json::from_value(document).map_err(|error| (USAGE, format!("{}: {kind} {name}: {error}", path.display())))
+    let wrong = |error: &dyn std::fmt::Display| (USAGE, format!("{}: {kind} {name}: {error}", path.display()));
+    let object: T = serde_json::from_value(document.clone()).map_err(|error| wrong(&error))?;
+    let read = serde_json::to_value(&object).map_err(|error| wrong(&error))?;
+    match unknown(document.get("spec").unwrap_or(&Value::Null), read.get("spec").unwrap_or(&Value::Null), "spec") {
+        None => Ok(object),
+        Some(field) => {
+            Err(wrong(&format_args!("unknown field {field}; `kubectl explain {}` lists the ones there are", kind.to_lowercase())))
+        }
+    }
+}
+
+/// The first field of `written` that nobody `read`: a cluster would refuse it too. Empty values are left out when they are read.
+fn unknown(written: &Value, read: &Value, path: &str) -> Option<String> {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => written.iter().find_map(|(key, value)| {
+            let path = format!("{path}.{key}");
+            let empty = value.is_null()
+                || value.as_object().is_some_and(|map| map.is_empty())
+                || value.as_array().is_some_and(Vec::is_empty);
+            match read.get(key) {
+                Some(read) => unknown(value, read, &path),
+                None if empty => None,
+                None => Some(path),
+            }
+        }),
+        (Value::Array(written), Value::Array(read)) => written
+            .iter()
+            .zip(read)
+            .enumerate()
+            .find_map(|(at, (written, read))| unknown(written, read, &format!("{path}[{at}]"))),
+        _ => None,
+    }
 }
 
 fn children(

@@ -146,7 +146,11 @@ fn of_engine(pod: &SlimPod, engine: &SlimContainer) -> Progress {
 
 /// `exit code 1 (Error), 3 times so far`
 fn exit(engine: &SlimContainer, ended: &SlimTerminated) -> String {
-    format!("exit code {} ({}), {} times so far", ended.exit_code, ended.reason, engine.restart_count.max(1))
+    let times = match engine.restart_count {
+        0 | 1 => "once".to_owned(),
+        more => format!("{more} times"),
+    };
+    format!("exit code {} ({}), {times} so far", ended.exit_code, ended.reason)
 }
 
 fn pulling(container: &SlimContainer) -> Option<Progress> {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeployment,
-        ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED,
+        ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED, VOUCHED,
     },
     trust::{Trust, Verdict},
 };
@@ -47,7 +47,9 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let answering = pods.iter().filter(|pod| progress::answers(pod)).count();
     let current_pods: Vec<&Arc<SlimPod>> = current.map(|current| pods_of(pods, current)).unwrap_or_default();
     let current_ready = count(current_pods.iter().filter(|pod| progress::answers(pod)).count());
-    let verified = current_pods.iter().any(|pod| !pod.is_over() && pod.is("Initialized") && !pod.is_gated());
+    // Whoever serves says what was verified: the revision that is wanted, or the ones that were there before it.
+    let verified = pods.iter().find(|pod| !pod.is_over() && pod.is("Initialized") && pod.is(VOUCHED) && !pod.is_gated());
+    let verified = verified.and_then(|pod| decision.revisions.iter().find(|judged| belongs(pod, judged)));
     let serving = answering > 0;
 
     let summary = summarise(picture, current, &current_pods, current_ready, serving);
@@ -87,7 +89,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
         observed_generation: deployment.metadata.generation,
         state: summary.state.to_owned(),
         trust: trust.0,
-        ready: format!("{current_ready}/{wanted}"),
+        ready: format!("{}/{wanted}", if current.is_some() { current_ready } else { count(answering) }),
         why: why(&summary, ready, wanted),
         url: if decision.revisions.is_empty() { String::new() } else { format!("http://{}.{}.svc", owner.name, owner.namespace) },
         signer: signers,
@@ -124,7 +126,7 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
     let wanted = picture.deployment.spec.replicas;
     let trouble = |state: &'static str, problem: &Problem, stalled: bool| {
         let message = if serving {
-            format!("The replicas that were there keep serving. {}", problem.message)
+            format!("{} The replicas that were there keep serving.", problem.message)
         } else {
             problem.message.clone()
         };
@@ -288,12 +290,12 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
     }
 }
 
-fn content_finding(current: Option<&Judged>, verified: bool, summary: &Summary) -> Finding {
-    match current {
-        Some(judged) if judged.seen.refusal.is_some() => {
+fn content_finding(current: Option<&Judged>, verified: Option<&Judged>, summary: &Summary) -> Finding {
+    match (current, verified) {
+        (Some(judged), _) if judged.seen.refusal.is_some() => {
             Finding::new(CONTENT_VERIFIED, Some(false), Reason::DigestMismatch, summary.message.clone())
         }
-        Some(judged) if verified => Finding::new(
+        (_, Some(judged)) => Finding::new(
             CONTENT_VERIFIED,
             Some(true),
             Reason::Verified,
@@ -326,7 +328,11 @@ fn revision_status(judged: &Judged, pods: &[Arc<SlimPod>], decision: &Decision) 
 
 /// The pods of one revision.
 pub fn pods_of<'a>(pods: &'a [Arc<SlimPod>], judged: &Judged) -> Vec<&'a Arc<SlimPod>> {
-    pods.iter().filter(|pod| pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name)).collect()
+    pods.iter().filter(|pod| belongs(pod, judged)).collect()
+}
+
+fn belongs(pod: &SlimPod, judged: &Judged) -> bool {
+    pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name)
 }
 
 fn count(number: usize) -> i32 {

@@ -65,7 +65,7 @@ pub(super) fn denied(policy: &Policy, deny: &Deny, file: &File, candidate: &Cand
     Problem::new(
         Reason::Denied,
         format!(
-            "{}: {} has {}, which ClusterModelPolicy {name} denies (deny[{entry}]){reason}. It is not served, whoever signed it. Choose another revision with spec.model.revision, or another model.",
+            "{}: {} has {}, which ClusterModelPolicy {name} denies (deny[{entry}]){reason}. No new replica serves it, whoever signed it. Choose another revision with spec.model.revision, or another model.",
             file.path,
             place(candidate),
             file.sha256,
