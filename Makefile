@@ -62,7 +62,7 @@ up: build ## A local Kubernetes with one node, until `make down`
 	@$(LOCALCLUSTER) up
 
 down: ## End the local Kubernetes
-	@cargo run -q --release -p localcluster -- down
+	@if [ -x $(LOCALCLUSTER) ]; then $(LOCALCLUSTER) down; else cargo run -q -p localcluster -- down; fi
 
 clean: ## Remove what was built here (the cache of Kubernetes' programs stays in ~/.cache/bonafide-localcluster)
 	cargo clean

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::{USAGE, fail};
+use super::{USAGE, fail, print};
 use crate::api::{crds, render_crd};
 
 /// What `crd` takes.
@@ -16,20 +16,21 @@ pub struct CrdArgs {
 
 /// Prints or writes the definitions.
 pub fn run(args: &CrdArgs) -> ExitCode {
+    let mut documents = String::new();
     for (file, crd) in crds() {
         let text = match render_crd(&crd) {
             Ok(text) => text,
             Err(error) => return fail(1, format_args!("{file} could not be rendered: {error}")),
         };
-        match &args.out {
-            None => print!("---\n{text}"),
-            Some(directory) => {
-                let path = directory.join(file);
-                if let Err(error) = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, text)) {
-                    return fail(USAGE, format_args!("{} could not be written: {error}", path.display()));
-                }
-            }
+        let Some(directory) = &args.out else {
+            documents.push_str("---\n");
+            documents.push_str(&text);
+            continue;
+        };
+        let path = directory.join(file);
+        if let Err(error) = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, text)) {
+            return fail(USAGE, format_args!("{} could not be written: {error}", path.display()));
         }
     }
-    ExitCode::SUCCESS
+    print(&documents)
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Output, fail};
-use crate::engine::Catalogue;
+use super::{Output, fail, print};
+use crate::engine::{Catalogue, Engine};
 
 /// What `engines` takes.
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,7 @@ pub struct EnginesArgs {
     /// Print the InferenceEngine object of this engine, ready to be changed and applied
     #[arg(value_name = "NAME")]
     name: Option<String>,
-    /// How the list is printed
+    /// How it is printed
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
@@ -21,31 +21,36 @@ pub struct EnginesArgs {
 /// Lists the engines, or prints one.
 pub fn run(args: &EnginesArgs) -> ExitCode {
     let catalogue = Catalogue::builtin();
-    if let Some(name) = &args.name {
-        return match catalogue.get(name) {
-            Ok(engine) => {
-                let object = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "InferenceEngine", "metadata": { "name": name }, "spec": engine.spec() });
-                match serde_saphyr::to_string(&object) {
-                    Ok(text) => print!("{text}"),
-                    Err(error) => return fail(1, error),
-                }
-                ExitCode::SUCCESS
-            }
-            Err(problem) => fail(1, problem.message),
-        };
+    let object = |engine: &Engine| {
+        json!({
+            "apiVersion": "bonafide.dev/v1alpha1", "kind": "InferenceEngine",
+            "metadata": { "name": engine.name() }, "spec": engine.spec(),
+        })
+    };
+    match (&args.name, args.output) {
+        (None, Output::Text) => print(&table(&catalogue)),
+        (None, Output::Json) => print(&format!("{}\n", json!(catalogue.engines().map(object).collect::<Vec<_>>()))),
+        (Some(name), output) => match (catalogue.get(name), output) {
+            (Ok(engine), Output::Json) => print(&format!("{}\n", object(engine))),
+            (Ok(engine), Output::Text) => match serde_saphyr::to_string(&object(engine)) {
+                Ok(text) => print(&text),
+                Err(error) => fail(1, error),
+            },
+            (Err(problem), _) => fail(1, problem.message),
+        },
     }
-    if args.output == Output::Json {
-        let engines: Vec<_> = catalogue.engines().map(|engine| json!({ "name": engine.name(), "spec": engine.spec() })).collect();
-        println!("{}", json!(engines));
-        return ExitCode::SUCCESS;
-    }
-    println!("{:<12} {:<10} {:<9} {:<14} ACCELERATORS", "NAME", "VERSION", "PRIORITY", "LOADS");
+}
+
+fn table(catalogue: &Catalogue) -> String {
+    let row = |name: &str, version: &str, priority: &str, loads: &str, accelerators: &str| {
+        format!("{name:<12} {version:<10} {priority:<9} {loads:<14} {accelerators}\n")
+    };
+    let mut table = row("NAME", "VERSION", "PRIORITY", "LOADS", "ACCELERATORS");
     for engine in catalogue.engines() {
         let spec = engine.spec();
         let loads: Vec<_> = spec.loads.iter().map(|loads| loads.format.as_str()).collect();
         let classes: Vec<_> = spec.images.iter().map(|image| image.accelerator.as_str()).collect();
-        println!("{:<12} {:<10} {:<9} {:<14} {}", engine.name(), spec.version, spec.priority, loads.join(","), classes.join(","));
+        table += &row(engine.name(), &spec.version, &spec.priority.to_string(), &loads.join(","), &classes.join(","));
     }
-    println!("\n`bonafide engines NAME` prints one as an InferenceEngine; apply an object of the same name to change it.");
-    ExitCode::SUCCESS
+    table + "\n`bonafide engines NAME` prints one as an InferenceEngine; apply an object of the same name to change it.\n"
 }

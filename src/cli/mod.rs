@@ -72,6 +72,18 @@ fn on_one_thread(command: impl Future<Output = ExitCode>) -> ExitCode {
 /// Exit code for wrong usage and unreadable input.
 const USAGE: u8 = 2;
 
+/// Prints a result. Whoever stops reading early (`| head`) has what they wanted.
+fn print(text: &str) -> ExitCode {
+    use std::io::{ErrorKind, Write as _};
+
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(USAGE, format_args!("the result cannot be written: {error}")),
+    }
+}
+
 /// Says what went wrong, and ends with `code`.
 fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
     eprintln!("error: {message}");

@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Output, USAGE, fail};
+use super::{Output, USAGE, fail, print};
 use crate::{
     api::{AcceleratorClass, ArtifactFile, InferenceEngine, ModelArtifact, ModelArtifactSpec, ModelDeployment},
     controller::{self, plan},
@@ -45,10 +45,7 @@ pub struct RenderArgs {
 /// Renders.
 pub fn run(args: &RenderArgs) -> ExitCode {
     match render(args) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => print(&text),
         Err((code, message)) => fail(code, message),
     }
 }

@@ -68,10 +68,10 @@ pub struct VerifyArgs {
 /// How a result is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// A sentence: on stdout when it holds, on stderr when not.
+    /// For people.
     #[default]
     Text,
-    /// One JSON object on stdout: verified, reason, message, signer, digest, files, bytes.
+    /// One JSON document on stdout.
     Json,
 }
 

@@ -4,13 +4,13 @@ use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher as _,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Failures in a row, by object.
 #[derive(Default)]
 pub struct Backoff {
-    failures: Mutex<HashMap<String, u32>>,
+    failures: Mutex<HashMap<String, (u32, Instant)>>,
     random: RandomState,
 }
 
@@ -23,7 +23,10 @@ impl Backoff {
     /// Notes a failure and says how long to wait: doubled each time, ± a quarter.
     pub fn failed(&self, object: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(object.to_owned()).or_insert(0);
+        // An object that was removed does not fail any more, and does not succeed either.
+        failures.retain(|_, (_, last)| last.elapsed() < Self::LONGEST * 4);
+        let (count, last) = failures.entry(object.to_owned()).or_insert((0, Instant::now()));
+        *last = Instant::now();
         let base = Self::FIRST.saturating_mul(1 << (*count).min(20)).min(Self::LONGEST);
         *count += 1;
         base.mul_f64(0.75 + self.fraction(object, *count) / 2.0)

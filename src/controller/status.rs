@@ -89,7 +89,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
         observed_generation: deployment.metadata.generation,
         state: summary.state.to_owned(),
         trust: trust.0,
-        ready: format!("{}/{wanted}", if current.is_some() { current_ready } else { count(answering) }),
+        ready: format!("{}/{wanted}", count(answering)),
         why: why(&summary, ready, wanted),
         url: if decision.revisions.is_empty() { String::new() } else { format!("http://{}.{}.svc", owner.name, owner.namespace) },
         signer: signers,
@@ -179,7 +179,10 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
     }
     let waiting: Vec<&Arc<SlimPod>> = pods.iter().filter(|pod| !progress::answers(pod)).copied().collect();
     match progress::of(&waiting) {
-        Some(Progress { step, reason, message }) => {
+        Some(Progress { step, reason, mut message }) => {
+            if serving && ready == 0 {
+                message.push_str(" The revision before it serves until this one answers.");
+            }
             let state = if serving && step == Step::Stuck { "Degraded" } else { step.state() };
             Summary { state, step: Some(step), reason, message, stalled: false }
         }
