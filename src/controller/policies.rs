@@ -30,7 +30,13 @@ use crate::{
 /// Keys in Secrets are read again after this time: we may read Secrets by name, but not watch them.
 const SECRETS: Duration = Duration::from_secs(30);
 
+/// Changes that follow each other within this time are looked at together.
+const TOGETHER: Duration = Duration::from_millis(20);
+
 type Guarded = DeserializeGuard<ClusterModelPolicy>;
+
+/// What was written about each policy, by UID: the version of the policy that was seen then, and what was said.
+type Told = HashMap<String, (Option<String>, Finding)>;
 
 /// Which policies there are, by UID: name and generation. What was compiled and what stands in the API server are compared by it.
 pub type Versions = BTreeMap<String, (String, i64)>;
@@ -61,6 +67,7 @@ pub async fn run(
     let mut again = Instant::now() + SECRETS;
     let mut complete = false;
     let mut published = None;
+    let mut told = Told::new();
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -70,6 +77,10 @@ pub async fn run(
                 None => return,
             },
             () = tokio::time::sleep_until(again) => {}
+        }
+        // Many changes at once are one change.
+        while let Ok(Some(event)) = tokio::time::timeout(TOGETHER, events.next()).await {
+            complete |= matches!(event, Ok(watcher::Event::InitDone));
         }
         // Until the first list is complete, a policy that was not read yet could be the one that refuses.
         if !complete {
@@ -88,9 +99,10 @@ pub async fn run(
         // After that: a policy that says it is accepted is in force.
         for policy in &policies {
             if let Ok(policy) = &policy.0 {
-                report(&client, &metrics, policy, &in_force.set).await;
+                report(&client, &metrics, policy, &in_force.set, &mut told).await;
             }
         }
+        told.retain(|uid, _| in_force.versions.contains_key(uid));
     }
 }
 
@@ -142,7 +154,7 @@ async fn secrets(client: &Client, namespace: &str, policies: &[Arc<Guarded>]) ->
 }
 
 /// Writes the policy's `Accepted` condition, if it changed.
-async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy, set: &PolicySet) {
+async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy, set: &PolicySet, told: &mut Told) {
     let Some(name) = policy.metadata.name.as_deref() else { return };
     let problem = set.policies.iter().find(|state| state.name() == name).and_then(|state| match state {
         PolicyState::Broken { problem, .. } => Some(problem),
@@ -156,6 +168,12 @@ async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy,
             Finding::new(ACCEPTED, Some(false), problem.reason, message)
         }
     };
+    // As long as the store has not seen what was written, it is not written again.
+    let telling = (policy.metadata.resource_version.clone(), finding.clone());
+    let uid = policy.metadata.uid.clone().unwrap_or_default();
+    if told.get(&uid) == Some(&telling) {
+        return;
+    }
     let old = policy.status.clone().unwrap_or_default();
     let generation = policy.metadata.generation;
     let conditions = settle(&old.conditions, &[finding], generation, Timestamp::now());
@@ -167,8 +185,9 @@ async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy,
     let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterModelPolicy", "status": status });
     let api: Api<ClusterModelPolicy> = Api::all(client.clone());
     if let Err(error) = api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await {
-        tracing::warn!(policy = name, %error, "the policy's status could not be written; trying again");
+        return tracing::warn!(policy = name, %error, "the policy's status could not be written; trying again");
     }
+    told.insert(uid, telling);
 }
 
 /// What stands in the API server now, read past every cache.
