@@ -4,14 +4,14 @@
 //! that moment. So no ReplicaSet, restart or race ever brings back what was refused.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
 };
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api,
+    Api, Client,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -47,7 +47,9 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
         if pod.is_gated() {
             let Some(judged) = good else { continue };
             if fresh.is_none() {
-                fresh = Some(is_today(context, observed).await?);
+                fresh = Some(
+                    is_today(&context.client, &owner.namespace, &observed.namespace_labels, &observed.policies.versions).await?,
+                );
             }
             if fresh == Some(false) {
                 doors.stale = true;
@@ -82,12 +84,17 @@ fn found_other_bytes(judged: &Judged, pod: &SlimPod) -> bool {
 
 /// Whether the verdicts were reached under the policies and the namespace's labels that stand in the API server now, read past
 /// every cache.
-async fn is_today(context: &Context, observed: &Observed) -> Result<bool, kube::Error> {
-    if policies::versions(&context.client).await? != observed.policies.versions {
+async fn is_today(
+    client: &Client,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+    versions: &policies::Versions,
+) -> Result<bool, kube::Error> {
+    if policies::versions(client).await? != *versions {
         return Ok(false);
     }
-    let namespace = Api::<Namespace>::all(context.client.clone()).get_metadata(&observed.owner.namespace).await?;
-    Ok(namespace.metadata.labels.unwrap_or_default() == observed.namespace_labels)
+    let namespace = Api::<Namespace>::all(client.clone()).get_metadata(namespace).await?;
+    Ok(namespace.metadata.labels.unwrap_or_default() == *labels)
 }
 
 /// Compares the live pod with its template; a pod's generation changes whenever its spec does, so each is read once for each.
@@ -172,4 +179,41 @@ fn now() -> Value {
 fn api(context: &Context, owner: &Owner) -> Api<DynamicObject> {
     let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
     Api::namespaced_with(context.client.clone(), &owner.namespace, &resource)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// An API server that has one policy and one namespace.
+    fn server(uid: &'static str, generation: i64, label: &'static str) -> Client {
+        let answer = move |request: Request<Body>| async move {
+            let body = if request.uri().path().ends_with("/clustermodelpolicies") {
+                let meta = json!({ "name": "orchard", "uid": uid, "generation": generation });
+                json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": [{ "metadata": meta }] })
+            } else {
+                let meta = json!({ "name": "fruit", "labels": { "tier": label } });
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta })
+            };
+            Ok::<_, Infallible>(Response::new(Body::from(body.to_string().into_bytes())))
+        };
+        Client::new(tower::service_fn(answer), "fruit")
+    }
+
+    #[tokio::test]
+    async fn a_verdict_counts_only_under_the_policies_and_labels_that_stand_there_now() {
+        let versions = BTreeMap::from([("u1".to_owned(), ("orchard".to_owned(), 3))]);
+        let labels = BTreeMap::from([("tier".to_owned(), "gold".to_owned())]);
+        let today = async |client| is_today(&client, "fruit", &labels, &versions).await.unwrap();
+        assert!(today(server("u1", 3, "gold")).await);
+        assert!(!today(server("u1", 4, "gold")).await, "the policy was changed");
+        assert!(!today(server("u2", 3, "gold")).await, "the policy was deleted and made again");
+        assert!(!today(server("u1", 3, "iron")).await, "the namespace was labelled anew");
+        assert!(!is_today(&server("u1", 3, "gold"), "fruit", &labels, &BTreeMap::new()).await.unwrap(), "a policy was added");
+    }
 }
