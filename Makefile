@@ -33,7 +33,7 @@ lint: ## Formatting, clippy with warnings denied
 	cargo clippy --workspace --all-targets -- -D warnings
 
 deny: ## Licences, duplicates and sources of all dependencies
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet --version 0.20.2 cargo-deny
 	cargo deny --log-level error check licenses bans sources
 
 fmt: ## Format the code

@@ -105,7 +105,7 @@ pub struct Model {
 pub struct SecretRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("this must be the name of a Secret: lower-case letters, digits, '-' and '.'"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("this must be the name of a Secret: lower-case letters, digits, '-' and '.'"))]
     pub name: String,
 }
 
@@ -175,7 +175,7 @@ pub struct Pod {
     /// The ServiceAccount of the pods; its token is not mounted. Absent: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("serviceAccountName must be the name of a ServiceAccount"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("serviceAccountName must be the name of a ServiceAccount"))]
     pub service_account_name: Option<String>,
 }
 
@@ -192,6 +192,7 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.operator) ? self.operator : 'Equal') == 'Exists' ? !has(self.value) : has(self.key)").message("a toleration with operator Exists has no value, and one with operator Equal (the default) names a key"))]
+#[x_kube(validation = Rule::new("!has(self.key) || self.key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')").message("a toleration's key is the key of a taint, for example nvidia.com/gpu"))]
 #[x_kube(validation = Rule::new("!has(self.operator) || self.operator in ['Exists', 'Equal']").message("a toleration's operator is Exists or Equal"))]
 #[x_kube(validation = Rule::new("!has(self.effect) || self.effect in ['NoSchedule', 'PreferNoSchedule', 'NoExecute']").message("a toleration's effect is NoSchedule, PreferNoSchedule or NoExecute"))]
 #[x_kube(validation = Rule::new("!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')").message("tolerationSeconds is for effect NoExecute"))]
