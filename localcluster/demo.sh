@@ -2,7 +2,7 @@
 # The whole way once, on a real Kubernetes: a model is signed, served and asked; then one byte of it is altered, and refused.
 #
 #   ./localcluster/demo.sh                 on this machine: needs root, builds Kubernetes once (about 20 minutes on two cores)
-#   KUBECONFIG=… REGISTRY=… ./localcluster/demo.sh    on your cluster, whose nodes pull from REGISTRY
+#   KUBECONFIG=… REGISTRY=… ./localcluster/demo.sh    on your cluster, whose nodes pull from REGISTRY (PLAIN_HTTP=1: without TLS)
 #   KEEP=1                                 leaves everything running
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ cleanup() {
   if [ "${KEEP:-}" = 1 ]; then return; fi
   if [ -n "$own_cluster" ]; then
     bold "Removing what the demo put into your cluster"
-    kubectl delete namespace $models $source_ns --ignore-not-found --wait=false || true
+    kubectl delete namespace $models $source_ns --ignore-not-found --timeout=90s || true
     kubectl delete clustermodelpolicy/signed-by-acme inferenceengine/llama-cpp --ignore-not-found || true
     helm uninstall bonafide -n $system || true
   elif [ -x "$bin/localcluster" ]; then
@@ -74,9 +74,10 @@ llama=$("$localcluster" asset llama-image)
 if [ -n "$own_cluster" ]; then
   [ -n "${REGISTRY:-}" ] || die "with a KUBECONFIG set, set REGISTRY too: a registry that this machine may push to and your nodes may pull from"
   engine_image=$REGISTRY/llama-cpp:b11669
-  "$localcluster" image push "$work/bonafide.tar" "$REGISTRY/bonafide:demo"
-  "$localcluster" image push "$work/hub.tar" "$REGISTRY/bonafide-demo-hub:demo"
-  "$localcluster" image push "$llama" "$engine_image"
+  plain=(); if [ "${PLAIN_HTTP:-}" = 1 ]; then plain=(--plain-http); fi
+  "$localcluster" image push "$work/bonafide.tar" "$REGISTRY/bonafide:demo" "${plain[@]}"
+  "$localcluster" image push "$work/hub.tar" "$REGISTRY/bonafide-demo-hub:demo" "${plain[@]}"
+  "$localcluster" image push "$llama" "$engine_image" "${plain[@]}"
 else
   bold "A real Kubernetes on this machine"
   "$localcluster" build all >/dev/null

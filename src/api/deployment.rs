@@ -73,7 +73,7 @@ pub struct Model {
     /// A branch, a tag or a commit. It is resolved once, recorded in the status, and kept. Absent: the source's default branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_][A-Za-z0-9_./-]*$') && !self.contains('..') && !self.contains('//')")
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]([A-Za-z0-9_./-]*[A-Za-z0-9_.-])?$') && !self.contains('..') && !self.contains('//')")
         .message("revision must be a branch, a tag or a commit: letters, digits, '_', '.', '/' and '-', without '..' and '//'"))]
     pub revision: Option<String>,
     /// A pin: this content and no other. `sha256:` and 64 hexadecimal digits, as in `status.model.digest`.

@@ -104,8 +104,16 @@ async fn told<T>(context: &Context, deployment: &ModelDeployment, step: Result<T
     step
 }
 
+/// What an API server said, without the wrapping.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 fn no_part(error: &kube::Error) -> Problem {
-    Problem::new(Reason::ApiError, format!("The API server did not do its part, and is asked again: {error}"))
+    Problem::new(Reason::ApiError, format!("The API server did not do its part, and is asked again: {}", said(error)))
 }
 
 /// Keeps the first error, with which the reconcile will end; the step that failed has done nothing.
@@ -185,7 +193,7 @@ async fn bring_about(
         Err(ApplyError::Api { source, kind, name, .. }) if matches!(&*source, kube::Error::Api(status) if matches!(status.code, 403 | 422)) =>
         {
             let reason = if source.to_string().contains("quota") { Reason::QuotaExceeded } else { Reason::ApiError };
-            Ok(Some(Problem::new(reason, format!("The API server refuses {kind} {name}: {source}"))))
+            Ok(Some(Problem::new(reason, format!("The API server refuses {kind} {name}: {}", said(&source)))))
         }
         Err(ApplyError::Api { source, .. }) => Err(*source),
         Err(contested @ ApplyError::Contested { .. }) => Ok(Some(Problem::new(

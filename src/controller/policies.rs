@@ -35,6 +35,9 @@ const TOGETHER: Duration = Duration::from_millis(20);
 
 type Guarded = DeserializeGuard<ClusterModelPolicy>;
 
+/// The PEM texts of the Secrets that policies name.
+type Keys = HashMap<SecretKeyRef, String>;
+
 /// What was written about each policy, by UID: the version of the policy that was seen then, and what was said.
 type Told = HashMap<String, (Option<String>, Finding)>;
 
@@ -68,6 +71,7 @@ pub async fn run(
     let mut complete = false;
     let mut published = None;
     let mut told = Told::new();
+    let mut keys = Keys::new();
     loop {
         tokio::select! {
             event = events.next() => match event {
@@ -88,10 +92,10 @@ pub async fn run(
         }
         again = Instant::now() + SECRETS;
         let policies = store.state();
-        let secrets = secrets(&client, &namespace, &policies).await;
+        keys = secrets(&client, &namespace, &policies, &keys).await;
         let versions = policies.iter().map(|policy| version(policy.meta())).collect();
-        let in_force = Arc::new(InForce { set: compile(&policies, &secrets, default), versions });
-        let inputs = Some(inputs(&policies, &secrets));
+        let in_force = Arc::new(InForce { set: compile(&policies, &keys, default), versions });
+        let inputs = Some(inputs(&policies, &keys));
         if inputs != published {
             published = inputs;
             publish.send_replace(Some(in_force.clone()));
@@ -107,12 +111,12 @@ pub async fn run(
 }
 
 /// Everything that the compiled policies depend on: the same inputs are not published twice.
-fn inputs(policies: &[Arc<Guarded>], secrets: &HashMap<SecretKeyRef, String>) -> BTreeSet<String> {
+fn inputs(policies: &[Arc<Guarded>], secrets: &Keys) -> BTreeSet<String> {
     let identity = |policy: &Arc<Guarded>| format!("{:?} {:?} {}", policy.meta().uid, policy.meta().generation, policy.0.is_ok());
     policies.iter().map(identity).chain(secrets.iter().map(|(key, pem)| format!("{key:?} {pem}"))).collect()
 }
 
-fn compile(policies: &[Arc<Guarded>], secrets: &HashMap<SecretKeyRef, String>, default: DefaultStance) -> PolicySet {
+fn compile(policies: &[Arc<Guarded>], secrets: &Keys, default: DefaultStance) -> PolicySet {
     let states = policies.iter().map(|policy| match &policy.0 {
         Ok(policy) => match Policy::compile(policy, &|key| secrets.get(key).cloned()) {
             Ok(compiled) => PolicyState::Accepted(compiled),
@@ -135,8 +139,8 @@ fn compile(policies: &[Arc<Guarded>], secrets: &HashMap<SecretKeyRef, String>, d
     PolicySet { policies, default }
 }
 
-/// The PEM texts of the Secrets that the policies name. One that is missing or unreadable is left out: the policy says so.
-async fn secrets(client: &Client, namespace: &str, policies: &[Arc<Guarded>]) -> HashMap<SecretKeyRef, String> {
+/// Reads the keys that the policies name. One that is missing is left out: the policy says so.
+async fn secrets(client: &Client, namespace: &str, policies: &[Arc<Guarded>], known: &Keys) -> Keys {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut found = HashMap::new();
     let references = policies.iter().filter_map(|policy| policy.0.as_ref().ok()).flat_map(|policy| &policy.spec.signers);
@@ -147,7 +151,11 @@ async fn secrets(client: &Client, namespace: &str, policies: &[Arc<Guarded>]) ->
                 found.extend(value.and_then(|value| String::from_utf8(value.0).ok()).map(|pem| (reference.clone(), pem)));
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(secret = reference.name, %error, "a Secret that a policy names cannot be read"),
+            // Not to be told is not to be told that it is gone.
+            Err(error) => {
+                tracing::warn!(secret = reference.name, %error, "a Secret that a policy names cannot be read; what it held before counts");
+                found.extend(known.get_key_value(reference).map(|(key, pem)| (key.clone(), pem.clone())));
+            }
         }
     }
     found

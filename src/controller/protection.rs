@@ -52,8 +52,10 @@ pub async fn missing(client: &Client) -> Result<Option<String>, kube::Error> {
         if policies.get_metadata_opt(name).await?.is_none() {
             return Ok(Some(format!("ValidatingAdmissionPolicy {name} is missing")));
         }
-        if bindings.get_metadata_opt(name).await?.is_none() {
-            return Ok(Some(format!("ValidatingAdmissionPolicyBinding {name} is missing")));
+        let binding = bindings.get_opt(name).await?;
+        let actions = binding.and_then(|binding| binding.spec).and_then(|spec| spec.validation_actions).unwrap_or_default();
+        if !actions.iter().any(|action| action == "Deny") {
+            return Ok(Some(format!("ValidatingAdmissionPolicyBinding {name} is missing, or does not deny")));
         }
     }
     Ok(None)

@@ -23,7 +23,7 @@ use kube::{
         watcher,
     },
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     context::{Config, Context, read_sources},
@@ -77,9 +77,11 @@ pub async fn run(
     let resolver = Resolver::new(table).map_err(|error| RunError::Config(error.to_string()))?;
     let (publish, policies) = watch::channel(None);
     let (tell, unprotected) = watch::channel(protection::missing(&client).await.unwrap_or_else(|_| protection::unseen()));
-    tokio::spawn(protection::run(client.clone(), tell));
+    // They end with this function: what is not the leader any more writes nothing.
+    let mut background = JoinSet::new();
+    background.spawn(protection::run(client.clone(), tell));
     let stance = config.policy.default.into();
-    tokio::spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), publish));
+    background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), publish));
 
     let mut controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY));
@@ -222,7 +224,7 @@ async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
         }
         Ok(Ok(Err(error))) => {
             count("failed");
-            tracing::warn!(object = key, %error, "the API server did not do its part; trying again");
+            tracing::warn!(object = key, error = super::said(&error), "the API server did not do its part; trying again");
             Err(Failed(key))
         }
         Ok(Err(_)) => {
