@@ -112,6 +112,12 @@ pub struct PolicyVerdict {
     pub signers: Vec<String>,
 }
 
+impl From<&crate::model::File> for ArtifactFile {
+    fn from(file: &crate::model::File) -> Self {
+        Self { path: file.path.to_string(), size: i64::try_from(file.size).unwrap_or(i64::MAX), sha256: file.sha256.hex() }
+    }
+}
+
 impl ModelArtifactStatus {
     /// The most verdicts that are recorded.
     pub const MAX_VERDICTS: usize = 64;

@@ -9,12 +9,12 @@ use kube::ResourceExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Output, USAGE, fail, print};
+use super::{Output, USAGE, fail, print, verify::hash};
 use crate::{
     api::{AcceleratorClass, ArtifactFile, InferenceEngine, ModelArtifact, ModelArtifactSpec, ModelDeployment},
     controller::{self, plan},
     engine::{self, Catalogue},
-    model::{CleanPath, Digest, File, Manifest, Source},
+    model::{CleanPath, File, Manifest, Source},
 };
 
 /// What `render` takes.
@@ -245,38 +245,17 @@ fn from_directory(
     let mut entries = Vec::new();
     for path in select(&files)? {
         let file = dir.join(path.as_str());
-        let (size, sha256) = hash(&file).map_err(|error| unreadable(&file, &error))?;
+        let (size, sha256) = hash::file(&file).map_err(|error| unreadable(&file, &error))?;
         entries.push(File { path, size, sha256 });
     }
     let manifest = Manifest::new(entries).map_err(|error| (1, error.to_string()))?;
-    let record = |file: &File| ArtifactFile {
-        path: file.path.to_string(),
-        size: i64::try_from(file.size).unwrap_or(i64::MAX),
-        sha256: file.sha256.hex(),
-    };
     let spec = ModelArtifactSpec {
         source: source.to_string(),
         revision: deployment.spec.model.revision.clone().unwrap_or_else(|| "main".to_owned()),
         digest: manifest.digest().to_string(),
-        files: manifest.files().iter().map(record).collect(),
+        files: manifest.files().iter().map(ArtifactFile::from).collect(),
         bundles: vec![],
     };
     let candidates = names(&manifest);
     Ok((spec, manifest, candidates))
-}
-
-fn hash(path: &Path) -> std::io::Result<(u64, Digest)> {
-    use sha2::Digest as _;
-    use std::io::Read as _;
-
-    let mut file = std::fs::File::open(path)?;
-    let (mut hash, mut buffer, mut size) = (sha2::Sha256::new(), vec![0; 256 * 1024], 0);
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok((size, Digest::from_bytes(hash.finalize().into())));
-        }
-        hash.update(buffer.get(..read).unwrap_or_default());
-        size += read as u64;
-    }
 }

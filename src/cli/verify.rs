@@ -1,6 +1,6 @@
 //! `bonafide verify`: is the model in this directory the one that was signed? Offline, with a public key.
 
-mod hash;
+pub(super) mod hash;
 #[cfg(test)]
 mod tests;
 mod tree;

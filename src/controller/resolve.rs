@@ -111,7 +111,7 @@ pub async fn resolve(
         source: question.source.to_string(),
         revision: listed.tree.revision.clone(),
         digest: manifest.digest().to_string(),
-        files: manifest.files().iter().map(record).collect(),
+        files: manifest.files().iter().map(ArtifactFile::from).collect(),
         bundles: bundles.into_iter().map(|(from, content)| ArtifactBundle { from: from.to_string(), content }).collect(),
     };
     Ok(Answer { artifact, engine, selection })
@@ -136,10 +136,6 @@ fn candidates(tree: &Tree, bundles: &BTreeMap<CleanPath, String>, restrict: bool
     candidates.sort();
     candidates.dedup_by(|a, b| a.0 == b.0);
     candidates
-}
-
-fn record(file: &File) -> ArtifactFile {
-    ArtifactFile { path: file.path.to_string(), size: i64::try_from(file.size).unwrap_or(i64::MAX), sha256: file.sha256.hex() }
 }
 
 async fn list(resolver: &Resolver, trees: &Trees, question: &Question<'_>) -> Result<Arc<Listed>, SourceError> {

@@ -75,6 +75,11 @@ pub(super) fn all(root: &Path, files: &[(CleanPath, Digest)], progress: bool) ->
     })
 }
 
+/// Size and digest of one file.
+pub fn file(path: &Path) -> io::Result<(u64, Digest)> {
+    one(path, &mut vec![0; BUFFER], &AtomicU64::new(0))
+}
+
 fn one(path: &Path, buffer: &mut [u8], bytes: &AtomicU64) -> io::Result<(u64, Digest)> {
     let mut file = open(path)?;
     let mut hash = sha2::Sha256::new();
