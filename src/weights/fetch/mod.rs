@@ -107,10 +107,11 @@ pub async fn fetch(resolver: Resolver, job: Job, limits: Limits, progress: Arc<P
 }
 
 async fn begin(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progress>) -> Result<u64, Stop> {
-    let into = job.into.clone();
-    let opened = spawn_blocking(move || WorkDir::open(&into)).await.map_err(io::Error::other).flatten();
-    let work = opened.map_err(|error| failed(format!("{} cannot be used to fetch into: {error}", job.into.display())))?;
+    let work = WorkDir::at(&job.into);
     let _lock = lock(&work, &job).await?;
+    let owned = work.clone();
+    let prepared = spawn_blocking(move || owned.prepare()).await.map_err(io::Error::other).flatten();
+    prepared.map_err(|error| failed(format!("{} cannot be used to fetch into: {error}", job.into.display())))?;
     let contents = contents(&job)?;
     let origin = resolver.sources().endpoint(&job.source).join([]).origin();
     let memory = Arc::new(Semaphore::new(limits.ranges.max(1)));

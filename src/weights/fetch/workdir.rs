@@ -17,13 +17,14 @@ pub struct WorkDir {
 }
 
 impl WorkDir {
-    /// The directory at `root`, which exists; `tree/` and `partial/` are made, and replaced when they are something else.
-    pub fn open(root: &Path) -> io::Result<Self> {
-        let work = Self { root: root.to_owned() };
-        for dir in [work.tree(), work.partials()] {
-            make_dir(&dir)?;
-        }
-        Ok(work)
+    /// The directory at `root`, which exists. Nothing in it is touched before [`Self::prepare`].
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Makes `tree/` and `partial/`, in place of anything else that has their names. Only for the holder of the lock.
+    pub fn prepare(&self) -> io::Result<()> {
+        [self.tree(), self.partials()].iter().try_for_each(|dir| make_dir(dir))
     }
 
     /// What is served.
@@ -217,7 +218,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("precious"), "x").unwrap();
-        let work = WorkDir::open(dir.path()).unwrap();
+        let work = WorkDir::at(dir.path());
+        work.prepare().unwrap();
         let manifest = manifest(&[("a/model", "1"), ("b", "2")]);
         fs::create_dir_all(work.tree().join("a/deep/er")).unwrap();
         fs::create_dir_all(work.tree().join("b")).unwrap();
@@ -243,7 +245,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         symlink(outside.path(), dir.path().join("tree")).unwrap();
-        let work = WorkDir::open(dir.path()).unwrap();
+        let work = WorkDir::at(dir.path());
+        work.prepare().unwrap();
         symlink(outside.path(), work.tree().join("a")).unwrap();
         let content = manifest(&[("a/one", "1"), ("two", "1")]);
         fs::write(work.partial(&Digest::of("1")), "1").unwrap();
