@@ -1,12 +1,14 @@
 //! `ModelDeployment`: a model that should be served.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::engine::{AcceleratorClass, EnvVar};
+use super::{
+    duration::Duration,
+    engine::{AcceleratorClass, EnvVar},
+    pod::Pod,
+};
 
 /// A model that should be served: where its weights come from, which engine runs them, on what, and how many times.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +50,12 @@ pub struct ModelDeploymentSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
+    /// How a change reaches the replicas.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollout: Rollout,
+    /// `Managed`, or `Paused`: changes wait, and what serves goes on serving under today's policies. Default `Managed`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub management: Management,
     /// What is said of the pods beyond that.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pod: Pod,
@@ -59,6 +67,59 @@ const fn one() -> i32 {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// How a change reaches the replicas.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.canary) || (has(self.strategy) && self.strategy == 'Canary')").message("rollout.canary has a meaning only with strategy Canary"))]
+pub struct Rollout {
+    /// `Auto` (the default): as Surge, and one by one where there is no room for one replica more. `Surge`: a replica of the new
+    /// revision answers before one of the old is stopped. `OneByOne`: one of the old is stopped before one of the new begins.
+    /// `Canary`: as Auto, but a share first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub strategy: Strategy,
+    /// How long the new revision may take to answer with its next replica; then it is given up and the old one stays. Absent: computed
+    /// from the bytes to fetch and from the time that the engine may take to load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
+    /// How long a replica that is to stop may go on with the requests it has. Default `2m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Duration>,
+    /// The share that goes first, with strategy Canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// How a change reaches the replicas.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Strategy {
+    #[default]
+    Auto,
+    Surge,
+    OneByOne,
+    Canary,
+}
+
+/// The share of replicas that goes first.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Canary {
+    /// Its share of the replicas in percent, rounded up. Default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 99))]
+    pub percent: Option<i32>,
+    /// How long the share has to answer without a failure before the others follow. Default `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Duration>,
+}
+
+/// Whether the operator acts on changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Management {
+    #[default]
+    Managed,
+    Paused,
 }
 
 /// Where the weights come from.
@@ -151,71 +212,6 @@ pub struct Accelerator {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub count: Option<i32>,
-}
-
-/// What may be said of the pods.
-#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Pod {
-    /// Labels that a node must have.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "labels")]
-    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))").message("nodeSelector's keys must be keys of labels, for example topology.kubernetes.io/zone"))]
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints that do not keep the pods away.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Atomic)]
-    pub tolerations: Vec<Toleration>,
-    /// Secrets with which images are pulled.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
-    pub image_pull_secrets: Vec<SecretRef>,
-    /// The ServiceAccount of the pods; its token is not mounted. Absent: `default`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("serviceAccountName must be the name of a ServiceAccount"))]
-    pub service_account_name: Option<String>,
-}
-
-/// At most 64 labels with values that a label may have.
-fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "maxProperties": 64,
-        "additionalProperties": { "type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$" },
-    })
-}
-
-/// A taint that does not keep the pods away.
-#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.operator) ? self.operator : 'Equal') == 'Exists' ? !has(self.value) : has(self.key)").message("a toleration with operator Exists has no value, and one with operator Equal (the default) names a key"))]
-#[x_kube(validation = Rule::new("!has(self.key) || self.key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')").message("a toleration's key is the key of a taint, for example nvidia.com/gpu"))]
-#[x_kube(validation = Rule::new("!has(self.operator) || self.operator in ['Exists', 'Equal']").message("a toleration's operator is Exists or Equal"))]
-#[x_kube(validation = Rule::new("!has(self.effect) || self.effect in ['NoSchedule', 'PreferNoSchedule', 'NoExecute']").message("a toleration's effect is NoSchedule, PreferNoSchedule or NoExecute"))]
-#[x_kube(validation = Rule::new("!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')").message("tolerationSeconds is for effect NoExecute"))]
-pub struct Toleration {
-    /// The taint's key. Absent, with operator `Exists`: every taint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 316))]
-    pub key: Option<String>,
-    /// `Equal` (the default) or `Exists`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub operator: Option<String>,
-    /// The taint's value, with operator `Equal`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Absent: all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub effect: Option<String>,
-    /// For `NoExecute`: how long a pod stays, in seconds. Absent: for ever.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub toleration_seconds: Option<i64>,
 }
 
 /// What is so. The top level speaks of what is wanted, `revisions` of what serves.

@@ -56,6 +56,21 @@ pub struct InferenceEngineSpec {
     pub loads: Vec<Loads>,
     /// How it says that it is ready.
     pub probes: EngineProbes,
+    /// How one finds out that it has no work, before it is stopped. Absent: it gets the whole time that a drain may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<EngineDrain>,
+    /// Its metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<EngineMetrics>,
+    /// What its end means.
+    #[serde(default)]
+    pub exit: EngineExit,
+    /// What its messages mean when it cannot start: the first pattern that a line of the log matches explains it. More
+    /// telling ones come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Atomic)]
+    pub errors: Vec<EngineError>,
     /// Directories it must be able to write to, beside a read-only root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -155,10 +170,68 @@ pub struct EngineProbes {
     #[serde(default = "half_an_hour")]
     #[schemars(range(min = 10, max = 86400))]
     pub start_timeout_seconds: i32,
+    /// The first request that a replica has to answer before it counts. Absent: it counts when `ready` answers 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<EngineRequest>,
 }
 
 const fn half_an_hour() -> i32 {
     1800
+}
+
+/// The first request to a replica. Engines say that they are ready, and fail on what they are asked first.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.path.startsWith('/')").message("probes.request.path begins with '/'"))]
+pub struct EngineRequest {
+    /// Where it is posted to.
+    #[schemars(length(min = 1, max = 256))]
+    pub path: String,
+    /// The JSON that is posted; `$(SERVED_NAME)` is the first served name.
+    #[schemars(length(min = 1, max = 4096))]
+    pub body: String,
+}
+
+/// How one finds out that an engine has no work.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineDrain {
+    /// Gauges among its metrics that are all zero when it has no work.
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 128), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$")))]
+    pub idle_when_zero: Vec<String>,
+}
+
+/// An engine's metrics, in Prometheus' text format.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.path.startsWith('/')").message("metrics.path begins with '/'"))]
+pub struct EngineMetrics {
+    /// Their path, at the engine's port.
+    #[schemars(length(min = 1, max = 256))]
+    pub path: String,
+}
+
+/// What the end of an engine means.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineExit {
+    /// Whether it ends with 0 also when it broke down.
+    #[serde(default)]
+    pub zero_is_crash: bool,
+}
+
+/// What a message of an engine means.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineError {
+    /// A regular expression that a line of the log matches; named groups (`(?<name>…)`) can be used in `say`.
+    #[serde(rename = "match")]
+    #[schemars(length(min = 1, max = 512))]
+    pub pattern: String,
+    /// The reason, one of those that docs/reasons.md lists for pods.
+    #[schemars(length(min = 1, max = 63))]
+    pub reason: String,
+    /// What it means and what helps, for people; `${name}` is what a named group matched.
+    #[schemars(length(min = 1, max = 512))]
+    pub say: String,
 }
 
 /// A directory that an engine writes to.

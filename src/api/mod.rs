@@ -5,7 +5,9 @@ mod artifact;
 mod condition;
 mod crds;
 mod deployment;
+mod duration;
 mod engine;
+mod pod;
 mod policy;
 mod reason;
 
@@ -13,7 +15,9 @@ pub use artifact::*;
 pub use condition::*;
 pub use crds::{crds, render_crd};
 pub use deployment::*;
+pub use duration::*;
 pub use engine::*;
+pub use pod::*;
 pub use policy::*;
 pub use reason::*;
 
@@ -28,6 +32,15 @@ pub const LABEL_DEPLOYMENT: &str = "bonafide.dev/deployment";
 
 /// Label on children of one revision: that revision's name.
 pub const LABEL_REVISION: &str = "bonafide.dev/revision";
+
+/// On a ModelDeployment: a new value asks the source again what a branch stands for, and tries again what was given up.
+pub const ANNOTATION_REFRESH: &str = "bonafide.dev/refresh";
+
+/// On a ControllerRevision: the parts of the spec that it was made from, as JSON. `bonafide rollout undo` brings them back.
+pub const ANNOTATION_SPEC: &str = "bonafide.dev/spec";
+
+/// On a ControllerRevision: in a sentence, what made it necessary.
+pub const ANNOTATION_REASON: &str = "bonafide.dev/reason";
 
 /// The scheduling gate of every pod of ours: lifted for one pod at a time, after its verdict was evaluated.
 pub const GATE: &str = "bonafide.dev/verdict";

@@ -84,11 +84,15 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         acquired = lease.acquire(&shutdown) => if acquired.is_none() { return ExitCode::SUCCESS },
         problem = &mut broken => return fail(1, problem),
     }
+    let surroundings = match controller::Surroundings::real(client, &config) {
+        Ok(surroundings) => surroundings,
+        Err(error) => return fail(1, error),
+    };
     tracing::info!(identity = args.identity, "leading");
     metrics.leader.set(1);
     readiness.set(false);
     let ended = tokio::select! {
-        ended = controller::run(client, config, &args.namespace, metrics.clone(), readiness, shutdown.clone()) => ended.map(|()| false),
+        ended = controller::run(surroundings, config, &args.namespace, metrics.clone(), readiness, shutdown.clone()) => ended.map(|()| false),
         () = lease.hold(&shutdown) => Ok(true),
         problem = &mut broken => return fail(1, problem),
     };

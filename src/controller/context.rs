@@ -15,15 +15,15 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    apply::Compared, artifacts, artifacts::Known, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees,
+    apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees,
     stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
     engine::Catalogue,
-    runtime::metrics::Metrics,
+    runtime::{clock::Clock, metrics::Metrics},
     trust::DefaultStance,
-    weights::{Resolver, Sources},
+    weights::{Library, Sources},
 };
 
 /// What the chart tells the manager: `manager.yaml`.
@@ -89,8 +89,12 @@ pub struct Context {
     pub config: Config,
     /// The table of sources, as it goes into ConfigMaps.
     pub sources: Value,
-    /// Resolves sources.
-    pub resolver: Resolver,
+    /// Says what sources have.
+    pub library: Arc<dyn Library>,
+    /// Asks pods.
+    pub ask: Arc<dyn Ask>,
+    /// The time.
+    pub clock: Clock,
     /// What the watches know.
     pub stores: Stores,
     /// The policies as compiled last; `None` until they were read once.

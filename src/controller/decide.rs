@@ -166,7 +166,7 @@ async fn renew(
         kept_engine: status.and_then(|status| status.engine.as_ref()).map(|engine| engine.name.as_str()),
         restrict_to_signed: applicable.restricts_to_signed(&source),
     };
-    let answer = match resolve::resolve(&context.resolver, &context.trees, &observed.catalogue, &question).await {
+    let answer = match resolve::resolve(&*context.library, &context.trees, &observed.catalogue, &question).await {
         Ok(answer) => answer,
         Err(Unanswered::Source(error)) => {
             recall(context, deployment, observed, applicable, pin, decision).await?;

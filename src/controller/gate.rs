@@ -162,7 +162,7 @@ async fn set(context: &Context, owner: &Owner, pod: &SlimPod, objection: Option<
         return Ok(());
     }
     let condition =
-        json!({ "type": VOUCHED, "status": status, "reason": reason, "message": message, "lastTransitionTime": now() });
+        json!({ "type": VOUCHED, "status": status, "reason": reason, "message": message, "lastTransitionTime": now(context) });
     let patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } });
     context.metrics.wrote("Pod", "patch");
     match api(context, owner).patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await {
@@ -172,8 +172,8 @@ async fn set(context: &Context, owner: &Owner, pod: &SlimPod, objection: Option<
     }
 }
 
-fn now() -> Value {
-    Timestamp::from_second(Timestamp::now().as_second()).map_or(Value::Null, |now| json!(now.to_string()))
+fn now(context: &Context) -> Value {
+    Timestamp::from_second(context.clock.now().as_second()).map_or(Value::Null, |now| json!(now.to_string()))
 }
 
 fn api(context: &Context, owner: &Owner) -> Api<DynamicObject> {

@@ -4,6 +4,7 @@
 
 mod apply;
 mod artifacts;
+pub mod ask;
 mod backoff;
 mod context;
 mod decide;
@@ -27,7 +28,7 @@ mod write;
 pub use artifacts::name as artifact_name;
 pub use context::{Config, Stance, read_sources};
 pub use decide::{render_input, served_names};
-pub use run::{RunError, run};
+pub use run::{RunError, Surroundings, run};
 
 use std::time::Duration;
 

@@ -8,7 +8,6 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource as _,
@@ -23,7 +22,7 @@ use crate::{
     api::{
         ACCEPTED, ClusterModelPolicy, ClusterModelPolicyStatus, FIELD_MANAGER, Finding, Problem, Reason, SecretKeyRef, settle,
     },
-    runtime::metrics::Metrics,
+    runtime::{clock::Clock, metrics::Metrics},
     trust::{DefaultStance, Policy, PolicySet, PolicyState},
 };
 
@@ -62,6 +61,7 @@ pub async fn run(
     namespace: String,
     default: DefaultStance,
     metrics: Arc<Metrics>,
+    clock: Clock,
     publish: watch::Sender<Option<Arc<InForce>>>,
 ) {
     let (store, writer) = reflector::store::<Guarded>();
@@ -103,7 +103,7 @@ pub async fn run(
         // After that: a policy that says it is accepted is in force.
         for policy in &policies {
             if let Ok(policy) = &policy.0 {
-                report(&client, &metrics, policy, &in_force.set, &mut told).await;
+                report(&client, &metrics, clock, policy, &in_force.set, &mut told).await;
             }
         }
         told.retain(|uid, _| in_force.versions.contains_key(uid));
@@ -162,7 +162,7 @@ async fn secrets(client: &Client, namespace: &str, policies: &[Arc<Guarded>], kn
 }
 
 /// Writes the policy's `Accepted` condition, if it changed.
-async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy, set: &PolicySet, told: &mut Told) {
+async fn report(client: &Client, metrics: &Metrics, clock: Clock, policy: &ClusterModelPolicy, set: &PolicySet, told: &mut Told) {
     let Some(name) = policy.metadata.name.as_deref() else { return };
     let problem = set.policies.iter().find(|state| state.name() == name).and_then(|state| match state {
         PolicyState::Broken { problem, .. } => Some(problem),
@@ -184,7 +184,7 @@ async fn report(client: &Client, metrics: &Metrics, policy: &ClusterModelPolicy,
     }
     let old = policy.status.clone().unwrap_or_default();
     let generation = policy.metadata.generation;
-    let conditions = settle(&old.conditions, &[finding], generation, Timestamp::now());
+    let conditions = settle(&old.conditions, &[finding], generation, clock.now());
     let status = ClusterModelPolicyStatus { observed_generation: generation, conditions };
     if status == old {
         return;

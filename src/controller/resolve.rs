@@ -5,17 +5,18 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use tokio::time::Instant;
 
 use crate::{
     api::{ArtifactBundle, ArtifactFile, ModelArtifactSpec, ModelDeploymentSpec, Problem, Reason},
     engine::{self, Catalogue, Selection},
     model::{CleanPath, Digest, File, Glob, Manifest, Source},
     trust,
-    weights::{Credentials, Resolver, Retry, SourceError, Tree},
+    weights::{Credentials, Library, Retry, SourceError, Tree},
 };
 
 /// How long a listed tree is taken for what a branch points at.
@@ -87,7 +88,7 @@ impl From<SourceError> for Unanswered {
 
 /// Asks the source.
 pub async fn resolve(
-    resolver: &Resolver,
+    resolver: &dyn Library,
     trees: &Trees,
     catalogue: &Catalogue,
     question: &Question<'_>,
@@ -138,7 +139,7 @@ fn candidates(tree: &Tree, bundles: &BTreeMap<CleanPath, String>, restrict: bool
     candidates
 }
 
-async fn list(resolver: &Resolver, trees: &Trees, question: &Question<'_>) -> Result<Arc<Listed>, SourceError> {
+async fn list(resolver: &dyn Library, trees: &Trees, question: &Question<'_>) -> Result<Arc<Listed>, SourceError> {
     let secret = question.spec.model.secret_ref.as_ref().map_or("", |secret| &secret.name);
     let key = format!("{} {} {:?} {secret}", question.asker, question.source, question.revision);
     if let Some(listed) = trees.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
@@ -158,7 +159,7 @@ async fn list(resolver: &Resolver, trees: &Trees, question: &Question<'_>) -> Re
 
 /// Reads small files of one listed tree.
 struct Reader<'a> {
-    resolver: &'a Resolver,
+    resolver: &'a dyn Library,
     question: &'a Question<'a>,
     listed: &'a Listed,
 }

@@ -1,10 +1,6 @@
 //! Starts the watches and turns the crank: which change concerns which object.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::{
@@ -23,9 +19,10 @@ use kube::{
         watcher,
     },
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
+    ask::{Ask, Network},
     context::{Config, Context, read_sources},
     policies, protection,
     slim::{SlimDeployment, SlimPod},
@@ -36,11 +33,12 @@ use crate::{
     api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
     engine::Catalogue,
     runtime::{
+        clock::Clock,
         http::Readiness,
         metrics::{Metrics, Outcome},
         shutdown::Shutdown,
     },
-    weights::Resolver,
+    weights::{Library, Resolver},
 };
 
 /// How many objects are reconciled at the same time.
@@ -63,25 +61,50 @@ pub enum RunError {
 
 type Guarded = DeserializeGuard<ModelDeployment>;
 
+/// What the controller reaches beside itself. A simulation has its own.
+pub struct Surroundings {
+    /// The API server.
+    pub client: Client,
+    /// Says what sources have.
+    pub library: Arc<dyn Library>,
+    /// Asks pods.
+    pub ask: Arc<dyn Ask>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Surroundings {
+    /// The real ones: the servers of the administrator's table, the pods' own addresses, the machine's clock.
+    ///
+    /// # Errors
+    /// When the configuration's table of sources cannot be used.
+    pub fn real(client: Client, config: &Config) -> Result<Self, RunError> {
+        let table = read_sources(&config.sources).map_err(RunError::Config)?;
+        let library = Arc::new(Resolver::new(table).map_err(|error| RunError::Config(error.to_string()))?);
+        let ask = Arc::new(Network::new().map_err(RunError::Config)?);
+        Ok(Self { client, library, ask, clock: Clock::Machine })
+    }
+}
+
 /// Runs until the shutdown begins. Everything that it writes, it writes as the leader.
 pub async fn run(
-    client: Client,
+    surroundings: Surroundings,
     config: Config,
     namespace: &str,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
+    let Surroundings { client, library, ask, clock } = surroundings;
     let table = read_sources(&config.sources).map_err(RunError::Config)?;
     let sources = serde_json::to_value(&table).map_err(|error| RunError::Config(error.to_string()))?;
-    let resolver = Resolver::new(table).map_err(|error| RunError::Config(error.to_string()))?;
     let (publish, policies) = watch::channel(None);
     let (tell, unprotected) = watch::channel(protection::missing(&client).await.unwrap_or_else(|_| protection::unseen()));
     // They end with this function: what is not the leader any more writes nothing.
     let mut background = JoinSet::new();
     background.spawn(protection::run(client.clone(), tell));
     let stance = config.policy.default.into();
-    background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), publish));
+    background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock, publish));
 
     let mut controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY));
@@ -146,7 +169,9 @@ pub async fn run(
         client,
         config,
         sources,
-        resolver,
+        library,
+        ask,
+        clock,
         stores,
         policies,
         unprotected,

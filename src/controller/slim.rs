@@ -1,7 +1,6 @@
 //! The little of Pods and Deployments that we watch. Whole ones cost fifty kilobytes each in memory.
 
-use std::collections::BTreeMap;
-
+use jiff::Timestamp;
 use kube::{Resource, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +50,9 @@ pub struct SlimPodStatus {
     /// The same in words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Its address, once it has one.
+    #[serde(default, rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
     /// `PodScheduled`, `Initialized`, `ContainersReady`, `Ready` and our own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<SlimCondition>,
@@ -64,6 +66,7 @@ pub struct SlimPodStatus {
 
 /// A condition of a pod.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SlimCondition {
     /// Its type.
     #[serde(rename = "type")]
@@ -76,6 +79,9 @@ pub struct SlimCondition {
     /// The same in words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Since when its status is what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Timestamp>,
 }
 
 /// A container of a pod.
@@ -106,10 +112,19 @@ pub struct SlimState {
     pub waiting: Option<SlimWaiting>,
     /// It runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub running: Option<BTreeMap<String, serde_json::Value>>,
+    pub running: Option<SlimRunning>,
     /// It ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminated: Option<SlimTerminated>,
+}
+
+/// Since when a container runs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimRunning {
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
 }
 
 /// Why a container waits.
@@ -136,6 +151,12 @@ pub struct SlimTerminated {
     /// What it wrote to its termination log.
     #[serde(default)]
     pub message: String,
+    /// When it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
 }
 
 impl SlimPod {

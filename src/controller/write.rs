@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Resource as _, ResourceExt as _,
@@ -28,7 +27,7 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<(), kube
     let deployment = picture.deployment;
     let (mut status, findings) = compute(picture);
     let old = deployment.status.clone().unwrap_or_default();
-    status.conditions = settle(&old.conditions, &findings, deployment.metadata.generation, Timestamp::now());
+    status.conditions = settle(&old.conditions, &findings, deployment.metadata.generation, context.clock.now());
     if status == old {
         return Ok(());
     }
@@ -51,7 +50,7 @@ pub async fn trouble(context: &Context, metadata: &ObjectMeta, problem: &Problem
         ..old.clone()
     };
     status.conditions.retain(|condition| !findings.iter().any(|finding| finding.kind == condition.type_));
-    status.conditions.extend(settle(&old.conditions, &findings, metadata.generation, Timestamp::now()));
+    status.conditions.extend(settle(&old.conditions, &findings, metadata.generation, context.clock.now()));
     if status == old { Ok(()) } else { apply(context, metadata, &json!(status)).await }
 }
 

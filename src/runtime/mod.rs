@@ -1,5 +1,6 @@
 //! What every long-running process needs: leadership, health and metrics. It knows nothing of models.
 
+pub mod clock;
 pub mod http;
 pub mod lease;
 pub mod metrics;

@@ -110,7 +110,7 @@ impl Refusal<'_> {
             Token::Sent => "with the account that the token of spec.model.secretRef belongs to, and check that the token may read gated repositories".to_owned(),
         };
         SourceError::later(
-            Reason::GatedRepository,
+            Reason::GatedRepo,
             format!("{source} is given only to those who accepted its licence{}. Accept it at {page} {next}.", self.said()),
             None,
         )
@@ -221,8 +221,8 @@ mod tests {
             (403, &[], Token::Sent, Reason::AccessDenied),
             (404, &code("RevisionNotFound"), Token::None, Reason::RevisionNotFound),
             (404, &[], Token::None, Reason::RevisionNotFound),
-            (401, &code("GatedRepo"), Token::None, Reason::GatedRepository),
-            (403, &code("GatedRepo"), Token::Sent, Reason::GatedRepository),
+            (401, &code("GatedRepo"), Token::None, Reason::GatedRepo),
+            (403, &code("GatedRepo"), Token::Sent, Reason::GatedRepo),
             (404, &code("EntryNotFound"), Token::None, Reason::SourceInvalid),
             (500, &[], Token::None, Reason::SourceUnavailable),
             (503, &[], Token::None, Reason::SourceUnavailable),

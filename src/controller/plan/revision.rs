@@ -4,7 +4,7 @@
 //! is, until the spec changes. That is why an upgrade of ours restarts no pod.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::pod::{PodInput, pod_template};
 use crate::{
@@ -43,6 +43,9 @@ pub struct Revision {
     pub accelerator: String,
     /// The whole pod template.
     pub template: Value,
+    /// What a later version of Bonafide wrote beside that: kept as it is, since nothing of this may ever change.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 /// A digest over what the author asked for, as far as it decides what pods look like.
@@ -110,5 +113,6 @@ pub fn revision(input: &RevisionInput<'_>) -> Revision {
         port: input.rendered.port,
         accelerator,
         template,
+        more: Map::new(),
     }
 }

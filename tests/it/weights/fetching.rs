@@ -326,6 +326,6 @@ async fn a_refusal_of_the_hub_ends_the_fetch_at_once() {
     let place = Place::with(&served, |options| options.gated = vec![REPOSITORY.to_owned()]).await;
     let into = tempfile::tempdir().unwrap();
     let problem = failed(fetch(place.resolver(), job(&place, &served, into.path())).await.0);
-    assert_eq!(problem.reason, Reason::GatedRepository);
+    assert_eq!(problem.reason, Reason::GatedRepo);
     assert_eq!(place.hub.requests().len(), 1);
 }

@@ -127,7 +127,7 @@ async fn a_gated_repository_says_where_to_accept_its_licence() {
     for token in [None, Some("hf_stranger")] {
         let credentials = token.map(|token| credentials(token, "127.0.0.1"));
         let error = place.resolver().resolve(&source(), None, credentials.as_ref()).await.unwrap_err();
-        assert_eq!(error.problem.reason, Reason::GatedRepository, "{token:?}");
+        assert_eq!(error.problem.reason, Reason::GatedRepo, "{token:?}");
         assert!(error.problem.message.contains(&page), "{error}");
         assert_eq!(error.retry, Retry::After(None));
     }

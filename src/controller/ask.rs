@@ -1,0 +1,185 @@
+//! What the manager asks pods directly: how far a download is, whether an engine answers, and whether it has work.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+/// How an engine is asked, frozen with its revision: an engine's definition may change while its pods run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Asking {
+    /// The first request, which has to be answered before a replica counts; `None`: the readiness probe is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<FirstRequest>,
+    /// The path of the metrics; empty when the engine has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub metrics_path: String,
+    /// Gauges that are all zero when the engine has no work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub idle_when_zero: Vec<String>,
+}
+
+/// A request that an engine has to answer with 200.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FirstRequest {
+    /// The path.
+    pub path: String,
+    /// The body, JSON; variables are filled in.
+    pub body: String,
+}
+
+/// How far the container that fetches is, as it says itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Download {
+    /// Bytes of all files.
+    pub total: u64,
+    /// Bytes on the disk and hashed.
+    pub hashed: u64,
+    /// Bytes a second, lately.
+    pub rate: f64,
+    /// Seconds since it began.
+    pub elapsed_seconds: f64,
+    /// Seconds since a byte came or was hashed.
+    pub idle_seconds: f64,
+}
+
+/// Asks pods. The answers say nothing about trust: they are the word of the pod.
+pub trait Ask: Send + Sync {
+    /// How far the download is.
+    fn download(&self, at: SocketAddr) -> BoxFuture<'_, Result<Download, String>>;
+
+    /// Whether the engine answers its first request; the error says what it answered instead.
+    fn answers<'a>(&'a self, at: SocketAddr, request: &'a FirstRequest) -> BoxFuture<'a, Result<(), String>>;
+
+    /// How many requests the engine works on or has waiting, by the sum of its gauges.
+    fn work<'a>(&'a self, at: SocketAddr, asking: &'a Asking) -> BoxFuture<'a, Result<u64, String>>;
+}
+
+/// The most bytes of an answer that are read.
+const MAX_ANSWER: usize = 4 << 20;
+/// How long an answer to a look may take.
+const LOOK: Duration = Duration::from_secs(3);
+/// How long the answer to the first request may take: engines compile on it.
+const FIRST: Duration = Duration::from_secs(60);
+
+/// Asks over the network: plain HTTP to the pod's own address, through no proxy.
+pub struct Network {
+    client: reqwest::Client,
+}
+
+impl Network {
+    /// # Errors
+    /// When no client can be made; says why.
+    pub fn new() -> Result<Self, String> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(LOOK)
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| format!("no client can be made: {error}"))?;
+        Ok(Self { client })
+    }
+
+    async fn get(&self, at: SocketAddr, path: &str) -> Result<String, String> {
+        let answer = self.client.get(format!("http://{at}{path}")).timeout(LOOK).send().await.map_err(said)?;
+        let status = answer.status();
+        let body = body(answer).await?;
+        if status.is_success() { Ok(body) } else { Err(format!("{path} answers {status}: {}", clip(&body))) }
+    }
+}
+
+impl Ask for Network {
+    fn download(&self, at: SocketAddr) -> BoxFuture<'_, Result<Download, String>> {
+        Box::pin(async move {
+            let text = self.get(at, "/progress").await?;
+            serde_json::from_str(&text).map_err(|error| format!("/progress answers what cannot be read: {error}"))
+        })
+    }
+
+    fn answers<'a>(&'a self, at: SocketAddr, request: &'a FirstRequest) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let FirstRequest { path, body: wanted } = request;
+            let ask = self.client.post(format!("http://{at}{path}")).header("content-type", "application/json");
+            let answer = ask.body(wanted.clone()).timeout(FIRST).send().await.map_err(said)?;
+            let status = answer.status();
+            let text = body(answer).await?;
+            if status.is_success() { Ok(()) } else { Err(format!("{path} answers {status}: {}", clip(&text))) }
+        })
+    }
+
+    fn work<'a>(&'a self, at: SocketAddr, asking: &'a Asking) -> BoxFuture<'a, Result<u64, String>> {
+        Box::pin(async move { sum(&self.get(at, &asking.metrics_path).await?, &asking.idle_when_zero) })
+    }
+}
+
+fn said(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    clip(&cause.to_string())
+}
+
+async fn body(mut answer: reqwest::Response) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(said)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > MAX_ANSWER {
+            return Err(format!("the answer has more than {MAX_ANSWER} bytes"));
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn clip(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// The sum of the samples of these gauges in Prometheus' text format, over all labels.
+///
+/// # Errors
+/// When one of them is not there: then nothing is known, and nothing is assumed.
+pub fn sum(text: &str, gauges: &[String]) -> Result<u64, String> {
+    let mut total = 0.0;
+    for gauge in gauges {
+        let mut found = false;
+        for line in text.lines() {
+            let Some(rest) = line.strip_prefix(gauge.as_str()) else { continue };
+            let value = match rest.as_bytes().first() {
+                Some(b' ' | b'\t') => rest,
+                Some(b'{') => rest.rsplit_once('}').map_or("", |(_, value)| value),
+                _ => continue,
+            };
+            let value: f64 = value.split_whitespace().next().and_then(|value| value.parse().ok()).unwrap_or(f64::NAN);
+            if !value.is_finite() || value < 0.0 {
+                return Err(format!("{gauge} has a value that is no count"));
+            }
+            found = true;
+            total += value;
+        }
+        if !found {
+            return Err(format!("the metrics have no {gauge}"));
+        }
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a finite count that is not negative")]
+    Ok(total.ceil() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_of_an_engine_is_the_sum_of_its_gauges() {
+        let text = "# HELP x y\nvllm:num_requests_running{engine=\"0\",model_name=\"a b}\"} 2.0\nvllm:num_requests_waiting{engine=\"0\"} 1.0\nvllm:num_requests_waiting_by_reason{reason=\"capacity\"} 9\nplain 4 1700000000\n";
+        let sum = |gauges: &[&str]| sum(text, &gauges.iter().map(|gauge| (*gauge).to_owned()).collect::<Vec<_>>());
+        assert_eq!(sum(&["vllm:num_requests_running", "vllm:num_requests_waiting"]), Ok(3));
+        assert_eq!(sum(&["plain"]), Ok(4));
+        assert!(sum(&["vllm:num_requests"]).is_err());
+        assert!(super::sum("plain NaN\n", &["plain".to_owned()]).is_err());
+    }
+}
