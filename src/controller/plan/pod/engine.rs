@@ -3,9 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    CONTAINER_ENGINE, FAREWELL, MODEL_PATH, PROBE_PERIOD, PodInput, RevisionInput, quantity::quantity, security,
-    volumes::writable_directories,
+    CONTAINER_ENGINE, HELPER_DIRECTORY, MODEL_PATH, PROBE_PERIOD, PodInput, RevisionInput, drain_seconds, quantity::quantity,
+    security, volumes::writable_directories,
 };
+
+/// The helper program's name.
+const HELPER: &str = "bonafide-helper";
 
 /// The container.
 pub(super) fn engine(input: &PodInput<'_>) -> Value {
@@ -17,6 +20,7 @@ pub(super) fn engine(input: &PodInput<'_>) -> Value {
         })
     };
     let mut mounts = vec![json!({ "name": "weights", "mountPath": MODEL_PATH, "subPath": "tree", "readOnly": true })];
+    mounts.push(json!({ "name": "bin", "mountPath": HELPER_DIRECTORY, "readOnly": true }));
     mounts.extend(writable_directories(input).map(|(name, path)| json!({ "name": name, "mountPath": path })));
     let mut requests = json!({ "ephemeral-storage": quantity(bytes) });
     let mut resources = json!({});
@@ -40,7 +44,7 @@ pub(super) fn engine(input: &PodInput<'_>) -> Value {
         "args": rendered.args,
         "env": rendered.env.iter().map(environment).collect::<Vec<_>>(),
         "ports": [{ "name": "http", "containerPort": rendered.port, "protocol": "TCP" }],
-        "lifecycle": { "preStop": { "sleep": { "seconds": FAREWELL } } },
+        "lifecycle": { "preStop": { "exec": { "command": drain(input) } } },
         "startupProbe": probe(PROBE_PERIOD, rendered.start_timeout_seconds.div_euclid(PROBE_PERIOD).max(1)),
         "readinessProbe": probe(5, 3),
         "resources": resources,
@@ -58,6 +62,22 @@ pub(super) fn engine(input: &PodInput<'_>) -> Value {
         }
     }
     container
+}
+
+/// What runs before the engine is told to end: it ends its requests no more after that.
+fn drain(input: &PodInput<'_>) -> Vec<String> {
+    let RevisionInput { spec, rendered, .. } = *input.of;
+    let mut command = vec![format!("{HELPER_DIRECTORY}/{HELPER}"), "drain".to_owned()];
+    let mut say = |flag: &str, value: &str| command.extend([flag.to_owned(), value.to_owned()]);
+    say("--port", &rendered.port.to_string());
+    if let Some(path) = &rendered.metrics_path {
+        say("--path", path);
+    }
+    for gauge in &rendered.idle_when_zero {
+        say("--idle-when-zero", gauge);
+    }
+    say("--within", &drain_seconds(spec).to_string());
+    command
 }
 
 /// The API server leaves an empty value out.

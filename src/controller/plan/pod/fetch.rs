@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{CONTAINER_FETCH, PodInput, RevisionInput, security};
+use super::{CONTAINER_FETCH, HELPER_DIRECTORY, PodInput, RevisionInput, security};
+
+/// Where it tells how far it is.
+pub const PROGRESS_PORT: u16 = 8081;
 
 /// The container.
 pub(super) fn fetch(input: &PodInput<'_>) -> Value {
@@ -15,10 +18,13 @@ pub(super) fn fetch(input: &PodInput<'_>) -> Value {
         "--manifest=/var/lib/bonafide/config/manifest.json".to_owned(),
         "--sources=/var/lib/bonafide/config/sources.json".to_owned(),
         "--into=/var/lib/bonafide/weights".to_owned(),
+        format!("--bring={HELPER_DIRECTORY}"),
+        format!("--listen=[::]:{PROGRESS_PORT}"),
     ];
     let mut mounts = vec![
         json!({ "name": "weights", "mountPath": "/var/lib/bonafide/weights" }),
         json!({ "name": "config", "mountPath": "/var/lib/bonafide/config", "readOnly": true }),
+        json!({ "name": "bin", "mountPath": HELPER_DIRECTORY }),
     ];
     if spec.model.secret_ref.is_some() {
         args.push("--credentials=/var/lib/bonafide/credentials".to_owned());
@@ -29,6 +35,7 @@ pub(super) fn fetch(input: &PodInput<'_>) -> Value {
         "image": fetch_image,
         "imagePullPolicy": pull_policy,
         "args": args,
+        "ports": [{ "name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP" }],
         "resources": { "requests": { "cpu": "100m", "memory": "64Mi" } },
         "securityContext": security(),
         "terminationMessagePath": "/dev/termination-log",

@@ -15,7 +15,7 @@ use fetch::fetch;
 use volumes::volumes;
 
 use super::{names::child_name, revision::RevisionInput};
-use crate::api::{GATE, LABEL_DEPLOYMENT, LABEL_REVISION, Toleration, VOUCHED};
+use crate::api::{Duration, GATE, LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeploymentSpec, Toleration, VOUCHED};
 
 /// The init container that fetches and verifies the weights.
 pub const CONTAINER_FETCH: &str = "fetch";
@@ -26,8 +26,12 @@ pub const CONTAINER_ENGINE: &str = "engine";
 pub const MODEL_PATH: &str = "/models";
 /// The user and group of our containers: any that is not root will do.
 const USER: i64 = 65532;
-/// Seconds for which an engine that is to end goes on answering: until every node knows that nothing is sent there any more.
-const FAREWELL: i32 = 5;
+/// Where the helper program is brought to.
+const HELPER_DIRECTORY: &str = "/var/lib/bonafide/bin";
+/// How long a replica may go on with the requests it has, in seconds, when nobody says.
+pub const DRAIN: i64 = 120;
+/// Seconds that an engine has beyond that to end by itself.
+const ENDING: i64 = 30;
 /// Seconds between two probes while the engine loads.
 const PROBE_PERIOD: i32 = 2;
 
@@ -53,7 +57,7 @@ pub fn pod_template(input: &PodInput<'_>) -> Value {
         "dnsPolicy": "ClusterFirst",
         "restartPolicy": "Always",
         "schedulerName": "default-scheduler",
-        "terminationGracePeriodSeconds": 60,
+        "terminationGracePeriodSeconds": drain_seconds(spec) + ENDING,
         "securityContext": {
             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": { "type": "RuntimeDefault" },
@@ -79,6 +83,12 @@ pub fn pod_template(input: &PodInput<'_>) -> Value {
         } },
         "spec": pod,
     })
+}
+
+/// How long a replica may go on with the requests it has.
+fn drain_seconds(spec: &ModelDeploymentSpec) -> i64 {
+    let seconds = |drain: &Duration| i64::try_from(drain.length().as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+    spec.rollout.drain.as_ref().map_or(DRAIN, seconds)
 }
 
 fn toleration(toleration: &Toleration) -> Value {

@@ -15,6 +15,7 @@ pub(super) fn volumes(input: &PodInput<'_>) -> Vec<Value> {
     let RevisionInput { deployment, spec, .. } = *input.of;
     let mut volumes = vec![
         json!({ "name": "weights", "emptyDir": {} }),
+        json!({ "name": "bin", "emptyDir": {} }),
         json!({ "name": "config", "configMap": { "name": child_name(deployment, input.revision), "defaultMode": 0o444 } }),
     ];
     if let Some(secret) = &spec.model.secret_ref {
