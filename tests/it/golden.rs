@@ -54,6 +54,8 @@ fn every_pod_template_keeps_the_restricted_profile() {
         let objects = documents(&output);
         restricted::check(&of_kind(&objects, "Deployment")["spec"]["template"]["spec"])
             .unwrap_or_else(|breach| panic!("{name}: {breach}"));
+        let user = of_kind(&objects, "Deployment").pointer("/spec/template/spec/securityContext/runAsUser").is_some();
+        assert_eq!(user, name != "assigned", "{name}: only who says so leaves the user to the cluster");
     }
 }
 

@@ -1,10 +1,14 @@
 //! The container of the engine.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{
-    CONTAINER_ENGINE, HELPER_DIRECTORY, MODEL_PATH, PROBE_PERIOD, PodInput, RevisionInput, drain_seconds, quantity::quantity,
-    security, volumes::writable_directories,
+    CONTAINER_ENGINE, HELPER_DIRECTORY, MODEL_PATH, PROBE_PERIOD, PodInput, RevisionInput, drain_seconds,
+    quantity::{cpu, memory, quantity},
+    security,
+    volumes::{extra_mount, writable_directories},
 };
 
 /// The helper program's name.
@@ -12,7 +16,7 @@ const HELPER: &str = "bonafide-helper";
 
 /// The container.
 pub(super) fn engine(input: &PodInput<'_>) -> Value {
-    let RevisionInput { rendered, bytes, .. } = *input.of;
+    let RevisionInput { spec, rendered, .. } = *input.of;
     let probe = |period: i32, failures: i32| {
         json!({
             "httpGet": { "path": rendered.ready_path, "port": "http", "scheme": "HTTP" },
@@ -22,21 +26,7 @@ pub(super) fn engine(input: &PodInput<'_>) -> Value {
     let mut mounts = vec![json!({ "name": "weights", "mountPath": MODEL_PATH, "subPath": "tree", "readOnly": true })];
     mounts.push(json!({ "name": "bin", "mountPath": HELPER_DIRECTORY, "readOnly": true }));
     mounts.extend(writable_directories(input).map(|(name, path)| json!({ "name": name, "mountPath": path })));
-    let mut requests = json!({ "ephemeral-storage": quantity(bytes) });
-    let mut resources = json!({});
-    for (resource, count) in &rendered.resources {
-        if let (Some(requests), Some(resources)) = (requests.as_object_mut(), resources.as_object_mut()) {
-            requests.insert(resource.clone(), json!(count));
-            resources
-                .entry("limits")
-                .or_insert_with(|| json!({}))
-                .as_object_mut()
-                .map(|limits| limits.insert(resource.clone(), json!(count)));
-        }
-    }
-    if let Some(resources) = resources.as_object_mut() {
-        resources.insert("requests".to_owned(), requests);
-    }
+    mounts.extend(spec.pod.extra_volumes.iter().map(extra_mount));
     let mut container = json!({
         "name": CONTAINER_ENGINE,
         "image": rendered.image,
@@ -47,7 +37,7 @@ pub(super) fn engine(input: &PodInput<'_>) -> Value {
         "lifecycle": { "preStop": { "exec": { "command": drain(input) } } },
         "startupProbe": probe(PROBE_PERIOD, rendered.start_timeout_seconds.div_euclid(PROBE_PERIOD).max(1)),
         "readinessProbe": probe(5, 3),
-        "resources": resources,
+        "resources": resources(input),
         "securityContext": security(),
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -62,6 +52,21 @@ pub(super) fn engine(input: &PodInput<'_>) -> Value {
         }
     }
     container
+}
+
+/// What it gets of a node. Extended resources and memory are limits too; processors are not, since an engine that is
+/// slowed down serves nobody.
+fn resources(input: &PodInput<'_>) -> Value {
+    let RevisionInput { spec, rendered, bytes, .. } = *input.of;
+    let mut limits: BTreeMap<&str, String> =
+        rendered.resources.iter().map(|(resource, count)| (resource.as_str(), count.clone())).collect();
+    let extra = &spec.pod.extra_resources;
+    limits.extend(extra.iter().map(|(name, count)| (name.as_str(), quantity(u64::try_from(*count).unwrap_or_default()))));
+    limits.extend(spec.resources.memory.as_deref().map(|text| ("memory", memory(text))));
+    let mut requests = limits.clone();
+    requests.insert("ephemeral-storage", quantity(bytes));
+    requests.extend(spec.resources.cpu.as_deref().map(|text| ("cpu", cpu(text))));
+    if limits.is_empty() { json!({ "requests": requests }) } else { json!({ "limits": limits, "requests": requests }) }
 }
 
 /// What runs before the engine is told to end: it ends its requests no more after that.

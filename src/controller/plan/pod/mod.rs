@@ -5,17 +5,19 @@
 
 mod engine;
 mod fetch;
+mod placement;
 mod quantity;
 mod volumes;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use engine::engine;
 use fetch::fetch;
+use placement::{metadata, placement};
 use volumes::volumes;
 
 use super::{names::child_name, revision::RevisionInput};
-use crate::api::{Duration, GATE, LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeploymentSpec, Toleration, VOUCHED};
+use crate::api::{Duration, GATE, ModelDeploymentSpec, PodUser, VOUCHED};
 
 /// The init container that fetches and verifies the weights.
 pub const CONTAINER_FETCH: &str = "fetch";
@@ -45,7 +47,7 @@ pub struct PodInput<'a> {
 
 /// The template, complete.
 pub fn pod_template(input: &PodInput<'_>) -> Value {
-    let RevisionInput { deployment, spec, rendered, .. } = *input.of;
+    let RevisionInput { spec, .. } = *input.of;
     let account = spec.pod.service_account_name.as_deref().unwrap_or("default");
     let mut pod = json!({
         "schedulingGates": [{ "name": GATE }],
@@ -56,43 +58,36 @@ pub fn pod_template(input: &PodInput<'_>) -> Value {
         "serviceAccount": account,
         "dnsPolicy": "ClusterFirst",
         "restartPolicy": "Always",
-        "schedulerName": "default-scheduler",
         "terminationGracePeriodSeconds": drain_seconds(spec) + ENDING,
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
+        "securityContext": pod_security(spec.pod.user),
         "initContainers": [fetch(input)],
         "containers": [engine(input)],
         "volumes": volumes(input),
     });
-    let mut set = |key: &str, value: Value| {
-        let empty = value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
-        if let (false, Some(pod)) = (empty, pod.as_object_mut()) {
-            pod.insert(key.to_owned(), value);
+    if let Some(pod) = pod.as_object_mut() {
+        pod.extend(placement(input));
+        if !spec.pod.image_pull_secrets.is_empty() {
+            pod.insert("imagePullSecrets".to_owned(), json!(spec.pod.image_pull_secrets));
         }
-    };
-    set("nodeSelector", json!(spec.pod.node_selector));
-    set("imagePullSecrets", json!(spec.pod.image_pull_secrets));
-    set("tolerations", spec.pod.tolerations.iter().chain(&rendered.tolerations).map(toleration).collect());
-    json!({
-        "metadata": { "labels": {
-            "app.kubernetes.io/managed-by": "bonafide",
-            LABEL_DEPLOYMENT: deployment,
-            LABEL_REVISION: input.revision,
-        } },
-        "spec": pod,
-    })
+    }
+    json!({ "metadata": metadata(input), "spec": pod })
+}
+
+/// What holds for all containers. A user that the cluster assigns is written by the cluster.
+fn pod_security(user: PodUser) -> Value {
+    let mut security = json!({
+        "runAsNonRoot": true, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    if let (PodUser::Fixed, Some(security)) = (user, security.as_object_mut()) {
+        security.extend(["runAsUser", "runAsGroup", "fsGroup"].map(|key| (key.to_owned(), json!(USER))));
+    }
+    security
 }
 
 /// How long a replica may go on with the requests it has.
 fn drain_seconds(spec: &ModelDeploymentSpec) -> i64 {
     let seconds = |drain: &Duration| i64::try_from(drain.length().as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
     spec.rollout.drain.as_ref().map_or(DRAIN, seconds)
-}
-
-fn toleration(toleration: &Toleration) -> Value {
-    json!(toleration)
 }
 
 /// Both containers get the restricted profile and a root file system that cannot be written.
