@@ -60,6 +60,7 @@ impl Engine {
         if spec.probes.start_timeout_seconds < 10 {
             return Err(checks.wrong("spec.probes.startTimeoutSeconds", "must be at least 10"));
         }
+        checks.asking(&spec)?;
         let command = checks.templates("spec.command", &spec.command)?;
         let args = checks.templates("spec.args", &spec.args)?;
         let env = checks.env(&spec)?;
@@ -130,6 +131,37 @@ impl Checks<'_> {
             }
         }
         if classes.is_empty() { Err(self.wrong("spec.images", "is empty: an engine has at least one image")) } else { Ok(()) }
+    }
+
+    /// What it is asked while it runs.
+    fn asking(&self, spec: &InferenceEngineSpec) -> Result<(), Problem> {
+        let paths = [
+            ("spec.metrics.path", spec.metrics.as_ref().map(|metrics| &metrics.path)),
+            ("spec.probes.request.path", spec.probes.request.as_ref().map(|request| &request.path)),
+        ];
+        for (field, path) in paths {
+            if let Some(path) = path.filter(|path| !path.starts_with('/') || !plain(path) || path.contains(char::is_whitespace)) {
+                let path = quoted(path, 80);
+                return Err(self.wrong(field, format_args!("is {path}: it must be a path that begins with '/', without spaces")));
+            }
+        }
+        let Some(drain) = &spec.drain else { return Ok(()) };
+        if spec.metrics.is_none() {
+            return Err(self.wrong("spec.drain", "names gauges, and spec.metrics.path does not say where they are"));
+        }
+        if drain.idle_when_zero.is_empty() {
+            return Err(
+                self.wrong("spec.drain.idleWhenZero", "is empty: leave spec.drain out when nothing tells that it has no work")
+            );
+        }
+        for (index, gauge) in drain.idle_when_zero.iter().enumerate() {
+            let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+            if gauge.is_empty() || !gauge.chars().all(letter) || gauge.starts_with(|c: char| c.is_ascii_digit()) {
+                let field = format!("spec.drain.idleWhenZero[{index}]");
+                return Err(self.wrong(&field, format_args!("is {}, which is no name of a metric", quoted(gauge, 80))));
+            }
+        }
+        Ok(())
     }
 
     fn templates(&self, field: &str, texts: &[String]) -> Result<Vec<Template>, Problem> {
@@ -256,7 +288,7 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{EngineImage, EnvVar, Writable};
+    use crate::api::{EngineDrain, EngineImage, EngineMetrics, EngineRequest, EnvVar, Writable};
 
     fn spec() -> InferenceEngineSpec {
         serde_json::from_value(serde_json::json!({
@@ -277,7 +309,7 @@ mod tests {
     #[test]
     fn every_mistake_is_a_problem_that_names_the_field() {
         type Mistake = fn(&mut InferenceEngineSpec);
-        let mistakes: [(&str, Mistake); 23] = [
+        let mistakes: [(&str, Mistake); 28] = [
             ("spec.images is empty", |spec| spec.images.clear()),
             ("spec.images names the accelerator none twice", |spec| {
                 spec.images.push(EngineImage { accelerator: AcceleratorClass::None, image: "other".into() });
@@ -306,6 +338,19 @@ mod tests {
                 spec.user.switches = vec!["--fast".into()];
             }),
             ("spec.user.env[0]", |spec| spec.user.env = vec!["A=B".into()]),
+            ("spec.metrics.path", |spec| spec.metrics = Some(EngineMetrics { path: "metrics".into() })),
+            ("spec.probes.request.path", |spec| {
+                spec.probes.request = Some(EngineRequest { path: "/a b".into(), body: "{}".into() });
+            }),
+            ("spec.drain names gauges", |spec| spec.drain = Some(EngineDrain { idle_when_zero: vec!["work".into()] })),
+            ("spec.drain.idleWhenZero is empty", |spec| {
+                spec.metrics = Some(EngineMetrics { path: "/metrics".into() });
+                spec.drain = Some(EngineDrain { idle_when_zero: vec![] });
+            }),
+            ("spec.drain.idleWhenZero[1]", |spec| {
+                spec.metrics = Some(EngineMetrics { path: "/metrics".into() });
+                spec.drain = Some(EngineDrain { idle_when_zero: vec!["a:b_c1".into(), "a b".into()] });
+            }),
             ("spec.loads is empty", |spec| spec.loads.clear()),
             ("spec.loads[0].files[0]", |spec| spec.loads[0].files = vec!["a?".into()]),
             ("spec.loads[0].prefer", |spec| {
