@@ -224,7 +224,7 @@ pub struct ModelDeploymentStatus {
     /// `Ready`, `Idle`, `Waiting`, `Fetching`, `Loading`, `Blocked` or `Degraded`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub state: String,
-    /// `Signed`, `Pinned`, `Refused` or `Unknown`.
+    /// `Signed`, `Pinned`, `Unsigned`, `Refused` or `Unknown`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trust: String,
     /// Replicas that answer, of those wanted: `2/2`.

@@ -10,7 +10,7 @@ use super::{
     resolve::{self, Question, Unanswered, ask_again},
 };
 use crate::{
-    api::{AcceleratorClass, ModelDeployment, Problem, Reason, ResolvedModel},
+    api::{AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel},
     engine::{self, RenderInput},
     model::{Digest, Source},
     trust::{Applicable, Candidate, Verdict},
@@ -124,6 +124,7 @@ fn judge(applicable: &Applicable<'_>, artifact: &Artifact, pin: Option<Digest>) 
         manifest: &artifact.manifest,
         bundles: &bundles,
         pin,
+        assurance: Assurance::Copied,
     }))
 }
 
@@ -149,7 +150,7 @@ async fn renew(
     {
         return blocked(Stage::Spec, problem, None);
     }
-    if let Err(problem) = applicable.before_resolve(&source) {
+    if let Err(problem) = applicable.before_resolve(&source, Assurance::Copied) {
         return blocked(Stage::Trust, problem, None);
     }
     let credentials = match &observed.credentials {
