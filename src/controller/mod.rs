@@ -19,6 +19,7 @@ mod protection;
 mod resolve;
 mod revisions;
 mod run;
+mod signatures;
 mod slim;
 mod status;
 mod stores;

@@ -149,7 +149,9 @@ impl Unmet<'_> {
         let (nearest, fate) = (self.nearest, self.fate());
         match &self.failure {
             Failure::Unsigned => {
-                format!("{place} has no signature. {fate} Have it signed, and put the signature beside the model as model.sig.")
+                format!(
+                    "{place} has no signature. {fate} Have it signed, and put the signature beside the model as model.sig, or deliver it as a ModelSignature."
+                )
             }
             Failure::Rejected { why, .. } if why.reason == Reason::WrongSigner && !self.signed.is_empty() => {
                 format!("{place} is not signed by {}. {fate} Have it signed by them too.", self.missing.join(" or "))

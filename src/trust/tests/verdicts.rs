@@ -113,7 +113,7 @@ fn no_signature_is_refused() {
     assert_eq!(problem.reason, Reason::Unsigned);
     assert_eq!(
         problem.message,
-        "hf://acme/smollm2@12fd25f has no signature. Nothing of it is served. Have it signed, and put the signature beside the model as model.sig. ClusterModelPolicy production demands a signature of platform (rule ours, signedBy platform)."
+        "hf://acme/smollm2@12fd25f has no signature. Nothing of it is served. Have it signed, and put the signature beside the model as model.sig, or deliver it as a ModelSignature. ClusterModelPolicy production demands a signature of platform (rule ours, signedBy platform)."
     );
     let per_policy = verdict.per_policy();
     assert_eq!((per_policy[0].result.as_str(), per_policy[0].reason.as_str()), ("Refused", "Unsigned"));
