@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees,
-    stores::Stores,
+    signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -121,6 +121,8 @@ pub struct Context {
     pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
     /// Trees of files that were listed.
     pub trees: Trees,
+    /// Signatures that were delivered apart from their models, as they were read.
+    pub delivered: Delivered,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// Whether everything was read once. Nothing is reconciled before.
@@ -150,6 +152,7 @@ impl Context {
         }
         let artifacts = alive(&self.stores.artifacts);
         let revisions = alive(&self.stores.revisions);
+        self.delivered.keep_only(&alive(&self.stores.signatures));
         self.vouchers.keep_only(&alive(&self.stores.pods));
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());

@@ -20,6 +20,7 @@ mod protection;
 mod resolve;
 mod revisions;
 mod run;
+mod signatures;
 mod slim;
 mod status;
 mod stores;

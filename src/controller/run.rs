@@ -29,7 +29,7 @@ use super::{
     ask::{Ask, Network},
     context::{Config, Context, read_sources},
     policies, protection,
-    slim::{SlimDeployment, SlimPod},
+    slim::{SlimDeployment, SlimPod, SlimSignature},
     stores::Stores,
     unreadable,
 };
@@ -158,6 +158,10 @@ pub async fn run(
         artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), |artifact| by_owner(
             &artifact
         )),
+        signatures: watched!(SlimSignature, watcher::Config::default().page_size(50), {
+            let all_in = all_in.clone();
+            move |signature| all_in(signature.namespace().unwrap_or_default())
+        }),
         namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |namespace| all_in(
             namespace.name_any()
         )),
@@ -200,6 +204,7 @@ pub async fn run(
         catalogue: (vec![], Arc::new(Catalogue::builtin())).into(),
         revisions: Default::default(),
         trees: Default::default(),
+        delivered: Default::default(),
         vouchers: Default::default(),
         backoff: Default::default(),
         everything_read,

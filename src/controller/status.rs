@@ -273,7 +273,7 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
     let of = |verdict: &Verdict| {
         let status = match verdict.trust() {
             Trust::Signed | Trust::Pinned => Some(true),
-            Trust::Refused => Some(false),
+            Trust::Unsigned | Trust::Refused => Some(false),
             Trust::Unknown => None,
         };
         (

@@ -20,6 +20,7 @@ use crate::{
         SOURCE_RESOLVED, STALLED, TRUSTED, settle, truncate,
     },
     runtime::metrics::ReasonLabel,
+    trust::{Trust, Verdict},
 };
 
 /// Computes the status, writes it if it is another, and tells of the reasons that are new.
@@ -32,7 +33,10 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<(), kube
     if status == old {
         return Ok(());
     }
-    tell(context, deployment, &old, &findings).await;
+    // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
+    let recorded = |verdict: &Verdict| verdict.trust() == Trust::Unsigned && !verdict.is_warned_of();
+    let quiet = picture.decision.verdict.as_ref().is_some_and(recorded);
+    tell(context, deployment, &old, &findings, quiet).await;
     apply(context, &deployment.metadata, &json!(status)).await
 }
 
@@ -122,9 +126,9 @@ fn unless_gone(written: Result<DynamicObject, kube::Error>) -> Result<Option<Dyn
 }
 
 /// One Event for each reason that is new, the most telling condition first.
-async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploymentStatus, findings: &[Finding]) {
+async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploymentStatus, findings: &[Finding], quiet: bool) {
     let mut told: HashSet<Reason> = HashSet::new();
-    for kind in [READY, TRUSTED, SOURCE_RESOLVED] {
+    for kind in [READY, TRUSTED, SOURCE_RESOLVED].into_iter().filter(|kind| !(quiet && *kind == TRUSTED)) {
         let Some(finding) = findings.iter().find(|finding| finding.kind == kind) else { continue };
         let same = |reason: &str| reason == finding.reason.as_str();
         if finding.reason == Reason::Pending

@@ -13,6 +13,7 @@ mod operator;
 mod place;
 mod policies;
 mod quiet;
+mod signatures;
 mod surroundings;
 mod unreadable;
 mod verdicts;
