@@ -16,12 +16,12 @@ use tokio::sync::watch;
 
 use super::{
     apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees,
-    stores::Stores,
+    signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
     engine::Catalogue,
-    runtime::{clock::Clock, metrics::Metrics},
+    runtime::{clock::Clock, http::Obstacle, metrics::Metrics},
     trust::DefaultStance,
     weights::{Library, Sources},
 };
@@ -101,6 +101,10 @@ pub struct Context {
     pub policies: watch::Receiver<Option<Arc<InForce>>>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: watch::Receiver<Option<String>>,
+    /// What keeps everything from its work, if something does: then nothing is begun.
+    pub obstacle: watch::Receiver<Option<Obstacle>>,
+    /// Which objects were told of the obstacle, by UID: at which generation, and what.
+    pub told: Mutex<HashMap<String, (Option<i64>, String)>>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.
@@ -117,6 +121,8 @@ pub struct Context {
     pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
     /// Trees of files that were listed.
     pub trees: Trees,
+    /// Signatures that were delivered apart from their models, as they were read.
+    pub delivered: Delivered,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// Whether everything was read once. Nothing is reconciled before.
@@ -146,6 +152,7 @@ impl Context {
         }
         let artifacts = alive(&self.stores.artifacts);
         let revisions = alive(&self.stores.revisions);
+        self.delivered.keep_only(&alive(&self.stores.signatures));
         self.vouchers.keep_only(&alive(&self.stores.pods));
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());

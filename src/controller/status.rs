@@ -108,6 +108,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
             .clone()
             .map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
         conditions: vec![],
+        more: Default::default(),
     };
     (status, findings)
 }
@@ -272,7 +273,7 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
     let of = |verdict: &Verdict| {
         let status = match verdict.trust() {
             Trust::Signed | Trust::Pinned => Some(true),
-            Trust::Refused => Some(false),
+            Trust::Unsigned | Trust::Refused => Some(false),
             Trust::Unknown => None,
         };
         (
