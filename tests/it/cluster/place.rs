@@ -25,6 +25,7 @@ pub fn resource(kind: &str) -> ApiResource {
     let (group, version) = match kind {
         "ModelDeployment" | "ModelArtifact" | "ClusterModelPolicy" | "InferenceEngine" => ("bonafide.dev", "v1alpha1"),
         "Deployment" | "ReplicaSet" | "ControllerRevision" => ("apps", "v1"),
+        "PodDisruptionBudget" => ("policy", "v1"),
         "Lease" => ("coordination.k8s.io", "v1"),
         "Event" => ("events.k8s.io", "v1"),
         "CustomResourceDefinition" => ("apiextensions.k8s.io", "v1"),
