@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees,
-    signatures::Delivered, stores::Stores,
+    apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, measure, policies::InForce,
+    resolve::Trees, signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -119,6 +119,8 @@ pub struct Context {
     pub trees: Trees,
     /// Signatures that were delivered apart from their models, as they were read.
     pub delivered: Delivered,
+    /// What pods found in claims.
+    pub measured: measure::Results,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// Whether everything was read once. Nothing is reconciled before.

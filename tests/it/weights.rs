@@ -5,6 +5,7 @@ mod command;
 mod fetching;
 mod reaching;
 mod resolving;
+mod web;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 

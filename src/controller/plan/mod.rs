@@ -4,8 +4,10 @@ mod names;
 mod objects;
 mod pod;
 mod revision;
+mod volumes;
 
 pub use names::{child_name, revision_of};
 pub use objects::{Child, ChildKind, Live, Owner, children};
 pub use pod::{CONTAINER_ENGINE, CONTAINER_FETCH, MODEL_PATH};
 pub use revision::{Revision, RevisionInput, revision, wish};
+pub use volumes::{MAX_IN_PLACE, assurance};

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{names::child_name, revision::RevisionInput};
+use super::{names::child_name, revision::RevisionInput, volumes};
 use crate::api::{GATE, LABEL_DEPLOYMENT, LABEL_REVISION, Toleration, VOUCHED};
 
 /// The init container that fetches and verifies the weights.
@@ -96,10 +96,8 @@ fn fetch(input: &PodInput<'_>) -> Value {
         "--sources=/var/lib/bonafide/config/sources.json".to_owned(),
         "--into=/var/lib/bonafide/weights".to_owned(),
     ];
-    let mut mounts = vec![
-        json!({ "name": "weights", "mountPath": "/var/lib/bonafide/weights" }),
-        json!({ "name": "config", "mountPath": "/var/lib/bonafide/config", "readOnly": true }),
-    ];
+    let mut mounts = volumes::of_fetch(input.of);
+    mounts.push(json!({ "name": "config", "mountPath": "/var/lib/bonafide/config", "readOnly": true }));
     if spec.model.secret_ref.is_some() {
         args.push("--credentials=/var/lib/bonafide/credentials".to_owned());
         mounts.push(json!({ "name": "credentials", "mountPath": "/var/lib/bonafide/credentials", "readOnly": true }));
@@ -125,9 +123,9 @@ fn engine(input: &PodInput<'_>) -> Value {
             "periodSeconds": period, "timeoutSeconds": 5, "successThreshold": 1, "failureThreshold": failures,
         })
     };
-    let mut mounts = vec![json!({ "name": "weights", "mountPath": MODEL_PATH, "subPath": "tree", "readOnly": true })];
+    let mut mounts = volumes::of_engine(input.of);
     mounts.extend(writable_directories(input).map(|(name, path)| json!({ "name": name, "mountPath": path })));
-    let mut requests = json!({ "ephemeral-storage": quantity(bytes) });
+    let mut requests = if volumes::takes_room(input.of) { json!({ "ephemeral-storage": quantity(bytes) }) } else { json!({}) };
     let mut resources = json!({});
     for (resource, count) in &rendered.resources {
         if let (Some(requests), Some(resources)) = (requests.as_object_mut(), resources.as_object_mut()) {
@@ -140,7 +138,9 @@ fn engine(input: &PodInput<'_>) -> Value {
         }
     }
     if let Some(resources) = resources.as_object_mut() {
-        resources.insert("requests".to_owned(), requests);
+        if requests.as_object().is_some_and(|requests| !requests.is_empty()) {
+            resources.insert("requests".to_owned(), requests);
+        }
     }
     let mut container = json!({
         "name": CONTAINER_ENGINE,
@@ -197,7 +197,7 @@ fn writable_directories<'a>(input: &PodInput<'a>) -> impl Iterator<Item = (Strin
 fn volumes(input: &PodInput<'_>) -> Vec<Value> {
     let RevisionInput { deployment, spec, .. } = *input.of;
     let mut volumes = vec![
-        json!({ "name": "weights", "emptyDir": {} }),
+        volumes::volume(input.of),
         json!({ "name": "config", "configMap": { "name": child_name(deployment, input.revision), "defaultMode": 0o444 } }),
     ];
     if let Some(secret) = &spec.model.secret_ref {

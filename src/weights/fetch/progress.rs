@@ -52,7 +52,7 @@ impl Progress {
         Snapshot { total: self.total.load(Relaxed), hashed, received: self.received.load(Relaxed), elapsed, rate }
     }
 
-    pub(super) fn expect(&self, bytes: u64) {
+    pub(in crate::weights) fn expect(&self, bytes: u64) {
         self.total.store(bytes, Relaxed);
         self.touch();
     }
