@@ -232,6 +232,22 @@ pub struct Resources {
     /// Accelerators. Absent: the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<Accelerator>,
+    /// Processors that a replica's engine is sure to get: `4`, `1.5` or `500m`. It may use more where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}([.][0-9]{1,3})?|[0-9]{1,9}m)$') && !self.matches('^[0.]+m?$')").message("cpu is a number of processors: 4, 1.5 or 500m"))]
+    pub cpu: Option<String>,
+    /// Memory of a replica's engine, and no more: `16Gi`. What lies in `/dev/shm` is part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message("memory is a whole number of bytes, perhaps with k, M, G, T, Ki, Mi, Gi or Ti: 16Gi"))]
+    pub memory: Option<String>,
+    /// The most that `/dev/shm` may hold, through which an engine's processes speak to each other. Absent: half of `memory`, or
+    /// 16Gi when that is absent too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message("sharedMemory is a whole number of bytes, perhaps with k, M, G, T, Ki, Mi, Gi or Ti: 2Gi"))]
+    pub shared_memory: Option<String>,
 }
 
 /// Accelerators of one class.
@@ -296,6 +312,10 @@ pub struct ModelDeploymentStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// What a newer version wrote beside that: written again as it is, so that nothing is lost.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The model as resolved.

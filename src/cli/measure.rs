@@ -11,10 +11,9 @@ use tokio::{
     time::sleep,
 };
 
-use super::fail;
+use super::{fail, fetch::listen::bind};
 use crate::{
     api::{Problem, Reason},
-    controller::ask::Download,
     model::{Glob, Source},
     weights::{
         fetch::{Outcome, Progress, Report},
@@ -50,7 +49,7 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "FILE")]
     signature: Option<Glob>,
     /// Where it serves
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8081")]
     listen: SocketAddr,
     /// Where the outcome goes, one line of JSON; without it, to the kubelet's place if there is one
     #[arg(long, value_name = "FILE")]
@@ -68,7 +67,7 @@ const KUBELET_LOG: &str = "/dev/termination-log";
 pub async fn run(args: MeasureArgs) -> ExitCode {
     let progress = Arc::new(Progress::default());
     let (publish, result) = watch::channel(None);
-    let listener = match tokio::net::TcpListener::bind(args.listen).await {
+    let listener = match bind(args.listen).await {
         Ok(listener) => listener,
         Err(error) => return fail(1, format_args!("nothing can be served at {}: {error}", args.listen)),
     };
@@ -109,17 +108,7 @@ async fn stay(linger: Duration) {
 }
 
 fn routes(result: watch::Receiver<Option<Arc<Measured>>>, progress: Arc<Progress>) -> Router {
-    let far = move || async move {
-        let now = progress.snapshot(None);
-        let told = Download {
-            total: now.total,
-            hashed: now.hashed,
-            rate: now.rate,
-            elapsed_seconds: now.elapsed.as_secs_f64(),
-            idle_seconds: 0.0,
-        };
-        serde_json::to_string(&told).unwrap_or_default()
-    };
+    let far = move || async move { serde_json::to_string(&progress.download(None)).unwrap_or_default() };
     let measured = move || async move {
         let measured = result.borrow().clone();
         match measured.map(|measured| serde_json::to_string(&*measured)) {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::ModelArtifactStatus,
     engine::Catalogue,
-    runtime::{clock::Clock, metrics::Metrics},
+    runtime::{clock::Clock, http::Obstacle, metrics::Metrics},
     trust::DefaultStance,
     weights::{Library, Sources},
 };
@@ -101,6 +101,10 @@ pub struct Context {
     pub policies: watch::Receiver<Option<Arc<InForce>>>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: watch::Receiver<Option<String>>,
+    /// What keeps everything from its work, if something does: then nothing is begun.
+    pub obstacle: watch::Receiver<Option<Obstacle>>,
+    /// Which objects were told of the obstacle, by UID: at which generation, and what.
+    pub told: Mutex<HashMap<String, (Option<i64>, String)>>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.

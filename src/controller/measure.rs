@@ -16,7 +16,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{context::Context, plan::Owner, slim::SlimPod};
+use super::{
+    context::Context,
+    plan::{self, Owner},
+    slim::SlimPod,
+};
 use crate::{
     api::{ANNOTATION_REFRESH, FIELD_MANAGER, LABEL_MEASURES, ModelDeployment, NAME_PREFIX, Reason},
     model::{CleanPath, Digest, Source},
@@ -256,10 +260,7 @@ fn pod(name: &str, deployment: &ModelDeployment, owner: &Owner, source: &Source,
             "nodeSelector": wanted.node_selector,
             "tolerations": wanted.tolerations,
             "imagePullSecrets": wanted.image_pull_secrets,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
+            "securityContext": plan::pod_security(wanted.user),
             "containers": [{
                 "name": "measure",
                 "image": context.config.image,

@@ -108,6 +108,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
             .clone()
             .map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
         conditions: vec![],
+        more: Default::default(),
     };
     (status, findings)
 }

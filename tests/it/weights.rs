@@ -1,7 +1,9 @@
 //! Sources and the fetch, against a hub on this machine.
 
+mod claims;
 mod client;
 mod command;
+mod disk;
 mod fetching;
 mod reaching;
 mod resolving;

@@ -4,10 +4,8 @@ mod names;
 mod objects;
 mod pod;
 mod revision;
-mod volumes;
 
 pub use names::{child_name, revision_of};
 pub use objects::{Child, ChildKind, Live, Owner, children};
-pub use pod::{CONTAINER_ENGINE, CONTAINER_FETCH, MODEL_PATH};
+pub use pod::{CONTAINER_ENGINE, CONTAINER_FETCH, MAX_IN_PLACE, MODEL_PATH, assurance, pod_security};
 pub use revision::{Revision, RevisionInput, revision, wish};
-pub use volumes::{MAX_IN_PLACE, assurance};

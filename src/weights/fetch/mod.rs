@@ -28,7 +28,7 @@ use tokio::{
 use url::Origin;
 
 pub use outcome::{Outcome, Refused, Report};
-pub use progress::{Progress, Snapshot, size};
+pub use progress::{Download, Progress, Snapshot, size};
 pub use sink::measure as hash_file;
 
 use self::{sink::Sink, transfer::Transfer, workdir::WorkDir};

@@ -7,6 +7,8 @@ mod admission;
 mod api;
 mod chart;
 mod children;
+mod claims;
+mod definitions;
 mod leadership;
 mod operator;
 mod place;

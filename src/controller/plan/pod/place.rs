@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{MODEL_PATH, revision::RevisionInput};
+use super::{MODEL_PATH, RevisionInput};
 use crate::{
     api::{Assurance, ModelArtifactSpec},
     model::{Digest, Source},
