@@ -179,7 +179,7 @@ pub struct Model {
 pub struct Cache {
     /// A PersistentVolumeClaim of this namespace. Only its directory `bonafide/` is written to.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("this must be the name of a PersistentVolumeClaim: lower-case letters, digits, '-' and '.'"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("this must be the name of a PersistentVolumeClaim: lower-case letters, digits, '-' and '.'"))]
     pub claim_name: String,
 }
 
