@@ -5,6 +5,8 @@ mod engines;
 pub mod fetch;
 pub mod lint;
 mod manager;
+mod manifest;
+mod measure;
 mod render;
 pub mod verify;
 pub mod yaml;
@@ -32,6 +34,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Say what an API server and the manager would refuse, without a cluster
     Lint(lint::LintArgs),
+    /// Print the manifest that makes a directory on a server of files a source
+    Manifest(manifest::ManifestArgs),
     /// Print the objects that a ModelDeployment becomes, without a cluster
     Render(render::RenderArgs),
     /// List the engines that are built in, and what users may set for each
@@ -40,6 +44,8 @@ enum Command {
     Crd(crd::CrdArgs),
     /// Run the operator (what the chart's Deployment runs)
     Manager(manager::ManagerArgs),
+    /// Hash the files in a claim, and tell the manager what is there (what a pod for pvc:// sources runs)
+    Measure(measure::MeasureArgs),
     /// Fetch and verify a model's files (what the pods' init container runs)
     Fetch(fetch::Fetch),
 }
@@ -58,10 +64,12 @@ pub fn run() -> ExitCode {
     match bonafide.command {
         Command::Verify(args) => verify::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Manifest(args) => manifest::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Manager(args) => manager::run(&args),
+        Command::Measure(args) => on_one_thread(measure::run(args)),
         Command::Fetch(args) => on_one_thread(fetch::run(args)),
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
-    policies::InForce, resolve::Trees, signatures::Delivered, stores::Stores,
+    measure, policies::InForce, resolve::Trees, signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -123,6 +123,8 @@ pub struct Context {
     pub trees: Trees,
     /// Signatures that were delivered apart from their models, as they were read.
     pub delivered: Delivered,
+    /// What pods found in claims.
+    pub measured: measure::Results,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// Pods that were asked for a first answer.

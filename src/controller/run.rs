@@ -35,7 +35,7 @@ use super::{
     unreadable,
 };
 use crate::{
-    api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
+    api::{InferenceEngine, LABEL_DEPLOYMENT, LABEL_MEASURES, ModelArtifact, ModelDeployment},
     engine::Catalogue,
     runtime::{
         clock::Clock,
@@ -152,6 +152,7 @@ pub async fn run(
     };
     let stores = Stores {
         pods: watched!(SlimPod, ours.clone(), |pod| by_label(&pod)),
+        measuring: watched!(SlimPod, watcher::Config::default().labels(LABEL_MEASURES).page_size(100), |pod| by_owner(&pod)),
         deployments: watched!(SlimDeployment, ours.clone(), |child| by_label(&child)),
         revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), |child| by_label(&child)),
         config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), |child| by_label(&child)),
@@ -208,6 +209,7 @@ pub async fn run(
         revisions: Default::default(),
         trees: Default::default(),
         delivered: Default::default(),
+        measured: Default::default(),
         vouchers: Default::default(),
         answers: Default::default(),
         drains: Default::default(),

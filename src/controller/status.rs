@@ -244,7 +244,7 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
 
 fn with_retry(blocked: &Blocked) -> Problem {
     match (&blocked.stage, blocked.retry) {
-        (Stage::Source, Some(wait)) => {
+        (Stage::Source, Some(wait)) if blocked.problem.reason != Reason::Measuring => {
             Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1)))
         }
         _ => blocked.problem.clone(),

@@ -22,6 +22,8 @@ use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployme
 pub struct Stores {
     /// Pods with our label.
     pub pods: Store<SlimPod>,
+    /// Pods that look into claims.
+    pub measuring: Store<SlimPod>,
     /// Deployments with our label.
     pub deployments: Store<SlimDeployment>,
     /// ControllerRevisions with our label.
@@ -93,9 +95,15 @@ impl Stores {
         pods
     }
 
+    /// The pods that look into claims for the ModelDeployment.
+    pub fn measuring_for(&self, owner: &Owner) -> Vec<std::sync::Arc<SlimPod>> {
+        self.measuring.state().into_iter().filter(|pod| owns(owner, &pod.metadata)).collect()
+    }
+
     /// Waits until every store was filled once.
     pub async fn ready(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
         self.pods.wait_until_ready().await?;
+        self.measuring.wait_until_ready().await?;
         self.deployments.wait_until_ready().await?;
         self.revisions.wait_until_ready().await?;
         self.config_maps.wait_until_ready().await?;

@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod chart;
 mod children;
+mod claims;
 mod definitions;
 mod leadership;
 mod operator;
