@@ -8,4 +8,5 @@ mod drift;
 mod e2e;
 mod golden;
 mod support;
+mod vllm;
 mod weights;

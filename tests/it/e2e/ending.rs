@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use super::place::{PATIENCE, Place, SOON};
 
 /// An answer that is long enough to be interrupted, while it is being read.
-struct Answering {
+pub struct Answering {
     response: reqwest::Response,
     text: String,
 }
 
 impl Answering {
     /// Asks a pod, and waits for the first words.
-    async fn begin(pod: &Value, tokens: u32) -> Self {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(180)).build().unwrap();
+    pub async fn begin(pod: &Value, model: &str, tokens: u32) -> Self {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(600)).build().unwrap();
         let body =
-            json!({"model": "smollm2", "prompt": "Once upon a time", "max_tokens": tokens, "ignore_eos": true, "stream": true});
+            json!({"model": model, "prompt": "Once upon a time", "max_tokens": tokens, "ignore_eos": true, "stream": true});
         let request = client.post(format!("http://{}:8000/v1/completions", pod["status"]["podIP"].as_str().unwrap()));
         let response = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
         let mut answering = Self { response, text: String::new() };
@@ -34,7 +34,7 @@ impl Answering {
     }
 
     /// Reads to the end; how long that took.
-    async fn finish(mut self) -> Duration {
+    pub async fn finish(mut self) -> Duration {
         let began = Instant::now();
         while self.more().await {}
         let end = &self.text[self.text.len().saturating_sub(600)..];
@@ -44,7 +44,8 @@ impl Answering {
     }
 }
 
-async fn gone(place: &Place, pod: &Value, within: Duration) {
+/// Waits until a pod is gone.
+pub async fn gone(place: &Place, pod: &Value, within: Duration) {
     let name = pod["metadata"]["name"].as_str().unwrap();
     place.until(within, &format!("{name} is gone"), async || place.get("Pod", name).await.is_null().then_some(())).await;
 }
@@ -54,23 +55,23 @@ async fn a_request_in_flight_is_finished_when_its_pod_is_deleted_and_when_its_no
     let place = Place::guarded("ending").await;
     let repository = place.publish_real("smollm2");
     place.world.platform.signs(&repository).await;
-    place.deploy_with("smollm2", json!({"engine": {"contextLength": 4096}})).await;
+    place.deploy_with("smollm2", json!({"engine": {"contextLength": 4096}, "rollout": {"drain": "10m"}})).await;
     place.ready("smollm2").await;
 
     let pod = place.pod("smollm2").await;
-    let answering = Answering::begin(&pod, 700).await;
+    let answering = Answering::begin(&pod, "smollm2", 500).await;
     let name = pod["metadata"]["name"].as_str().unwrap();
     place.world.kubectl(&["delete", "pod", name, "-n", &place.name, "--wait=false"]).await;
     let took = answering.finish().await;
     assert!(took > Duration::from_secs(2), "it was over before the pod could have ended: {took:?}");
-    gone(&place, &pod, Duration::from_secs(30)).await;
+    gone(&place, &pod, SOON).await;
     place.ready("smollm2").await;
 
     let pod = place.pod("smollm2").await;
-    let answering = Answering::begin(&pod, 700).await;
+    let answering = Answering::begin(&pod, "smollm2", 500).await;
     let selector = "--pod-selector=bonafide.dev/deployment=smollm2";
     let node = pod["spec"]["nodeName"].as_str().unwrap();
-    let arguments = ["drain", node, selector, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=170s"];
+    let arguments = ["drain", node, selector, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=590s"];
     let drained = place.world.kubectl(&arguments);
     let (took, told) = tokio::join!(answering.finish(), drained);
     let here = place.get("Pod", pod["metadata"]["name"].as_str().unwrap()).await;
@@ -93,7 +94,7 @@ async fn an_idle_pod_ends_in_seconds_whatever_time_it_has() {
     let name = pod["metadata"]["name"].as_str().unwrap();
     let began = Instant::now();
     place.world.kubectl(&["delete", "pod", name, "-n", &place.name, "--wait=false"]).await;
-    gone(&place, &pod, Duration::from_secs(30)).await;
+    gone(&place, &pod, SOON).await;
     // It goes on answering until every node knows that it is going.
     assert!(began.elapsed() > Duration::from_secs(5), "{:?}", began.elapsed());
     let events = place.world.kubectl(&["get", "events", "-n", &place.name]).await;
@@ -101,11 +102,10 @@ async fn an_idle_pod_ends_in_seconds_whatever_time_it_has() {
 }
 
 /// The user that the cluster assigns: any, as OpenShift's are.
-const USER: u32 = 1_000_680_000;
+pub const USER: u32 = 1_000_680_000;
 
-#[tokio::test]
-async fn an_engine_runs_as_whatever_user_the_cluster_assigns_with_nothing_writable_but_its_directories() {
-    let place = Place::guarded("assigned").await;
+/// Has new pods of a place run as a user of the cluster's, as OpenShift does.
+pub async fn assign_users(place: &Place) {
     let add = |path: &str, value: String| format!(r#"JSONPatch{{op: "add", path: "/spec/{path}", value: {value}}}"#);
     let security = |list: &str| add(&format!("{list}/0/securityContext/runAsUser"), USER.to_string());
     let patches = [
@@ -128,6 +128,12 @@ async fn an_engine_runs_as_whatever_user_the_cluster_assigns_with_nothing_writab
         place.world.cluster.apply(&object.to_string()).await.unwrap();
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
+}
+
+#[tokio::test]
+async fn an_engine_runs_as_whatever_user_the_cluster_assigns_with_nothing_writable_but_its_directories() {
+    let place = Place::guarded("assigned").await;
+    assign_users(&place).await;
     let repository = place.publish_real("smollm2");
     place.world.platform.signs(&repository).await;
     place.deploy_with("smollm2", json!({"pod": {"user": "Assigned"}})).await;
@@ -145,7 +151,4 @@ async fn an_engine_runs_as_whatever_user_the_cluster_assigns_with_nothing_writab
     gone(&place, &pod, SOON.min(PATIENCE)).await;
     let events = place.world.kubectl(&["get", "events", "-n", &place.name]).await;
     assert!(!events.contains("FailedPreStopHook"), "{events}");
-    for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
-        place.world.kubectl(&["delete", kind, &place.name]).await;
-    }
 }
