@@ -55,20 +55,20 @@ async fn a_request_in_flight_is_finished_when_its_pod_is_deleted_and_when_its_no
     let place = Place::guarded("ending").await;
     let repository = place.publish_real("smollm2");
     place.world.platform.signs(&repository).await;
-    place.deploy_with("smollm2", json!({"engine": {"contextLength": 4096}, "rollout": {"drain": "10m"}})).await;
+    place.deploy_with("smollm2", json!({"engine": {"contextLength": 4096, "args": ["--threads=1"]}, "rollout": {"drain": "10m"}})).await;
     place.ready("smollm2").await;
 
     let pod = place.pod("smollm2").await;
-    let answering = Answering::begin(&pod, "smollm2", 500).await;
+    let answering = Answering::begin(&pod, "smollm2", 150).await;
     let name = pod["metadata"]["name"].as_str().unwrap();
     place.world.kubectl(&["delete", "pod", name, "-n", &place.name, "--wait=false"]).await;
     let took = answering.finish().await;
-    assert!(took > Duration::from_secs(2), "it was over before the pod could have ended: {took:?}");
+    assert!(took > Duration::from_secs(1), "it was over before the pod could have ended: {took:?}");
     gone(&place, &pod, SOON).await;
     place.ready("smollm2").await;
 
     let pod = place.pod("smollm2").await;
-    let answering = Answering::begin(&pod, "smollm2", 500).await;
+    let answering = Answering::begin(&pod, "smollm2", 150).await;
     let selector = "--pod-selector=bonafide.dev/deployment=smollm2";
     let node = pod["spec"]["nodeName"].as_str().unwrap();
     let arguments = ["drain", node, selector, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=590s"];
@@ -77,7 +77,7 @@ async fn a_request_in_flight_is_finished_when_its_pod_is_deleted_and_when_its_no
     let here = place.get("Pod", pod["metadata"]["name"].as_str().unwrap()).await;
     place.world.kubectl(&["uncordon", node]).await;
     assert!(told.contains("drained") && here.is_null(), "{told}");
-    assert!(took > Duration::from_secs(2), "{took:?}");
+    assert!(took > Duration::from_secs(1), "{took:?}");
     place.ready("smollm2").await;
     place.answers("smollm2").await;
 }
