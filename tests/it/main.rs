@@ -9,4 +9,5 @@ mod e2e;
 mod golden;
 mod lint;
 mod support;
+mod vllm;
 mod weights;

@@ -3,6 +3,7 @@
 //! Most tests share one cluster and one operator, each in a namespace of its own. Those that stop the operator, count what it
 //! writes or break something have a cluster for themselves.
 
+mod accelerators;
 mod admission;
 mod api;
 mod chart;
@@ -12,6 +13,7 @@ mod definitions;
 mod leadership;
 mod operator;
 mod place;
+mod pods;
 mod policies;
 mod quiet;
 mod signatures;
