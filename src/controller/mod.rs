@@ -19,6 +19,7 @@ mod protection;
 mod resolve;
 mod revisions;
 mod run;
+mod shelf;
 mod slim;
 mod status;
 mod stores;
