@@ -5,6 +5,7 @@
 
 mod admission;
 mod api;
+mod campaign;
 mod chart;
 mod children;
 mod leadership;
@@ -12,6 +13,7 @@ mod operator;
 mod place;
 mod policies;
 mod quiet;
+mod restored;
 mod surroundings;
 mod unreadable;
 mod verdicts;
