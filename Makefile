@@ -18,7 +18,7 @@ test: ## Every tier of tests
 
 test-unit: ## Pure steps, golden files, CEL in the library: seconds, no cluster
 	cargo test -p bonafide --lib
-	cargo test -p bonafide --test it -- golden drift cel::
+	cargo test -p bonafide --test it -- golden drift cel:: lint::
 
 test-cluster: ## Against a real API server, without nodes
 	@./localcluster/prepare.sh
@@ -55,7 +55,7 @@ build: ## The optimised binaries
 
 image: build ## The operator's image as an OCI archive, target/bonafide-image.tar
 	$(LOCALCLUSTER) image build --name localhost/bonafide:dev --out target/bonafide-image.tar \
-	  --add target/release/bonafide=/bonafide --entrypoint '["/bonafide"]'
+	  --add target/release/bonafide=/bonafide --add "$$(./helper/build.sh)"=/bonafide-helper --entrypoint '["/bonafide"]'
 
 bench: ## Every benchmark, beside its peer, as a table and target/bench/*.json
 	@./benches/run.sh

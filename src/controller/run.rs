@@ -1,11 +1,17 @@
 //! Starts the watches and turns the crank: which change concerns which object.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    panic::AssertUnwindSafe,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -26,7 +32,7 @@ use super::{
     context::{Config, Context, read_sources},
     policies, protection,
     shelf::{Change, Filler, deployments, shelf},
-    slim::{SlimDeployment, SlimPod},
+    slim::{SlimDeployment, SlimPod, SlimSignature},
     stores::Stores,
     unreadable,
 };
@@ -99,6 +105,12 @@ pub async fn run(
     let Surroundings { client, library, ask, clock } = surroundings;
     let table = read_sources(&config.sources).map_err(RunError::Config)?;
     let sources = serde_json::to_value(&table).map_err(|error| RunError::Config(error.to_string()))?;
+    let mut obstacle = readiness.obstacle();
+    // What cannot exist cannot be watched.
+    tokio::select! {
+        _ = obstacle.wait_for(|obstacle| !obstacle.as_ref().is_some_and(|obstacle| obstacle.absent)) => {}
+        () = shutdown.begun() => return Ok(()),
+    }
     let (publish, policies) = watch::channel(None);
     let (tell, unprotected) = watch::channel(protection::missing(&client).await.unwrap_or_else(|_| protection::unseen()));
     // They end with this function: what is not the leader any more writes nothing.
@@ -144,7 +156,16 @@ pub async fn run(
         revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), by_belonging),
         config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), by_belonging),
         services: watched!(PartialObjectMeta<Service>, ours.clone(), by_belonging),
+        budgets: watched!(PartialObjectMeta<PodDisruptionBudget>, ours.clone(), by_belonging),
+        wishes: wishes.clone(),
         artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), by_change_of_owners),
+        signatures: watched!(SlimSignature, watcher::Config::default().page_size(50), {
+            let all_in = all_in.clone();
+            move |change| {
+                let namespace = change.either().and_then(|signature| signature.namespace());
+                namespace.map(|namespace| all_in(&namespace)).unwrap_or_default()
+            }
+        }),
         namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |change| {
             change.either().map(|namespace| all_in(&namespace.name_any())).unwrap_or_default()
         }),
@@ -156,8 +177,14 @@ pub async fn run(
     let protection_changed = futures::stream::unfold(unprotected.clone(), |mut unprotected| async move {
         unprotected.changed().await.ok().map(|()| ((), unprotected))
     });
-    controller =
-        controller.reconcile_all_on(policies_changed).reconcile_all_on(protection_changed).graceful_shutdown_on(shutdown.begun());
+    let obstacle_changed = futures::stream::unfold(obstacle.clone(), |mut obstacle| async move {
+        obstacle.changed().await.ok().map(|()| ((), obstacle))
+    });
+    controller = controller
+        .reconcile_all_on(policies_changed)
+        .reconcile_all_on(protection_changed)
+        .reconcile_all_on(obstacle_changed)
+        .graceful_shutdown_on(shutdown.begun());
 
     let (announced, everything_read) = watch::channel(false);
     let reporter = Reporter { controller: "bonafide".into(), instance: None };
@@ -172,6 +199,8 @@ pub async fn run(
         stores,
         policies,
         unprotected,
+        obstacle,
+        told: Default::default(),
         metrics,
         compared: Default::default(),
         artifacts: Default::default(),
@@ -179,7 +208,10 @@ pub async fn run(
         catalogue: (vec![], Arc::new(Catalogue::builtin())).into(),
         revisions: Default::default(),
         trees: Default::default(),
+        delivered: Default::default(),
         vouchers: Default::default(),
+        answers: Default::default(),
+        drains: Default::default(),
         backoff: Default::default(),
         everything_read,
     });
@@ -224,7 +256,12 @@ async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let started = Instant::now();
+    let obstacle = context.obstacle.borrow().clone();
     let work = async {
+        if let Some(obstacle) = obstacle {
+            return super::obstructed(&context, object.meta(), &obstacle).await.map(|()| ("obstructed", Some(super::RESYNC)));
+        }
+        context.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
         match &object.0 {
             Ok(deployment) => super::reconcile(&context, deployment).await.map(|after| ("done", after)),
             Err(invalid) => {

@@ -3,19 +3,21 @@
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Resource,
     api::{ObjectMeta, PartialObjectMeta},
     core::DeserializeGuard,
+    runtime::reflector::Store,
 };
 
 use super::{
     plan::{ChildKind, Owner},
     shelf::Shelf,
-    slim::{SlimDeployment, SlimPod},
+    slim::{SlimDeployment, SlimPod, SlimSignature},
 };
-use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact};
+use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment};
 
 /// The stores that the watches fill.
 pub struct Stores {
@@ -29,8 +31,14 @@ pub struct Stores {
     pub config_maps: Shelf<PartialObjectMeta<ConfigMap>>,
     /// Services with our label.
     pub services: Shelf<PartialObjectMeta<Service>>,
+    /// PodDisruptionBudgets with our label.
+    pub budgets: Shelf<PartialObjectMeta<PodDisruptionBudget>>,
+    /// All ModelDeployments, whether they can be read or not.
+    pub wishes: Store<DeserializeGuard<ModelDeployment>>,
     /// All artifacts.
     pub artifacts: Shelf<PartialObjectMeta<ModelArtifact>>,
+    /// All signatures that were delivered apart from their models.
+    pub signatures: Shelf<SlimSignature>,
     /// All namespaces, for their labels.
     pub namespaces: Shelf<PartialObjectMeta<Namespace>>,
     /// All engines.
@@ -47,6 +55,7 @@ impl Stores {
             ChildKind::ControllerRevision => get(&self.revisions, namespace, name),
             ChildKind::ConfigMap => get(&self.config_maps, namespace, name),
             ChildKind::Service => get(&self.services, namespace, name),
+            ChildKind::PodDisruptionBudget => get(&self.budgets, namespace, name),
             ChildKind::Deployment => get(&self.deployments, namespace, name),
         }
     }
@@ -61,6 +70,7 @@ impl Stores {
             ChildKind::ControllerRevision => all(&self.revisions, owner),
             ChildKind::ConfigMap => all(&self.config_maps, owner),
             ChildKind::Service => all(&self.services, owner),
+            ChildKind::PodDisruptionBudget => all(&self.budgets, owner),
             ChildKind::Deployment => all(&self.deployments, owner),
         }
     }
@@ -80,7 +90,9 @@ impl Stores {
             && self.revisions.filled().await
             && self.config_maps.filled().await
             && self.services.filled().await
+            && self.budgets.filled().await
             && self.artifacts.filled().await
+            && self.signatures.filled().await
             && self.namespaces.filled().await
             && self.engines.filled().await
     }

@@ -214,7 +214,8 @@ impl World {
 async fn operator_image(scratch: &Path) -> PathBuf {
     let (program, archive) = (scratch.join("bonafide"), scratch.join("bonafide.tar"));
     output(Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_bonafide"))).await;
-    let added = [(program, "/bonafide".to_owned())];
+    let helper = PathBuf::from(output(&mut Command::new(path("helper/build.sh"))).await.trim());
+    let added = [(program, "/bonafide".to_owned()), (helper, "/bonafide-helper".to_owned())];
     image::build("localhost/bonafide:e2e", &archive, &added, &["/bonafide".to_owned()], "65532:65532").await.unwrap();
     archive
 }
