@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bonafide-localcluster
 LOCALCLUSTER := target/release/localcluster
 
-.PHONY: help demo test test-unit test-cluster test-e2e test-vllm lint fmt deny generate build image bench up down clean
+.PHONY: help demo test test-unit test-cluster test-e2e test-vllm campaign lint fmt deny generate build image bench up down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ test-vllm: ## A real vLLM on the CPU in real pods: needs root, fetches 0.9 GB on
 	@cargo run -q -p localcluster -- asset vllm-image >/dev/null
 	BONAFIDE_TEST_VLLM=1 cargo test -p bonafide --test it -- vllm:: --nocapture
 
+campaign: ## Everything dies at random for five minutes while twenty objects change (CAMPAIGN_SECONDS, CAMPAIGN_SEED)
+	@./localcluster/prepare.sh
+	CAMPAIGN_SECONDS=$${CAMPAIGN_SECONDS:-300} CAMPAIGN_SEED=$${CAMPAIGN_SEED:-$$(date +%s)} \
+	  cargo test -p bonafide --test it -- cluster::campaign --nocapture
+
 lint: ## Formatting, clippy with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -60,7 +65,7 @@ image: build ## The operator's image as an OCI archive, target/bonafide-image.ta
 bench: ## Every benchmark, beside its peer, as a table and target/bench/*.json
 	@./benches/run.sh
 
-bench-%: ## One of them: bench-verify, bench-fetch, bench-manager, bench-size
+bench-%: ## One of them: bench-verify, bench-fetch, bench-manager, bench-scale, bench-size
 	@./benches/run.sh $*
 
 up: build ## A local Kubernetes with one node, until `make down`

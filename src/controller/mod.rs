@@ -26,6 +26,7 @@ mod resolve;
 mod rollout;
 mod run;
 mod served;
+mod shelf;
 mod shift;
 mod signatures;
 mod slim;

@@ -6,6 +6,7 @@
 mod accelerators;
 mod admission;
 mod api;
+mod campaign;
 mod chart;
 mod children;
 mod claims;
@@ -18,6 +19,7 @@ mod place;
 mod pods;
 mod policies;
 mod quiet;
+mod restored;
 mod signatures;
 mod surroundings;
 mod unreadable;
