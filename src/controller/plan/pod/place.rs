@@ -24,12 +24,12 @@ enum Place<'a> {
     /// In a claim, in a directory named after the content; other pods find it there.
     Kept { claim: &'a str, directory: String },
     /// In a claim, where somebody put them. Only the files of the manifest are mounted: what is not in it does not exist there.
-    InPlace { claim: String, directory: String },
+    Found { claim: String, directory: String },
 }
 
 fn place<'a>(input: &RevisionInput<'a>) -> Place<'a> {
     match (input.artifact.source.parse(), &input.spec.model.cache) {
-        (Ok(Source::Claim { claim, path, .. }), _) => Place::InPlace { claim, directory: directory(&path, input.artifact) },
+        (Ok(Source::Claim { claim, path, .. }), _) => Place::Found { claim, directory: directory(&path, input.artifact) },
         (_, Some(cache)) => Place::Kept { claim: &cache.claim_name, directory: kept(input.digest) },
         (_, None) => Place::Own,
     }
@@ -52,7 +52,7 @@ pub fn volume(input: &RevisionInput<'_>) -> Value {
     match place(input) {
         Place::Own => json!({ "name": VOLUME, "emptyDir": {} }),
         Place::Kept { claim, .. } => json!({ "name": VOLUME, "persistentVolumeClaim": { "claimName": claim } }),
-        Place::InPlace { claim, .. } => {
+        Place::Found { claim, .. } => {
             json!({ "name": VOLUME, "persistentVolumeClaim": { "claimName": claim, "readOnly": true } })
         }
     }
@@ -63,7 +63,7 @@ pub fn of_fetch(input: &RevisionInput<'_>) -> Vec<Value> {
     match place(input) {
         Place::Own => vec![json!({ "name": VOLUME, "mountPath": WEIGHTS })],
         Place::Kept { directory, .. } => vec![json!({ "name": VOLUME, "mountPath": WEIGHTS, "subPath": directory })],
-        Place::InPlace { directory, .. } => files(input, &directory, &format!("{WEIGHTS}/tree")),
+        Place::Found { directory, .. } => files(input, &directory, &format!("{WEIGHTS}/tree")),
     }
 }
 
@@ -73,7 +73,7 @@ pub fn of_engine(input: &RevisionInput<'_>) -> Vec<Value> {
     match place(input) {
         Place::Own => tree("tree".to_owned()),
         Place::Kept { directory, .. } => tree(format!("{directory}/tree")),
-        Place::InPlace { directory, .. } => files(input, &directory, MODEL_PATH),
+        Place::Found { directory, .. } => files(input, &directory, MODEL_PATH),
     }
 }
 
