@@ -3,11 +3,13 @@
 mod crd;
 mod engines;
 pub mod fetch;
+pub mod lint;
 mod manager;
 mod manifest;
 mod measure;
 mod render;
 pub mod verify;
+pub mod yaml;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Print the manifest that makes a directory on a server of files a source
     Manifest(manifest::ManifestArgs),
+    /// Say what an API server and the manager would refuse, without a cluster
+    Lint(lint::LintArgs),
     /// Print the objects that a ModelDeployment becomes, without a cluster
     Render(render::RenderArgs),
     /// List the engines that are built in, and what users may set for each
@@ -60,6 +64,7 @@ pub fn run() -> ExitCode {
     match bonafide.command {
         Command::Verify(args) => verify::run(&args),
         Command::Manifest(args) => manifest::run(&args),
+        Command::Lint(args) => lint::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Crd(args) => crd::run(&args),

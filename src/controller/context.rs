@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, measure, policies::InForce,
-    resolve::Trees, signatures::Delivered, stores::Stores,
+    answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
+    measure, policies::InForce, resolve::Trees, signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -127,6 +127,10 @@ pub struct Context {
     pub measured: measure::Results,
     /// Pods that were compared.
     pub vouchers: Vouchers,
+    /// Pods that were asked for a first answer.
+    pub answers: Answers,
+    /// Pods that were looked at for work.
+    pub drains: Drains,
     /// Whether everything was read once. Nothing is reconciled before.
     pub everything_read: watch::Receiver<bool>,
     /// How often each object failed in a row.
@@ -155,7 +159,10 @@ impl Context {
         let artifacts = alive(&self.stores.artifacts);
         let revisions = alive(&self.stores.revisions);
         self.delivered.keep_only(&alive(&self.stores.signatures));
-        self.vouchers.keep_only(&alive(&self.stores.pods));
+        let pods = alive(&self.stores.pods);
+        self.vouchers.keep_only(&pods);
+        self.answers.keep_only(&pods);
+        self.drains.keep_only(&pods);
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));

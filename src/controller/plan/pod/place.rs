@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{MODEL_PATH, RevisionInput};
 use crate::{
-    api::{Assurance, ModelArtifactSpec},
+    api::{Assurance, Model, ModelArtifactSpec, Problem, Reason},
     model::{Digest, Source},
 };
 
@@ -16,6 +16,14 @@ const WEIGHTS: &str = "/var/lib/bonafide/weights";
 
 /// The most files of a model that is read in place: each is a mount of its own, in two containers.
 pub const MAX_IN_PLACE: usize = 256;
+
+/// What is said of a model in a claim that has more files than that.
+pub fn too_many_in_place(source: &Source, files: usize) -> Problem {
+    let message = format!(
+        "{source}: {files} files would be mounted one by one, and at most {MAX_IN_PLACE} are. Serve fewer files with spec.model.files."
+    );
+    Problem::new(Reason::TooManyFiles, message)
+}
 
 /// Where the weights of a pod lie.
 enum Place<'a> {
@@ -89,6 +97,11 @@ fn files(input: &RevisionInput<'_>, directory: &str, at: &str) -> Vec<Value> {
 /// Whether the pod needs room for the weights on its node.
 pub fn takes_room(input: &RevisionInput<'_>) -> bool {
     matches!(place(input), Place::Own)
+}
+
+/// How sure it will be that pods of this wish read what was verified.
+pub fn assurance_of(model: &Model) -> Assurance {
+    if model.cache.is_some() || model.source.starts_with("pvc://") { Assurance::InPlace } else { Assurance::Copied }
 }
 
 /// How sure it is that pods of this template read what was verified: in a claim, others may write afterwards.
