@@ -11,7 +11,7 @@ use super::{
     observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
     resolve::{self, Question, Unanswered, ask_again},
-    served, signatures,
+    signatures, volume_claims,
 };
 use crate::{
     api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel},
@@ -193,18 +193,18 @@ async fn renew(
     {
         return blocked(Stage::Spec, problem, None);
     }
-    let assurance = wanted_assurance(deployment);
+    let assurance = plan::assurance_of(&deployment.spec.model);
     if let Err(problem) = applicable.before_resolve(&source, assurance) {
         return blocked(Stage::Trust, problem, None);
     }
-    if let Some(problem) = claims::missing(context, deployment, &source).await? {
+    if let Some(problem) = volume_claims::missing(context, deployment, &source).await? {
         return blocked(Stage::Source, problem, Some(SOURCE_DOWN));
     }
     let credentials = match &observed.credentials {
         Ok(credentials) => credentials.as_ref(),
         Err(problem) => return blocked(Stage::Source, problem.clone(), Some(SOURCE_DOWN)),
     };
-    if let Some(problem) = served::taken(context, deployment, &observed.owner) {
+    if let Some(problem) = claims::taken(context, deployment, &observed.owner) {
         return blocked(Stage::Spec, problem, Some(NAME_TAKEN));
     }
     let status = deployment.status.as_ref();
@@ -239,11 +239,8 @@ async fn renew(
         Err(problem) => return blocked(Stage::Spec, problem, None),
     };
     if source.is_in_place() && answer.artifact.files.len() > plan::MAX_IN_PLACE {
-        let (files, most) = (answer.artifact.files.len(), plan::MAX_IN_PLACE);
-        let message = format!(
-            "{source}: {files} files would be mounted one by one, and at most {most} are. Serve fewer files with spec.model.files."
-        );
-        return blocked(Stage::Spec, Problem::new(Reason::TooManyFiles, message), Some(LOOK_AGAIN));
+        let problem = plan::too_many_in_place(&source, answer.artifact.files.len());
+        return blocked(Stage::Spec, problem, Some(LOOK_AGAIN));
     }
     let artifact = match artifacts::ensure(context, &observed.owner, answer.artifact).await {
         Ok(artifact) => artifact,
@@ -326,12 +323,6 @@ fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict, n
     Judged { seen, artifact: Some(artifact), verdict: Some(verdict) }
 }
 
-/// How sure it is that the pods that are wished for will read what was verified.
-fn wanted_assurance(deployment: &ModelDeployment) -> Assurance {
-    let model = &deployment.spec.model;
-    if model.cache.is_some() || model.source.starts_with("pvc://") { Assurance::InPlace } else { Assurance::Copied }
-}
-
 /// The source does not answer: what was resolved before is still known, and judged by the policies of today.
 async fn recall(
     context: &Context,
@@ -344,7 +335,7 @@ async fn recall(
     let known = deployment.status.as_ref().and_then(|status| status.model.as_ref()).filter(|model| is_of(deployment, model));
     let Some(known) = known else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
-        let assurance = wanted_assurance(deployment);
+        let assurance = plan::assurance_of(&deployment.spec.model);
         decision.verdict = judge(context, applicable, &observed.owner.namespace, &artifact, pin, assurance).await?;
         decision.model = Some(resolved_model(deployment, &artifact));
         decision.artifacts.push(artifact);

@@ -25,13 +25,13 @@ mod protection;
 mod resolve;
 mod rollout;
 mod run;
-mod served;
 mod shelf;
 mod shift;
 mod signatures;
 mod slim;
 mod status;
 mod stores;
+mod volume_claims;
 mod vouch;
 mod write;
 

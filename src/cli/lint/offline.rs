@@ -34,7 +34,8 @@ fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Sever
     let spec = &deployment.spec;
     let mut found = vec![];
     let mut problem = |problem: Problem| found.push((Severity::Error, of(&problem)));
-    let source = spec.model.source.parse::<Source>();
+    let namespace = deployment.metadata.namespace.as_deref().unwrap_or("default");
+    let source = Source::in_namespace(&spec.model.source, namespace);
     if let Err(error) = &source {
         problem(Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")));
     }

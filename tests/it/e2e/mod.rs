@@ -5,6 +5,7 @@
 //! node. Models that have to answer are real; where none has to, a few bytes stand in for one.
 
 mod altered;
+mod claims;
 pub mod ending;
 mod interrupted;
 mod lifecycle;

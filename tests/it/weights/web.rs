@@ -23,6 +23,9 @@ struct Server {
     state: Arc<State>,
 }
 
+/// Path, range and authorization.
+type Request = (String, Option<String>, Option<String>);
+
 #[derive(Default)]
 struct State {
     no_ranges: AtomicBool,
@@ -30,8 +33,7 @@ struct State {
     password: Mutex<Option<String>>,
     /// Sends whoever asks for the first to the second.
     redirect: Mutex<Option<(String, String)>>,
-    /// Path, range and authorization of every request.
-    requests: Mutex<Vec<(String, Option<String>, Option<String>)>>,
+    requests: Mutex<Vec<Request>>,
 }
 
 impl Server {
@@ -73,7 +75,7 @@ impl Server {
         self.resolver().resolve(&llama(), revision, None).await
     }
 
-    fn asked(&self) -> Vec<(String, Option<String>, Option<String>)> {
+    fn asked(&self) -> Vec<Request> {
         std::mem::take(&mut *self.state.requests.lock().unwrap())
     }
 }

@@ -12,7 +12,7 @@ mod volumes;
 
 use serde_json::{Value, json};
 
-pub use place::{MAX_IN_PLACE, assurance};
+pub use place::{MAX_IN_PLACE, assurance, assurance_of, too_many_in_place};
 
 use engine::engine;
 use fetch::fetch;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{MODEL_PATH, RevisionInput};
 use crate::{
-    api::{Assurance, ModelArtifactSpec},
+    api::{Assurance, Model, ModelArtifactSpec, Problem, Reason},
     model::{Digest, Source},
 };
 
@@ -17,6 +17,14 @@ const WEIGHTS: &str = "/var/lib/bonafide/weights";
 /// The most files of a model that is read in place: each is a mount of its own, in two containers.
 pub const MAX_IN_PLACE: usize = 256;
 
+/// What is said of a model in a claim that has more files than that.
+pub fn too_many_in_place(source: &Source, files: usize) -> Problem {
+    let message = format!(
+        "{source}: {files} files would be mounted one by one, and at most {MAX_IN_PLACE} are. Serve fewer files with spec.model.files."
+    );
+    Problem::new(Reason::TooManyFiles, message)
+}
+
 /// Where the weights of a pod lie.
 enum Place<'a> {
     /// In a directory of its own, which goes with the pod.
@@ -24,12 +32,12 @@ enum Place<'a> {
     /// In a claim, in a directory named after the content; other pods find it there.
     Kept { claim: &'a str, directory: String },
     /// In a claim, where somebody put them. Only the files of the manifest are mounted: what is not in it does not exist there.
-    InPlace { claim: String, directory: String },
+    Found { claim: String, directory: String },
 }
 
 fn place<'a>(input: &RevisionInput<'a>) -> Place<'a> {
     match (input.artifact.source.parse(), &input.spec.model.cache) {
-        (Ok(Source::Claim { claim, path, .. }), _) => Place::InPlace { claim, directory: directory(&path, input.artifact) },
+        (Ok(Source::Claim { claim, path, .. }), _) => Place::Found { claim, directory: directory(&path, input.artifact) },
         (_, Some(cache)) => Place::Kept { claim: &cache.claim_name, directory: kept(input.digest) },
         (_, None) => Place::Own,
     }
@@ -52,7 +60,7 @@ pub fn volume(input: &RevisionInput<'_>) -> Value {
     match place(input) {
         Place::Own => json!({ "name": VOLUME, "emptyDir": {} }),
         Place::Kept { claim, .. } => json!({ "name": VOLUME, "persistentVolumeClaim": { "claimName": claim } }),
-        Place::InPlace { claim, .. } => {
+        Place::Found { claim, .. } => {
             json!({ "name": VOLUME, "persistentVolumeClaim": { "claimName": claim, "readOnly": true } })
         }
     }
@@ -63,7 +71,7 @@ pub fn of_fetch(input: &RevisionInput<'_>) -> Vec<Value> {
     match place(input) {
         Place::Own => vec![json!({ "name": VOLUME, "mountPath": WEIGHTS })],
         Place::Kept { directory, .. } => vec![json!({ "name": VOLUME, "mountPath": WEIGHTS, "subPath": directory })],
-        Place::InPlace { directory, .. } => files(input, &directory, &format!("{WEIGHTS}/tree")),
+        Place::Found { directory, .. } => files(input, &directory, &format!("{WEIGHTS}/tree")),
     }
 }
 
@@ -73,7 +81,7 @@ pub fn of_engine(input: &RevisionInput<'_>) -> Vec<Value> {
     match place(input) {
         Place::Own => tree("tree".to_owned()),
         Place::Kept { directory, .. } => tree(format!("{directory}/tree")),
-        Place::InPlace { directory, .. } => files(input, &directory, MODEL_PATH),
+        Place::Found { directory, .. } => files(input, &directory, MODEL_PATH),
     }
 }
 
@@ -89,6 +97,11 @@ fn files(input: &RevisionInput<'_>, directory: &str, at: &str) -> Vec<Value> {
 /// Whether the pod needs room for the weights on its node.
 pub fn takes_room(input: &RevisionInput<'_>) -> bool {
     matches!(place(input), Place::Own)
+}
+
+/// How sure it will be that pods of this wish read what was verified.
+pub fn assurance_of(model: &Model) -> Assurance {
+    if model.cache.is_some() || model.source.starts_with("pvc://") { Assurance::InPlace } else { Assurance::Copied }
 }
 
 /// How sure it is that pods of this template read what was verified: in a claim, others may write afterwards.
