@@ -2,10 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
+use kube::client::ClientBuilder;
+
 use super::{USAGE, fail};
 use crate::{
     controller,
     runtime::{
+        fence::Fence,
         http::{self, Readiness},
         lease::Lease,
         metrics::Metrics,
@@ -59,8 +62,15 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         Ok(shutdown) => shutdown,
         Err(error) => return fail(1, format_args!("signals cannot be heard: {error}")),
     };
-    let client = match kube::Client::try_default().await {
-        Ok(client) => client,
+    let fence = Fence::default();
+    // The lease has a way of its own: it is what opens the fence.
+    let ways = async {
+        let config = kube::Config::infer().await.map_err(|error| error.to_string())?;
+        let fenced = ClientBuilder::try_from(config.clone()).map_err(|error| error.to_string())?.with_layer(&fence).build();
+        Ok::<_, String>((kube::Client::try_from(config).map_err(|error| error.to_string())?, fenced))
+    };
+    let (open, client) = match ways.await {
+        Ok(ways) => ways,
         Err(error) => return fail(1, format_args!("there is no way to an API server: {error}")),
     };
     let (metrics, readiness) = (Arc::new(Metrics::default()), Readiness::default());
@@ -70,7 +80,7 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         let (readiness, metrics, shutdown, address) = (readiness.clone(), metrics.clone(), shutdown.clone(), args.listen);
         async move { http::serve(address, readiness, metrics, &shutdown).await }
     });
-    let mut lease = Lease::new(client.clone(), &args.namespace, "bonafide-manager", &args.identity);
+    let mut lease = Lease::new(open, fence.clone(), &args.namespace, "bonafide-manager", &args.identity);
     // Its end with the process is no failure.
     let broken = async {
         match serving.await {
@@ -91,17 +101,16 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
     tracing::info!(identity = args.identity, "leading");
     metrics.leader.set(1);
     readiness.set(false);
+    let work = controller::run(surroundings, config, &args.namespace, metrics.clone(), readiness, shutdown.clone());
     let ended = tokio::select! {
-        ended = controller::run(surroundings, config, &args.namespace, metrics.clone(), readiness, shutdown.clone()) => ended.map(|()| false),
-        () = lease.hold(&shutdown) => Ok(true),
+        ended = lease.lead(&shutdown, work) => ended,
         problem = &mut broken => return fail(1, problem),
     };
     metrics.leader.set(0);
-    lease.release().await;
     match ended {
-        Err(error) => fail(1, error),
-        Ok(true) if !is_over(&shutdown).await => fail(1, "the lease was lost; starting again as a standby"),
-        Ok(_) => ExitCode::SUCCESS,
+        Some(Err(error)) => fail(1, error),
+        None if !is_over(&shutdown).await => fail(1, "the lease was lost; starting again as a standby"),
+        Some(Ok(())) | None => ExitCode::SUCCESS,
     }
 }
 

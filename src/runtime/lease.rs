@@ -16,7 +16,7 @@ use kube::{
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::shutdown::Shutdown;
+use super::{fence::Fence, shutdown::Shutdown};
 
 /// How long a lease is good after it was last renewed.
 pub const DURATION: Duration = Duration::from_secs(15);
@@ -24,64 +24,91 @@ pub const DURATION: Duration = Duration::from_secs(15);
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two attempts to take or renew the lease.
 pub const RETRY: Duration = Duration::from_secs(3);
+/// An attempt that takes longer is given up: the next one may find another way.
+const ATTEMPT: Duration = Duration::from_secs(4);
+/// How long work may take to come to its end once the process is told to end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The lease of one name in one namespace, and who we are.
 pub struct Lease {
     api: Api<LeaseObject>,
+    fence: Fence,
     name: String,
     identity: String,
     seen: Option<(String, Instant)>,
 }
 
 impl Lease {
-    /// The lease `namespace/name`, to be held as `identity`.
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity: identity.to_owned(), seen: None }
+    /// The lease `namespace/name`, to be held as `identity`. While it is ours, and no longer, `fence` is open; `client` is not
+    /// behind it.
+    pub fn new(client: Client, fence: Fence, namespace: &str, name: &str, identity: &str) -> Self {
+        let api = Api::namespaced(client, namespace);
+        Self { api, fence, name: name.to_owned(), identity: identity.to_owned(), seen: None }
     }
 
     /// Waits until the lease is ours. `None` when the process ends first.
     pub async fn acquire(&mut self, shutdown: &Shutdown) -> Option<()> {
         let mut waiting = false;
         loop {
-            match self.attempt().await {
-                Ok(true) => return Some(()),
-                Ok(false) if !waiting => {
+            match timeout(ATTEMPT, self.attempt()).await {
+                Ok(Ok(true)) => return Some(()),
+                Ok(Ok(false)) if !waiting => {
                     waiting = true;
                     tracing::info!(lease = self.name, "standing by: another manager holds the lease");
                 }
-                Ok(false) => {}
-                Err(error) => tracing::warn!(lease = self.name, %error, "the lease cannot be read or taken; trying again"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "the lease cannot be read or taken; trying again"),
+                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer; trying again"),
             }
             tokio::select! {
-                () = sleep(RETRY) => {}
+                biased;
                 () = shutdown.begun() => return None,
+                () = sleep(RETRY) => {}
             }
         }
     }
 
-    /// Renews the lease until it is lost or the process ends. After it returns nothing may be written any more.
-    pub async fn hold(&mut self, shutdown: &Shutdown) {
-        let mut renewed = Instant::now();
+    /// Works while the lease is ours, which it is when this is called; then gives it back. `None` when the lease was lost, or
+    /// when the work did not come to its end although the process does.
+    pub async fn lead<T>(&mut self, shutdown: &Shutdown, work: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            shutdown.begun().await;
+            sleep(FAREWELL).await;
+        };
+        let ended = tokio::select! {
+            biased;
+            () = self.hold() => None,
+            () = over => None,
+            ended = work => Some(ended),
+        };
+        self.fence.close();
+        self.release().await;
+        ended
+    }
+
+    /// Renews the lease until it is lost.
+    async fn hold(&mut self) {
         let mut ticks = interval(RETRY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = shutdown.begun();
-        tokio::pin!(end);
+        let mut end = Instant::now() + RENEW_DEADLINE;
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = &mut end => return,
+            // Also while it waits: a process that was paused has lost it when it wakes.
+            if tokio::time::timeout_at(end, ticks.tick()).await.is_err() {
+                break;
             }
-            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
-            match timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            let began = Instant::now();
+            match timeout(ATTEMPT.min(end.saturating_duration_since(began)), self.attempt()).await {
+                // What counts is when it was asked for: nobody knows how long before the answer it was done.
+                Ok(Ok(true)) => end = began + RENEW_DEADLINE,
                 Ok(Ok(false)) => return tracing::error!(lease = self.name, "the lease was taken by another manager"),
                 Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "the lease could not be renewed; trying again"),
-                Err(_) => {}
+                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer; trying again"),
             }
-            if renewed.elapsed() >= RENEW_DEADLINE {
-                return tracing::error!(lease = self.name, "the lease could not be renewed for {} s", RENEW_DEADLINE.as_secs());
+            if Instant::now() >= end {
+                break;
             }
         }
+        tracing::error!(lease = self.name, "the lease could not be renewed for {} s", RENEW_DEADLINE.as_secs());
     }
 
     /// Gives the lease back, so that a standby takes over at once.
@@ -104,6 +131,17 @@ impl Lease {
 
     /// Takes or renews the lease if that is possible now: whether it is ours.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
+        let began = Instant::now();
+        let ours = self.take().await;
+        match &ours {
+            Ok(true) => self.fence.open_until(began + RENEW_DEADLINE),
+            Ok(false) => self.fence.close(),
+            Err(_) => {}
+        }
+        ours
+    }
+
+    async fn take(&mut self) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let lease = LeaseObject { metadata, spec: Some(self.spec(None)) };

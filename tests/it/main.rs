@@ -4,8 +4,10 @@
 
 mod cel;
 mod cluster;
+mod conformance;
 mod drift;
 mod e2e;
 mod golden;
+mod sim;
 mod support;
 mod weights;

@@ -8,6 +8,7 @@ mod api;
 mod chart;
 mod children;
 mod leadership;
+mod likeness;
 mod operator;
 mod place;
 mod policies;
