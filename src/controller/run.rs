@@ -2,7 +2,10 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{Ready, ready},
+};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
@@ -106,9 +109,14 @@ pub async fn run(
     let stance = config.policy.default.into();
     background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock, publish));
 
-    let mut controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
-        .with_config(ControllerConfig::default().concurrency(CONCURRENCY));
-    let deployments = controller.store();
+    let (deployments, writer) = reflector::store::<Guarded>();
+    let stream = watcher(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .filter_map(told);
+    let mut controller =
+        Controller::for_stream(stream, deployments.clone()).with_config(ControllerConfig::default().concurrency(CONCURRENCY));
     let ours = watcher::Config::default().labels(LABEL_DEPLOYMENT).page_size(100);
 
     // Each watch fills a store and names the object that the change concerns.
@@ -119,7 +127,8 @@ pub async fn run(
                 .default_backoff()
                 .modify(|object| object.meta_mut().managed_fields = None)
                 .reflect(writer)
-                .touched_objects();
+                .touched_objects()
+                .filter_map(told);
             controller = controller.watches_stream(stream, $concerns);
             store
         }};
@@ -272,6 +281,14 @@ struct Failed(String);
 
 fn error_policy(_: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action {
     Action::requeue(context.backoff.failed(&error.0))
+}
+
+/// A watch that fails tries again by itself. The controller is not to hear of it: it would wait before it looks at any watch.
+fn told<T>(event: watcher::Result<T>) -> Ready<Option<watcher::Result<T>>> {
+    if let Err(error) = &event {
+        tracing::warn!(%error, "a watch failed; trying again");
+    }
+    ready(event.ok().map(Ok))
 }
 
 fn by_label<K: Resource>(object: &K) -> Option<ObjectRef<Guarded>> {

@@ -87,17 +87,14 @@ where
         Box::pin(async move {
             tokio::pin!(answer);
             loop {
-                let end = if writes { fence.end() } else { Some(silent) };
                 // Looked at before the request is: whoever was paused sends nothing more.
-                let Some(end) = end else { return Err(Stopped::Fenced.into()) };
+                let end = if writes { fence.end().ok_or(Stopped::Fenced)? } else { silent };
                 tokio::select! {
                     biased;
-                    () = sleep_until(end.min(silent)) => {
-                        if Instant::now() >= silent {
-                            return Err(Stopped::Silent.into());
-                        }
-                    }
+                    () = sleep_until(end), if writes => {}
                     answered = &mut answer => return answered.map_err(Into::into),
+                    // Last, so that an answer that came while nobody looked is still an answer.
+                    () = sleep_until(silent) => return Err(Stopped::Silent.into()),
                 }
             }
         })

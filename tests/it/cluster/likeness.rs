@@ -15,7 +15,10 @@ use crate::{
 async fn the_real_one_answers_as_recorded() {
     let world = World::bare().await;
     for (_, definition) in bonafide::api::crds() {
-        cluster_wide(&world.client().await, "CustomResourceDefinition").create(&Default::default(), &parse(definition)).await.unwrap();
+        cluster_wide(&world.client().await, "CustomResourceDefinition")
+            .create(&Default::default(), &parse(definition))
+            .await
+            .unwrap();
     }
     let client = world.client().await;
     // A definition is served a little after it was made.

@@ -11,7 +11,9 @@ use crate::support::fake_api::kinds;
 pub fn of(world: &World) -> BTreeMap<String, Value> {
     let mut ends = BTreeMap::new();
     let pods: Vec<String> = world.api.all("Pod").iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();
-    for kind in ["ModelDeployment", "ModelArtifact", "ClusterModelPolicy", "ControllerRevision", "ConfigMap", "Service", "Deployment"] {
+    for kind in
+        ["ModelDeployment", "ModelArtifact", "ClusterModelPolicy", "ControllerRevision", "ConfigMap", "Service", "Deployment"]
+    {
         for object in world.api.all(kind) {
             let mut end = (*object).clone();
             plain(&mut end, &pods);
@@ -114,7 +116,10 @@ fn without_times(text: &str) -> String {
     let is_time = |at: usize| {
         let shape = b"dddd-dd-ddTdd:dd:dd";
         bytes.len() >= at + shape.len()
-            && shape.iter().zip(&bytes[at..]).all(|(wanted, found)| if *wanted == b'd' { found.is_ascii_digit() } else { wanted == found })
+            && shape
+                .iter()
+                .zip(&bytes[at..])
+                .all(|(wanted, found)| if *wanted == b'd' { found.is_ascii_digit() } else { wanted == found })
     };
     let mut plain = String::new();
     let mut at = 0;

@@ -38,7 +38,8 @@ impl World {
     /// The controllers of one process, until its caller dies.
     async fn work(&self, caller: &Caller, client: Client, shutdown: Shutdown) {
         let metrics = Arc::new(Metrics::default());
-        let work = controller::run(self.surroundings(client), config(), SYSTEM, metrics.clone(), Readiness::default(), shutdown.clone());
+        let work =
+            controller::run(self.surroundings(client), config(), SYSTEM, metrics.clone(), Readiness::default(), shutdown.clone());
         let work = AssertUnwindSafe(work).catch_unwind();
         tokio::select! {
             biased;

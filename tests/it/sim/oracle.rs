@@ -13,8 +13,7 @@ use tokio::time::Instant;
 use super::shelf::Shelf;
 use crate::support::{
     fake_api::{
-        FakeApi,
-        kinds,
+        FakeApi, kinds,
         store::{Change, State},
     },
     signer::Person,
@@ -178,9 +177,8 @@ impl Seen {
         if let Some(difference) = other_than(&revision["data"]["template"], after) {
             self.wrong(format!("{what}, but it is not what was written ({difference}): {name}"));
         }
-        let refused = |container: &Value| {
-            ["state", "lastState"].iter().any(|state| container[*state]["terminated"]["exitCode"] == 65)
-        };
+        let refused =
+            |container: &Value| ["state", "lastState"].iter().any(|state| container[*state]["terminated"]["exitCode"] == 65);
         if vouched && after["status"]["initContainerStatuses"].as_array().is_some_and(|all| all.iter().any(refused)) {
             self.wrong(format!("{what}, but its bytes are not what was judged: {name}"));
         }
@@ -230,7 +228,9 @@ fn revision_of(pod: &Value, state: &State) -> Option<Arc<Value>> {
 fn accepts(policy: &Value, labels: &Value, signers: &[u8]) -> bool {
     let spec = &policy["spec"];
     let wanted = spec["namespaceSelector"]["matchLabels"].as_object().cloned().unwrap_or_default();
-    if wanted.iter().any(|(key, value)| labels.get(key) != Some(value)) || spec["mode"].as_str().is_some_and(|mode| mode != "Enforce") {
+    if wanted.iter().any(|(key, value)| labels.get(key) != Some(value))
+        || spec["mode"].as_str().is_some_and(|mode| mode != "Enforce")
+    {
         return true;
     }
     let pems: Vec<String> = signers.iter().map(|number| Person::new(*number).pem()).collect();

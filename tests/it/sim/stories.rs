@@ -147,7 +147,12 @@ async fn a_deployment_is_deleted(world: &World) {
     world.ready(NAME, 1).await;
     world.delete("ModelDeployment", NAME);
     world.until("nothing is left", |world| nothing_is_left(world, NAME)).await;
-    world.until("no record is left", |world| if world.api.all("ModelArtifact").is_empty() { Ok(()) } else { Err("a record".into()) }).await;
+    world
+        .until(
+            "no record is left",
+            |world| if world.api.all("ModelArtifact").is_empty() { Ok(()) } else { Err("a record".into()) },
+        )
+        .await;
 }
 
 async fn a_deployment_is_replaced_by_its_namesake(world: &World) {
@@ -160,9 +165,9 @@ async fn a_deployment_is_replaced_by_its_namesake(world: &World) {
         let object = world.get("ModelDeployment", NAME).unwrap();
         let mine = |pod: &std::sync::Arc<serde_json::Value>| {
             let child = pod["metadata"]["labels"]["bonafide.dev/revision"].as_str().unwrap().to_owned();
-            world.get("ControllerRevision", &format!("bonafide-{NAME}-{child}")).is_some_and(|revision| {
-                revision["metadata"]["ownerReferences"][0]["uid"] == object["metadata"]["uid"]
-            })
+            world
+                .get("ControllerRevision", &format!("bonafide-{NAME}-{child}"))
+                .is_some_and(|revision| revision["metadata"]["ownerReferences"][0]["uid"] == object["metadata"]["uid"])
         };
         let pods = world.of("Pod", NAME);
         if pods.len() == 1 && pods.iter().all(mine) { Ok(()) } else { Err(format!("{} pods", pods.len())) }
@@ -238,13 +243,20 @@ async fn a_hand_in_the_children(world: &World) {
     let child = |kind: &str| world.of(kind, NAME).remove(0)["metadata"]["name"].as_str().unwrap().to_owned();
     let (deployment, map) = (child("Deployment"), child("ConfigMap"));
     world.delete("ConfigMap", &map);
-    world.change("Deployment", &deployment, json!({ "spec": { "replicas": 2, "template": { "spec": { "hostNetwork": true } } } }));
+    world.change(
+        "Deployment",
+        &deployment,
+        json!({ "spec": { "replicas": 2, "template": { "spec": { "hostNetwork": true } } } }),
+    );
     world.change("Service", NAME, json!({ "spec": { "selector": { "role": "none" } } }));
     let back = |world: &World| {
         let deployment = world.get("Deployment", &deployment).ok_or("no Deployment")?;
         let service = world.get("Service", NAME).ok_or("no Service")?;
         let template = &deployment["spec"]["template"]["spec"];
-        if template["hostNetwork"].is_null() && service["spec"]["selector"]["role"].is_null() && world.get("ConfigMap", &map).is_some() {
+        if template["hostNetwork"].is_null()
+            && service["spec"]["selector"]["role"].is_null()
+            && world.get("ConfigMap", &map).is_some()
+        {
             Ok(())
         } else {
             Err("it is not put back".to_owned())

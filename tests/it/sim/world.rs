@@ -63,6 +63,9 @@ pub struct World {
 
 /// Lets a run take place, on a clock of its own.
 pub fn simulate<T>(seed: u64, act: impl AsyncFnOnce(&World) -> T) -> T {
+    if let Ok(filter) = std::env::var("SIM_LOG") {
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).try_init();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let world = World::new(seed);
@@ -79,13 +82,26 @@ impl World {
         let shelf = Shelf::default();
         let manners: Manners = Arc::new(Mutex::new(Box::new(|_| Behaviour::default())));
         let oracle = Oracle::watch(&api, &shelf);
-        let world = Self { pods: Pods::new(&api), shelf, oracle, manners: manners.clone(), dice: Arc::new(Mutex::new(dice.another())), skew: Arc::default(), managers: Arc::default(), api };
+        let world = Self {
+            pods: Pods::new(&api),
+            shelf,
+            oracle,
+            manners: manners.clone(),
+            dice: Arc::new(Mutex::new(dice.another())),
+            skew: Arc::default(),
+            managers: Arc::default(),
+            api,
+        };
         for namespace in [PLACE, SYSTEM] {
             world.make("Namespace", namespace, json!({}));
         }
         for name in PROTECTION {
             world.make("ValidatingAdmissionPolicy", name, json!({ "spec": {} }));
-            world.make("ValidatingAdmissionPolicyBinding", name, json!({ "spec": { "policyName": name, "validationActions": ["Deny"] } }));
+            world.make(
+                "ValidatingAdmissionPolicyBinding",
+                name,
+                json!({ "spec": { "policyName": name, "validationActions": ["Deny"] } }),
+            );
         }
         world.room(16);
         tokio::spawn(cluster::run(world.api.clone(), Kubelet::new(manners), dice.another()));
@@ -262,4 +278,3 @@ pub fn demand(person: u8) -> Value {
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
-

@@ -22,8 +22,12 @@ fn find(api: &FakeApi) -> Vec<Found> {
     let alive: HashSet<&str> = state.everything().filter_map(|object| object["metadata"]["uid"].as_str()).collect();
     let mut found = vec![];
     for object in state.everything() {
-        let owners: Vec<&str> =
-            object["metadata"]["ownerReferences"].as_array().into_iter().flatten().filter_map(|owner| owner["uid"].as_str()).collect();
+        let owners: Vec<&str> = object["metadata"]["ownerReferences"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|owner| owner["uid"].as_str())
+            .collect();
         let dangling: Vec<String> = owners.iter().filter(|uid| !alive.contains(*uid)).map(|uid| (*uid).to_owned()).collect();
         if !dangling.is_empty() && object["metadata"].get("deletionTimestamp").is_none() {
             let kind = object["kind"].as_str().unwrap().to_owned();

@@ -48,11 +48,13 @@ pub fn apply(kind: &Kind, live: &Value, applied: &Value, by: &Applier<'_>) -> Re
     merge(kind, &mut vec![], &mut merged, applied);
     // Entries that others have something in stay.
     let owned_by_others = |path: &Path| {
-        managers.iter().filter(|manager| !is_me(manager)).any(|manager| manager.fields.0.iter().any(|other| other.starts_with(path)))
+        managers
+            .iter()
+            .filter(|manager| !is_me(manager))
+            .any(|manager| manager.fields.0.iter().any(|other| other.starts_with(path)))
     };
     let mine_still = |path: &Path| set.0.iter().any(|other| other.starts_with(path));
-    let gone: BTreeSet<Path> =
-        prior.0.iter().filter(|path| !mine_still(path) && !owned_by_others(path)).cloned().collect();
+    let gone: BTreeSet<Path> = prior.0.iter().filter(|path| !mine_still(path) && !owned_by_others(path)).cloned().collect();
     if let Some(pruned) = without(&merged, &gone.iter().map(Vec::as_slice).collect::<Vec<_>>()) {
         merged = pruned;
     }

@@ -33,8 +33,7 @@ impl Kind {
 
     /// The path of its objects.
     pub fn path(&self, namespace: &str) -> String {
-        let root =
-            if self.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/{}", self.group, self.version) };
+        let root = if self.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/{}", self.group, self.version) };
         if self.namespaced { format!("{root}/namespaces/{namespace}/{}", self.plural) } else { format!("{root}/{}", self.plural) }
     }
 }

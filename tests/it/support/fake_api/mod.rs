@@ -62,12 +62,8 @@ struct Inner {
 impl FakeApi {
     /// An empty one. It begins now.
     pub fn new() -> Self {
-        let inner = Inner {
-            state: Mutex::default(),
-            witnesses: Mutex::default(),
-            changed: watch::channel(0).0,
-            began: Instant::now(),
-        };
+        let inner =
+            Inner { state: Mutex::default(), witnesses: Mutex::default(), changed: watch::channel(0).0, began: Instant::now() };
         Self(Arc::new(inner))
     }
 
@@ -145,7 +141,10 @@ impl FakeApi {
             if object == *live {
                 return;
             }
-            if kind.generation && rules::wants_new_generation(kind, &live, &object) && object["spec"]["nodeName"] == live["spec"]["nodeName"] {
+            if kind.generation
+                && rules::wants_new_generation(kind, &live, &object)
+                && object["spec"]["nodeName"] == live["spec"]["nodeName"]
+            {
                 object["metadata"]["generation"] = json!(live["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
             }
             state.put(kind, namespace, name, Some(object), who);

@@ -49,9 +49,8 @@ pub fn defaults(kind: &Kind, object: &mut Value) {
             for taint in ["not-ready", "unreachable"] {
                 let key = format!("node.kubernetes.io/{taint}");
                 if !tolerations.iter().any(|toleration| toleration["key"] == key.as_str()) {
-                    tolerations.push(
-                        json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }),
-                    );
+                    tolerations
+                        .push(json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }));
                 }
             }
         }
@@ -194,7 +193,8 @@ pub fn scale(kind: &Kind, object: &Value) -> Value {
         object["status"]["selector"].clone()
     } else {
         let labels = object["spec"]["selector"]["matchLabels"].as_object().cloned().unwrap_or_default();
-        let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+        let pairs: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
         json!(pairs.join(","))
     };
     json!({

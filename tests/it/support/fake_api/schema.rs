@@ -36,7 +36,9 @@ pub fn shape(kind: &Kind, path: &[&str], value: &Value) -> Shape {
         return of_schema(schema, path, value);
     }
     match (path, value) {
-        (["spec", "selector"], _) | (["data"], Value::Object(_)) if kind.kind != "ConfigMap" && kind.kind != "Secret" => Shape::Atom,
+        (["spec", "selector"], _) | (["data"], Value::Object(_)) if kind.kind != "ConfigMap" && kind.kind != "Secret" => {
+            Shape::Atom
+        }
         ([.., "nodeSelector"], _) => Shape::Atom,
         (_, Value::Object(_)) => Shape::Fields,
         ([.., "containers" | "initContainers" | "ephemeralContainers", "ports"], _) => keyed(&["containerPort", "protocol"]),
@@ -44,7 +46,13 @@ pub fn shape(kind: &Kind, path: &[&str], value: &Value) -> Shape {
         (
             [
                 ..,
-                "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" | "schedulingGates",
+                "containers"
+                | "initContainers"
+                | "ephemeralContainers"
+                | "volumes"
+                | "env"
+                | "imagePullSecrets"
+                | "schedulingGates",
             ],
             _,
         ) => keyed(&["name"]),
@@ -107,8 +115,7 @@ fn obey(kind: &Kind, schema: &Value, object: &Value, old: Option<&Value>) -> Res
         return known.clone();
     }
     let found = Validator::new().validate(schema, object, old);
-    let found =
-        found.map_err(|errors| errors.iter().map(|error| error.message.clone()).collect::<Vec<_>>().join("; "));
+    let found = found.map_err(|errors| errors.iter().map(|error| error.message.clone()).collect::<Vec<_>>().join("; "));
     KNOWN.lock().unwrap().insert(key, found.clone());
     found
 }
@@ -187,10 +194,9 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
             };
             map.iter().try_for_each(each)
         }
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, item)| check(&schema["items"], item, &format!("{at}[{index}]"))),
+        Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(index, item)| check(&schema["items"], item, &format!("{at}[{index}]")))
+        }
         _ => Ok(()),
     }
 }

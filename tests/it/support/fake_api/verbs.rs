@@ -56,7 +56,9 @@ impl State {
         metadata.insert("name".to_owned(), json!(name));
         if kind.namespaced {
             if metadata.get("namespace").is_some_and(|found| found != namespace) {
-                return Err(Refusal::bad("the namespace of the provided object does not match the namespace sent on the request"));
+                return Err(Refusal::bad(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
             }
             metadata.insert("namespace".to_owned(), json!(namespace));
             if self.get(super::kinds::of("Namespace"), "", namespace).is_none() {
@@ -134,7 +136,9 @@ impl State {
     fn apply(&mut self, asked: &Asked, by: &Writer<'_>) -> Done {
         let kind = asked.kind;
         if by.manager == "unknown" || asked.parameter("fieldManager").is_empty() {
-            return Err(Refusal::bad("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+            return Err(Refusal::bad(
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            ));
         }
         if asked.body["apiVersion"] != kind.api_version() || asked.body["kind"] != kind.kind {
             return Err(Refusal::bad("the object in the body is of another kind than the URL"));
@@ -142,12 +146,8 @@ impl State {
         if asked.body["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(Refusal::bad("metadata.managedFields must be nil"));
         }
-        let applier = Applier {
-            name: &by.manager,
-            subresource: &asked.subresource,
-            force: asked.is_set("force"),
-            now: by.now.clone(),
-        };
+        let applier =
+            Applier { name: &by.manager, subresource: &asked.subresource, force: asked.is_set("force"), now: by.now.clone() };
         let mut applied = asked.body.clone();
         keep_to(kind, &asked.subresource, &mut applied);
         let Some(live) = self.get(kind, &asked.namespace, &asked.name).cloned() else {
@@ -155,7 +155,11 @@ impl State {
                 return Err(Refusal::not_found(kind, &asked.name));
             }
             if applied["metadata"].get("uid").is_some() {
-                return Err(Refusal::conflict(kind, &asked.name, "uid mismatch: the provided object specified a uid, and no existing object was found"));
+                return Err(Refusal::conflict(
+                    kind,
+                    &asked.name,
+                    "uid mismatch: the provided object specified a uid, and no existing object was found",
+                ));
             }
             let metadata = object_mut(&mut applied["metadata"]);
             metadata.insert("name".to_owned(), json!(asked.name));
@@ -188,7 +192,10 @@ impl State {
         let (kind, name) = (asked.kind, asked.name.as_str());
         let metadata = object_mut(&mut object["metadata"]);
         if metadata.get("name").is_some_and(|found| found != name) {
-            return Err(Refusal::bad(format!("the name of the object ({}) does not match the name on the URL ({name})", metadata["name"])));
+            return Err(Refusal::bad(format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                metadata["name"]
+            )));
         }
         let version = metadata.get("resourceVersion").and_then(Value::as_str).unwrap_or_default();
         if !version.is_empty() && live["metadata"]["resourceVersion"] != version {
@@ -202,7 +209,9 @@ impl State {
         rules::keep_apart(kind, &asked.subresource, live, &mut object);
         let managers = Manager::all(&object);
         let metadata = object_mut(&mut object["metadata"]);
-        for field in ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "namespace", "name"] {
+        for field in
+            ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "namespace", "name"]
+        {
             match live["metadata"].get(field) {
                 Some(value) => drop(metadata.insert(field.to_owned(), value.clone())),
                 None => drop(metadata.remove(field)),
@@ -268,7 +277,12 @@ impl State {
         if !held && grace.is_none() {
             self.put(kind, &asked.namespace, name, None, by.who);
             let details = json!({ "name": name, "group": kind.group, "kind": kind.plural, "uid": live["metadata"]["uid"] });
-            return Ok((200, Arc::new(json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details }))));
+            return Ok((
+                200,
+                Arc::new(
+                    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details }),
+                ),
+            ));
         }
         let metadata = object_mut(&mut object["metadata"]);
         if metadata.contains_key("deletionTimestamp") {
@@ -285,7 +299,14 @@ impl State {
     }
 }
 
-fn after_update_or(_: Vec<Manager>, kind: &Kind, before: &Value, after: &Value, by: &Writer<'_>, subresource: &str) -> Vec<Manager> {
+fn after_update_or(
+    _: Vec<Manager>,
+    kind: &Kind,
+    before: &Value,
+    after: &Value,
+    by: &Writer<'_>,
+    subresource: &str,
+) -> Vec<Manager> {
     after_update(kind, before, after, &by.manager, subresource, &by.now)
 }
 

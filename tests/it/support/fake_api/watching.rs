@@ -52,7 +52,8 @@ pub fn body(api: &FakeApi, caller: &Caller, asked: Asked) -> Result<AnswerBody, 
     let seen = match asked.parameter("resourceVersion") {
         "" | "0" => {
             let state = api.state();
-            let objects: Vec<_> = state.all(asked.kind, &asked.namespace).filter(|object| selector.matches(object)).cloned().collect();
+            let objects: Vec<_> =
+                state.all(asked.kind, &asked.namespace).filter(|object| selector.matches(object)).cloned().collect();
             waiting.extend(objects.iter().map(|object| event("ADDED", object, &asked)));
             state.version
         }
@@ -100,7 +101,8 @@ impl Watch {
                 self.over = true;
                 return Some(gone(&Refusal::expired(format!("too old resource version: {}", self.seen))));
             }
-            let found = self.api.state().next_change(self.asked.kind, &self.asked.namespace, self.seen).map(|found| found.cloned());
+            let found =
+                self.api.state().next_change(self.asked.kind, &self.asked.namespace, self.seen).map(|found| found.cloned());
             let change = match found {
                 Ok(change) => change,
                 Err(expired) => {
