@@ -13,6 +13,7 @@ mod claims;
 mod commands;
 mod definitions;
 mod leadership;
+mod likeness;
 mod operator;
 mod pinning;
 mod place;

@@ -1,5 +1,7 @@
 //! What several tests need.
 
+pub mod dice;
+pub mod fake_api;
 pub mod restricted;
 pub mod rules;
 pub mod signer;
