@@ -6,6 +6,7 @@ mod cel;
 mod cluster;
 mod drift;
 mod e2e;
+mod gitops;
 mod golden;
 mod lint;
 mod support;

@@ -9,6 +9,7 @@ mod chart;
 mod children;
 mod commands;
 mod definitions;
+mod gitops;
 mod leadership;
 mod operator;
 mod pinning;

@@ -1,5 +1,7 @@
 //! What several tests need.
 
+pub mod argo;
+pub mod kstatus;
 pub mod restricted;
 pub mod rules;
 pub mod signer;
