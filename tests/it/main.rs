@@ -7,6 +7,7 @@ mod cluster;
 mod conformance;
 mod drift;
 mod e2e;
+mod gitops;
 mod golden;
 mod lint;
 mod sim;

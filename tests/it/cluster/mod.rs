@@ -12,6 +12,7 @@ mod children;
 mod claims;
 mod commands;
 mod definitions;
+mod gitops;
 mod leadership;
 mod likeness;
 mod operator;

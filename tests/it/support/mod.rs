@@ -2,6 +2,8 @@
 
 pub mod dice;
 pub mod fake_api;
+pub mod argo;
+pub mod kstatus;
 pub mod restricted;
 pub mod rules;
 pub mod signer;
