@@ -23,6 +23,7 @@ mod policies;
 mod quiet;
 mod restored;
 mod signatures;
+mod rollout;
 mod surroundings;
 mod unreadable;
 mod verdicts;
