@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees,
-    stores::Stores,
+    apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, lookup::Lookups, policies::InForce,
+    resolve::Trees, stores::Stores, write::Told,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -119,6 +119,10 @@ pub struct Context {
     pub trees: Trees,
     /// Pods that were compared.
     pub vouchers: Vouchers,
+    /// What was looked up beside the watches.
+    pub lookups: Lookups,
+    /// When progress was told last, by the UID of the ModelDeployment.
+    pub told: Told,
     /// Whether everything was read once. Nothing is reconciled before.
     pub everything_read: watch::Receiver<bool>,
     /// How often each object failed in a row.
@@ -140,13 +144,19 @@ pub fn read_sources(config: &SourcesConfig) -> Result<Sources, String> {
 
 impl Context {
     /// Forgets what is about objects that are gone.
-    pub fn forget_what_is_gone(&self) {
+    pub async fn forget_what_is_gone(&self) {
         fn alive<K: Resource<DynamicType: Eq + Hash + Clone> + Clone + 'static>(store: &Store<K>) -> HashSet<String> {
             store.state().iter().filter_map(|object| object.meta().uid.clone()).collect()
         }
         let artifacts = alive(&self.stores.artifacts);
         let revisions = alive(&self.stores.revisions);
-        self.vouchers.keep_only(&alive(&self.stores.pods));
+        let pods = alive(&self.stores.pods);
+        self.vouchers.keep_only(&pods);
+        let children = self.stores.deployments.state();
+        let owners = children.iter().flat_map(|child| child.metadata.owner_references.iter().flatten());
+        let owners: HashSet<String> = owners.map(|owner| owner.uid.clone()).collect();
+        self.told.keep_only(&owners);
+        self.lookups.keep_only(&pods, &owners).await;
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));

@@ -12,6 +12,7 @@ use super::{
     plan::{CONTAINER_FETCH, Owner, child_name},
     slim::{SlimPod, SlimTerminated},
 };
+use crate::api::Reason;
 
 /// On the ControllerRevision: what a replica found when the bytes were not the ones that were judged. It outlives the pod
 /// and us, so that nothing downloads the same again.
@@ -35,6 +36,7 @@ pub struct Refusal {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Outcome {
+    reason: String,
     message: String,
 }
 
@@ -71,6 +73,12 @@ pub fn message(terminated: &SlimTerminated) -> String {
     } else {
         outcome.message
     }
+}
+
+/// The reason in its termination message; `FetchFailed` when it gives none that is known.
+pub fn reason(terminated: &SlimTerminated) -> Reason {
+    let outcome: Outcome = serde_json::from_str(terminated.message.trim()).unwrap_or_default();
+    Reason::named(&outcome.reason).filter(|reason| reason.is_trouble()).unwrap_or(Reason::FetchFailed)
 }
 
 /// Writes the refusal down where it outlives the pod.

@@ -17,7 +17,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{context::Context, decide::Judged, observe::Observed, plan::Owner, policies, slim::SlimPod, vouch};
-use crate::api::{GATE, LABEL_REVISION, VOUCHED};
+use crate::api::{GATE, LABEL_REVISION, Problem, VOUCHED};
 
 /// Pods that were compared with their template, by UID.
 #[derive(Default)]
@@ -31,6 +31,9 @@ type Comparison = (Option<i64>, Option<String>);
 pub struct Doors {
     /// Pods that are not what we wrote: name and difference.
     pub objections: Vec<(String, String)>,
+    /// Pods whose engine says that it is ready, and that were not heard to answer yet: name, and why they get no requests
+    /// (`Probing`, `AnswerFailing`, `Unreachable`).
+    pub silent: Vec<(String, Problem)>,
     /// The policies changed since they were evaluated: this has to be looked at again, at once.
     pub stale: bool,
 }

@@ -6,11 +6,15 @@ mod apply;
 mod artifacts;
 pub mod ask;
 mod backoff;
+mod coldstart;
 mod context;
 mod decide;
+mod diagnose;
 mod diff;
 mod fetched;
 mod gate;
+mod lookup;
+mod needs;
 mod observe;
 pub mod plan;
 mod policies;
@@ -70,7 +74,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     let doors = doors.unwrap_or_else(|error| note(&mut failed, error));
     keep_records(context, &observed.owner, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
 
-    let retry = decision.blocked.as_ref().and_then(|blocked| blocked.retry);
+    let found = lookup::look(context, &observed, &decision).await;
+    let retry = [decision.blocked.as_ref().and_then(|blocked| blocked.retry), found.again].into_iter().flatten().min();
     let hurry = doors.stale || refused_now;
     let in_the_way = applied.is_some();
     let picture = Picture {
@@ -82,8 +87,12 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
         applied,
         failed: failed.as_ref().map(no_part),
         unprotected: context.unprotected.borrow().clone(),
+        rollout: None,
+        found: &found,
+        now: context.clock.now(),
     };
-    write::status(context, &picture).await?;
+    let held_back = write::status(context, &picture).await?;
+    let retry = [retry, held_back].into_iter().flatten().min();
     if let Some(error) = failed {
         return Err(error);
     }

@@ -183,6 +183,8 @@ pub async fn run(
         revisions: Default::default(),
         trees: Default::default(),
         vouchers: Default::default(),
+        lookups: Default::default(),
+        told: Default::default(),
         backoff: Default::default(),
         everything_read,
     });
@@ -213,7 +215,7 @@ async fn announce(
     tracing::info!("everything was read once; reconciling");
     loop {
         tokio::time::sleep(Duration::from_secs(300)).await;
-        context.forget_what_is_gone();
+        context.forget_what_is_gone().await;
     }
 }
 

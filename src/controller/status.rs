@@ -3,8 +3,12 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{
+    coldstart,
     decide::{Blocked, Decision, Judged, Stage},
+    diagnose::{Asked, Case, Found, diagnose, not_created},
     gate::Doors,
     plan::Owner,
     progress::{self, Progress, Step},
@@ -36,6 +40,19 @@ pub struct Picture<'a> {
     pub failed: Option<Problem>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: Option<String>,
+    /// What the rollout says while not everything is there: `RollingOut`, `RolloutFailed`, `Draining`, `Paused`.
+    pub rollout: Option<Problem>,
+    /// What was looked up beside the watches.
+    pub found: &'a Found,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Picture<'_> {
+    /// Whether the pod answers, and nothing that was found since speaks against it.
+    fn answers(&self, pod: &SlimPod) -> bool {
+        progress::answers(pod) && !self.doors.objections.iter().any(|(name, _)| name == pod.name())
+    }
 }
 
 /// The status without its conditions' times, and the findings from which the conditions are made.
@@ -44,9 +61,11 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let wanted = deployment.spec.replicas;
     let current = decision.revisions.iter().find(|judged| Some(&judged.seen.revision.name) == decision.current.as_ref());
     let trust = trust_finding(picture);
-    let answering = pods.iter().filter(|pod| progress::answers(pod)).count();
+    let answering: Vec<&Arc<SlimPod>> = pods.iter().filter(|pod| picture.answers(pod)).collect();
+    let cold_start = coldstart::of(&answering, deployment.status.as_ref().and_then(|status| status.cold_start.as_ref()));
+    let answering = answering.len();
     let current_pods: Vec<&Arc<SlimPod>> = current.map(|current| pods_of(pods, current)).unwrap_or_default();
-    let current_ready = count(current_pods.iter().filter(|pod| progress::answers(pod)).count());
+    let current_ready = count(current_pods.iter().filter(|pod| picture.answers(pod)).count());
     // Whoever serves says what was verified: the revision that is wanted, or the ones that were there before it.
     let verified = pods.iter().find(|pod| !pod.is_over() && pod.is("Initialized") && pod.is(VOUCHED) && !pod.is_gated());
     let verified = verified.and_then(|pod| decision.revisions.iter().find(|judged| belongs(pod, judged)));
@@ -101,12 +120,13 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
             .revisions
             .iter()
             .filter(|judged| judged.seen.asked.is_some() || Some(&judged.seen.revision.name) == decision.current.as_ref())
-            .map(|judged| revision_status(judged, pods, decision))
+            .map(|judged| revision_status(picture, judged))
             .collect(),
         engine: decision
             .engine
             .clone()
             .map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
+        cold_start,
         conditions: vec![],
     };
     (status, findings)
@@ -167,6 +187,17 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
     if let Some(problem) = &picture.failed {
         return trouble("Waiting", problem, false);
     }
+    if let Some(rollout) =
+        picture.rollout.as_ref().filter(|rollout| matches!(rollout.reason, Reason::RolloutFailed | Reason::Paused))
+    {
+        return Summary {
+            state: if serving { "Degraded" } else { "Blocked" },
+            step: None,
+            reason: rollout.reason,
+            message: rollout.message.clone(),
+            stalled: true,
+        };
+    }
     if let Some((pod, objection)) = picture.doors.objections.first() {
         let message = format!(
             "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
@@ -174,26 +205,76 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
         return trouble("Blocked", &Problem::new(Reason::NotVouched, message), false);
     }
     if let Some(failure) = &current.seen.failure {
-        let reason = if failure.contains("quota") { Reason::QuotaExceeded } else { Reason::ApiError };
-        return trouble("Blocked", &Problem::new(reason, format!("Pods cannot be created: {failure}")), false);
+        return trouble("Blocked", &not_created(failure), false);
     }
-    let waiting: Vec<&Arc<SlimPod>> = pods.iter().filter(|pod| !progress::answers(pod)).copied().collect();
-    match progress::of(&waiting) {
-        Some(Progress { step, reason, mut message }) => {
-            if serving && ready == 0 {
-                message.push_str(" The revision before it serves until this one answers.");
+    of_pods(picture, current, pods, ready, serving)
+}
+
+/// What the pods of the current revision come to, of which not enough answer.
+fn of_pods(picture: &Picture<'_>, current: &Judged, pods: &[&Arc<SlimPod>], ready: i32, serving: bool) -> Summary {
+    let bytes = current.artifact.as_ref().map_or(0, |artifact| artifact.manifest.size());
+    let asked = Asked::of(&current.seen.revision.template, bytes);
+    let nodes = picture.found.nodes.as_ref().map(|nodes| nodes.as_slice());
+    let waiting = pods.iter().filter(|pod| !pod.is_over() && !picture.answers(pod));
+    let all = waiting.map(|pod| {
+        let looked = picture.found.pods.get(pod.metadata.uid.as_deref().unwrap_or_default());
+        let found = diagnose(&Case { pod, asked: &asked, looked, nodes }, picture.now);
+        match picture.doors.silent.iter().find(|(name, _)| name == pod.name()) {
+            Some((_, problem)) if found.step == Step::Vouching && problem.reason.is_trouble() => Progress::stuck(problem.clone()),
+            Some((_, problem)) if found.step == Step::Vouching => {
+                Progress::new(Step::Vouching, problem.reason, problem.message.clone())
             }
-            let state = if serving && step == Step::Stuck { "Degraded" } else { step.state() };
-            Summary { state, step: Some(step), reason, message, stalled: false }
+            _ => found,
         }
-        None => Summary {
-            state: "Waiting",
-            step: None,
-            reason: Reason::Pending,
-            message: "The pods are being created.".to_owned(),
-            stalled: false,
-        },
+    });
+    let progress = progress::foremost(all.collect());
+    let mut progress = progress.unwrap_or_else(|| Progress::new(Step::Gated, Reason::Pending, "The pods are being created."));
+    // While its successor has nothing of its own to tell, what happened to the one before it is the cause.
+    if let Some(departure) = picture.found.departed.last() {
+        let goes_on = matches!(progress.step, Step::Pulling | Step::Fetching | Step::Loading | Step::Vouching | Step::Ready);
+        if progress.step != Step::Stuck && !goes_on {
+            progress = Progress::new(progress.step, departure.reason, format!("{} {}", departure.message, progress.message));
+        } else {
+            progress.message = format!("{} It takes the place of another: {}", progress.message, departure.message);
+        }
     }
+    let Progress { step, mut reason, mut message } = progress;
+    let stuck = step == Step::Stuck || (reason.is_trouble() && !waits(reason));
+    if let Some(rollout) = &picture.rollout {
+        if stuck {
+            message = format!("{message} {}", rollout.message);
+        } else {
+            reason = rollout.reason;
+            message = format!("{} {message}", rollout.message);
+        }
+    } else if serving && ready == 0 {
+        message.push_str(" The revision before it serves until this one answers.");
+    }
+    let state = if serving && stuck { "Degraded" } else { step.state() };
+    Summary {
+        state,
+        step: Some(if stuck { Step::Stuck } else { step }),
+        reason,
+        message,
+        stalled: step == Step::Stuck && is_final(reason),
+    }
+}
+
+/// What is wrong and goes by without anybody's help.
+fn waits(reason: Reason) -> bool {
+    matches!(reason, Reason::WaitingForNode | Reason::FetchFailed | Reason::SourceUnavailable | Reason::ProbeFailing)
+}
+
+/// What an engine will say every time, until something is changed.
+fn is_final(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UnknownArchitecture
+            | Reason::ArgumentRejected
+            | Reason::ContextTooLong
+            | Reason::WeightsDamaged
+            | Reason::DeviceOutOfMemory
+    )
 }
 
 fn with_retry(blocked: &Blocked) -> Problem {
@@ -308,7 +389,8 @@ fn content_finding(current: Option<&Judged>, verified: Option<&Judged>, summary:
     }
 }
 
-fn revision_status(judged: &Judged, pods: &[Arc<SlimPod>], decision: &Decision) -> RevisionStatus {
+fn revision_status(picture: &Picture<'_>, judged: &Judged) -> RevisionStatus {
+    let Picture { pods, decision, .. } = picture;
     let revision = &judged.seen.revision;
     let own = pods_of(pods, judged);
     let phase = match (&judged.seen.refusal, Some(&revision.name) == decision.current.as_ref()) {
@@ -325,7 +407,7 @@ fn revision_status(judged: &Judged, pods: &[Arc<SlimPod>], decision: &Decision) 
         signers: judged.verdict.as_ref().map(|verdict| verdict.signers().to_vec()).unwrap_or_default(),
         image: revision.image.clone(),
         replicas: count(own.iter().filter(|pod| !pod.is_over()).count()),
-        ready_replicas: count(own.iter().filter(|pod| progress::answers(pod)).count()),
+        ready_replicas: count(own.iter().filter(|pod| picture.answers(pod)).count()),
     }
 }
 

@@ -7,5 +7,6 @@ mod cluster;
 mod drift;
 mod e2e;
 mod golden;
+mod reasons;
 mod support;
 mod weights;

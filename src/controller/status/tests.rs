@@ -40,6 +40,39 @@ fn pod(status: Value) -> Arc<SlimPod> {
     Arc::new(serde_json::from_value(json!({ "metadata": { "name": "p", "labels": labels }, "status": status })).unwrap())
 }
 
+/// A pod of a revision, on a node.
+fn pod_of(revision: &str, name: &str, status: Value) -> Arc<SlimPod> {
+    let labels = json!({ "bonafide.dev/deployment": "whale-chat", "bonafide.dev/revision": revision });
+    let pod =
+        json!({ "metadata": { "name": name, "uid": name, "labels": labels }, "spec": { "nodeName": "n" }, "status": status });
+    Arc::new(serde_json::from_value(pod).unwrap())
+}
+
+fn answering() -> Value {
+    let yes = |kind: &str| json!({ "type": kind, "status": "True" });
+    json!({ "conditions": [yes("Ready"), yes("Initialized"), yes("bonafide.dev/Vouched")] })
+}
+
+fn loading() -> Value {
+    json!({ "containerStatuses": [{ "name": "engine", "state": { "running": {} } }] })
+}
+
+fn missing_image() -> Value {
+    let waiting = json!({ "waiting": { "reason": "ErrImagePull", "message": "i: not found" } });
+    json!({ "containerStatuses": [{ "name": "engine", "state": waiting }] })
+}
+
+/// A decision with an old revision beside the current one.
+fn replacing() -> Decision {
+    let mut decision = decision();
+    let mut old = (*decision.revisions[0].seen.revision).clone();
+    old.name = "0000bbbb".into();
+    let seen = ObservedRevision { revision: Arc::new(old), ..decision.revisions[0].seen.clone() };
+    let verdict = decision.revisions[0].verdict.clone();
+    decision.revisions.insert(0, Judged { seen, artifact: None, verdict });
+    decision
+}
+
 fn ready_pod() -> Arc<SlimPod> {
     let yes = |kind: &str| json!({ "type": kind, "status": "True" });
     pod(json!({ "conditions": [yes("Ready"), yes("Initialized"), yes("bonafide.dev/Vouched")] }))
@@ -51,6 +84,21 @@ fn computed(
     replicas: i32,
     applied: Option<Problem>,
 ) -> (ModelDeploymentStatus, Vec<Condition>) {
+    scene(decision, pods, replicas, Scene { applied, ..Scene::default() })
+}
+
+/// What comes on top of the decision and the pods.
+#[derive(Default)]
+struct Scene {
+    applied: Option<Problem>,
+    failed: Option<Problem>,
+    rollout: Option<Problem>,
+    found: Found,
+    doors: Doors,
+}
+
+fn scene(decision: &Decision, pods: &[Arc<SlimPod>], replicas: i32, scene: Scene) -> (ModelDeploymentStatus, Vec<Condition>) {
+    let Scene { applied, failed, rollout, found, doors } = scene;
     let deployment = json!({
         "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "whale-chat", "generation": 7 },
         "spec": { "model": { "source": "hf://orbit/whale" }, "replicas": replicas },
@@ -62,10 +110,13 @@ fn computed(
         owner: &owner,
         decision,
         pods,
-        doors: &Doors::default(),
+        doors: &doors,
         applied,
-        failed: None,
+        failed,
         unprotected: None,
+        rollout,
+        found: &found,
+        now: Timestamp::UNIX_EPOCH,
     };
     let (status, findings) = compute(&picture);
     (status, crate::api::settle(&[], &findings, Some(7), jiff::Timestamp::UNIX_EPOCH))
@@ -162,4 +213,127 @@ fn a_pod_that_is_ready_without_our_word_does_not_make_the_deployment_ready() {
 fn digests_are_short_in_the_column() {
     let text = format!("w.gguf: signed as sha256 {}, now {}", "ab".repeat(32), "cd".repeat(32));
     assert_eq!(first_sentence(&text), "w.gguf: signed as sha256 abababab…, now cdcdcdcd…");
+}
+
+#[test]
+fn while_the_old_revision_answers_a_new_one_that_fails_is_a_degradation_and_one_under_way_is_not() {
+    let old = pod_of("0000bbbb", "old", answering());
+    let (status, conditions) = computed(&replacing(), &[old.clone(), pod_of("0000aaaa", "new", missing_image())], 1, None);
+    assert_eq!((status.state.as_str(), status.ready.as_str()), ("Degraded", "1/1"));
+    assert_eq!(is(&conditions, READY), ("False", "ImageNotFound"));
+    assert_eq!(is(&conditions, AVAILABLE).0, "True");
+    assert!(status.why.starts_with("ImageNotFound: There is no image"), "{}", status.why);
+    let (status, conditions) = computed(&replacing(), &[old, pod_of("0000aaaa", "new", loading())], 1, None);
+    assert_eq!((status.state.as_str(), status.why.as_str()), ("Loading", "The engine loads the weights"));
+    assert_eq!((is(&conditions, READY), is(&conditions, AVAILABLE).0), (("False", "Loading"), "True"));
+}
+
+#[test]
+fn what_the_rollout_says_stands_before_what_goes_on_and_behind_what_is_stuck() {
+    let rollout = |reason| Some(Problem::new(reason, "Of 2 replicas 1 is of the new revision."));
+    let with = |reason, status| {
+        let pods = [pod_of("0000bbbb", "old", answering()), pod_of("0000aaaa", "new", status)];
+        scene(&replacing(), &pods, 2, Scene { rollout: rollout(reason), ..Scene::default() })
+    };
+    let (status, conditions) = with(Reason::RollingOut, loading());
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Loading", ("False", "RollingOut")));
+    assert!(conditions.iter().any(|c| c.message == "Of 2 replicas 1 is of the new revision. The engine loads the weights."));
+    let (status, conditions) = with(Reason::RollingOut, missing_image());
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Degraded", ("False", "ImageNotFound")));
+    let (status, conditions) = with(Reason::Paused, loading());
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Degraded", ("False", "Paused")));
+    let (status, conditions) = with(Reason::RolloutFailed, missing_image());
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Degraded", ("False", "RolloutFailed")));
+    assert_eq!(is(&conditions, STALLED).0, "True");
+    // Everything that was asked for is there: a rollout has nothing to say.
+    let pods = [pod_of("0000aaaa", "new", answering())];
+    let (_, conditions) = scene(&replacing(), &pods, 1, Scene { rollout: rollout(Reason::Draining), ..Scene::default() });
+    assert_eq!(is(&conditions, READY), ("True", "Ready"));
+}
+
+#[test]
+fn ready_is_never_true_while_a_request_would_fail() {
+    let pods = [pod_of("0000aaaa", "p", answering())];
+    // The store does not know yet that the pod is no longer vouched for.
+    let doors = Doors { objections: vec![("p".into(), "a container more".into())], ..Doors::default() };
+    let (status, conditions) = scene(&decision(), &pods, 1, Scene { doors, ..Scene::default() });
+    assert_eq!(
+        (status.ready.as_str(), is(&conditions, READY), is(&conditions, AVAILABLE).0),
+        ("0/1", ("False", "NotVouched"), "False")
+    );
+    // The engine is ready as far as its probe goes.
+    let silent = json!({ "containerStatuses": [{ "name": "engine", "ready": true, "state": { "running": {} } }] });
+    for (reason, state) in [(Reason::Probing, "Loading"), (Reason::AnswerFailing, "Blocked"), (Reason::Unreachable, "Blocked")] {
+        let doors = Doors { silent: vec![("p".into(), Problem::new(reason, "It answers 500."))], ..Doors::default() };
+        let (status, conditions) =
+            scene(&decision(), &[pod_of("0000aaaa", "p", silent.clone())], 1, Scene { doors, ..Scene::default() });
+        assert_eq!((status.state.as_str(), is(&conditions, READY)), (state, ("False", reason.as_str())));
+    }
+}
+
+#[test]
+fn a_pod_that_was_sent_away_is_the_cause_until_its_successor_has_something_to_tell() {
+    let departed = |reason| Found {
+        departed: vec![crate::controller::diagnose::looked::Departure {
+            uid: "u".into(),
+            reason,
+            message: "It had to go.".into(),
+        }],
+        ..Found::default()
+    };
+    let unscheduled = json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes" }] });
+    let with = |pods: &[Arc<SlimPod>], reason| scene(&decision(), pods, 1, Scene { found: departed(reason), ..Scene::default() });
+    let (status, conditions) = with(&[], Reason::Preempted);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "Preempted")));
+    let (_, conditions) = with(&[pod_of("0000aaaa", "p", unscheduled)], Reason::Evicted);
+    assert_eq!(is(&conditions, READY), ("False", "Evicted"));
+    assert!(conditions.iter().any(|c| c.message.contains("It had to go. No node can take the pod: 0/1 nodes")), "{conditions:?}");
+    let (status, conditions) = with(&[pod_of("0000aaaa", "p", loading())], Reason::Evicted);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Loading", ("False", "Loading")));
+    let (_, conditions) = with(&[pod_of("0000aaaa", "p", missing_image())], Reason::Evicted);
+    assert_eq!(is(&conditions, READY), ("False", "ImageNotFound"));
+    let (status, _) = with(&[pod_of("0000aaaa", "p", answering())], Reason::Evicted);
+    assert_eq!(status.state, "Ready");
+}
+
+#[test]
+fn what_an_engine_will_say_every_time_is_stalled() {
+    let pod = |message: &str| {
+        let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": message } });
+        pod_of(
+            "0000aaaa",
+            "p",
+            json!({ "containerStatuses": [{ "name": "engine", "restartCount": 1, "state": { "waiting": {} }, "lastState": ended }] }),
+        )
+    };
+    let crash = |reason| crate::controller::diagnose::looked::Crash {
+        explained: Some(crate::engine::Explained { reason, said: "It says so.".into() }),
+        ..Default::default()
+    };
+    for (reason, stalled) in [(Reason::ArgumentRejected, "True"), (Reason::EngineFailed, "False")] {
+        let looked = crate::controller::diagnose::Looked { crash: Some(crash(reason)), ..Default::default() };
+        let found = Found { pods: [("p".to_owned(), looked)].into(), ..Found::default() };
+        let (status, conditions) = scene(&decision(), &[pod("x")], 1, Scene { found, ..Scene::default() });
+        assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Blocked", ("False", reason.as_str())));
+        assert_eq!(is(&conditions, STALLED).0, stalled, "{reason}");
+    }
+}
+
+#[test]
+fn before_anything_is_known_it_is_pending() {
+    let nothing = Decision { revisions: vec![], current: None, verdict: None, ..decision() };
+    let (status, conditions) = computed(&nothing, &[], 1, None);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "Pending")));
+    assert_eq!(is(&conditions, TRUSTED), ("Unknown", "Pending"));
+}
+
+#[test]
+fn what_the_api_server_did_not_do_is_told_only_while_something_is_missing() {
+    let with = |pods: &[Arc<SlimPod>]| {
+        let failed = Some(Problem::new(Reason::ApiError, "etcdserver: request timed out."));
+        scene(&decision(), pods, 1, Scene { failed, ..Scene::default() })
+    };
+    let (status, conditions) = with(&[]);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "ApiError")));
+    assert_eq!(with(&[ready_pod()]).0.state, "Ready");
 }

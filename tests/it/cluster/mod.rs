@@ -12,6 +12,7 @@ mod operator;
 mod place;
 mod policies;
 mod quiet;
+mod reasons;
 mod surroundings;
 mod unreadable;
 mod verdicts;

@@ -35,12 +35,22 @@ pub struct World {
 }
 
 static SHARED: OnceLock<World> = OnceLock::new();
+static NODES: OnceLock<World> = OnceLock::new();
 static NAMES: AtomicU32 = AtomicU32::new(1);
 
 impl World {
     /// The world that most tests share. It ends with the process.
     pub fn shared() -> &'static Self {
-        SHARED.get_or_init(|| {
+        Self::kept(&SHARED)
+    }
+
+    /// The world of the tests that play nodes: in the others a pod finds none.
+    pub fn with_nodes() -> &'static Self {
+        Self::kept(&NODES)
+    }
+
+    fn kept(place: &'static OnceLock<Self>) -> &'static Self {
+        place.get_or_init(|| {
             let (send, receive) = std::sync::mpsc::channel();
             // Its tasks belong to no test's event loop.
             std::thread::spawn(move || {

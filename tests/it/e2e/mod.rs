@@ -9,6 +9,7 @@ mod interrupted;
 mod lifecycle;
 mod node;
 mod place;
+mod reasons;
 mod refused;
 mod served;
 mod sources;
