@@ -72,7 +72,7 @@ NoNodeFits              tests/it/cluster/reasons/scenes.rs a_pod_that_no_node_co
 QuotaExceeded           tests/it/cluster/surroundings.rs a_quota_that_is_used_up_is_named
 PodsNotCreated          tests/it/cluster/reasons/scenes.rs pods_that_the_cluster_does_not_accept_are_told
 ImageNotFound           tests/it/e2e/reasons.rs a_real_node_and_a_real_engine_say_what_is_wrong_and_it_is_told
-ImagePullUnauthorized   tests/it/cluster/reasons/scenes.rs an_image_that_is_not_given_says_what_it_takes
+ImagePullUnauthorized   tests/it/e2e/reasons.rs a_real_node_and_a_real_engine_say_what_is_wrong_and_it_is_told
 ImagePullFailed         tests/it/cluster/reasons/scenes.rs an_image_that_does_not_come_says_what_the_node_says
 VolumeFailed            tests/it/cluster/reasons/scenes.rs a_volume_that_cannot_be_mounted_is_told_from_an_event
 ContainerNotStarted     tests/it/e2e/reasons.rs a_real_node_and_a_real_engine_say_what_is_wrong_and_it_is_told

@@ -47,7 +47,14 @@ pub fn waiting(case: &Case<'_>, container: &SlimContainer) -> Option<Problem> {
 }
 
 fn not_started(container: &str, reason: &str, said: &str) -> Problem {
-    let message = format!("The node cannot start the container {container} ({reason}): {}", sentence(said));
+    // What a runtime wraps around it says nothing more.
+    let said = said.find("exec: \"").and_then(|at| said.get(at..)).unwrap_or(said);
+    let next = if said.starts_with("exec: ") {
+        "The image does not have that program: correct command or images of the InferenceEngine."
+    } else {
+        "It is tried again by itself; kubectl describe pod shows more."
+    };
+    let message = format!("The node cannot start the container {container} ({reason}): {} {next}", sentence(said));
     Problem::new(Reason::ContainerNotStarted, message)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{summary::first_sentence, *};
 use crate::{
     controller::{fetched::Refusal, observe::ObservedRevision, plan::Revision},
     model::{Digest, File, Manifest, Source},
