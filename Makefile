@@ -50,7 +50,7 @@ build: ## The optimised binaries
 
 image: build ## The operator's image as an OCI archive, target/bonafide-image.tar
 	$(LOCALCLUSTER) image build --name localhost/bonafide:dev --out target/bonafide-image.tar \
-	  --add target/release/bonafide=/bonafide --entrypoint '["/bonafide"]'
+	  --add target/release/bonafide=/bonafide --add "$$(./helper/build.sh)"=/bonafide-helper --entrypoint '["/bonafide"]'
 
 bench: ## Every benchmark, beside its peer, as a table and target/bench/*.json
 	@./benches/run.sh

@@ -150,6 +150,10 @@ pub struct Model {
     #[x_kube(validation = Rule::new("self.all(f, !f.startsWith('/') && !f.contains('..') && !f.matches('[?\\\\[\\\\]{}!\\\\\\\\]'))")
         .message("files are globs relative to the model's root; only '*' and '**' are wildcards, and '..' and a leading '/' are not allowed"))]
     pub files: Vec<String>,
+    /// Where the signature is. Absent: `model.sig`, `*.oms.sig` or `*.sig` at the model's root; ModelSignatures of the namespace
+    /// that are about the content count besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureFile>,
     /// A Secret of type `bonafide.dev/source` in this namespace, with the keys `token` and `hosts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
@@ -160,6 +164,16 @@ pub struct Model {
     #[x_kube(validation = Rule::new("self.all(n, n.matches('^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$'))")
         .message("servedNames have letters, digits, '_', '.', '/', ':', '@' and '-', and begin with a letter, a digit or '_'"))]
     pub served_names: Vec<String>,
+}
+
+/// A signature beside the model.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SignatureFile {
+    /// Its path within the source.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains('..') && !self.contains('//') && !self.contains('*') && !self.endsWith('/')")
+        .message("signature.file is a path relative to the model's root, without '*', '..', '//' and a leading '/'"))]
+    pub file: String,
 }
 
 /// A Secret of the same namespace.
@@ -201,6 +215,22 @@ pub struct Resources {
     /// Accelerators. Absent: the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<Accelerator>,
+    /// Processors that a replica's engine is sure to get: `4`, `1.5` or `500m`. It may use more where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}([.][0-9]{1,3})?|[0-9]{1,9}m)$') && !self.matches('^[0.]+m?$')").message("cpu is a number of processors: 4, 1.5 or 500m"))]
+    pub cpu: Option<String>,
+    /// Memory of a replica's engine, and no more: `16Gi`. What lies in `/dev/shm` is part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message("memory is a whole number of bytes, perhaps with k, M, G, T, Ki, Mi, Gi or Ti: 16Gi"))]
+    pub memory: Option<String>,
+    /// The most that `/dev/shm` may hold, through which an engine's processes speak to each other. Absent: half of `memory`, or
+    /// 16Gi when that is absent too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message("sharedMemory is a whole number of bytes, perhaps with k, M, G, T, Ki, Mi, Gi or Ti: 2Gi"))]
+    pub shared_memory: Option<String>,
 }
 
 /// Accelerators of one class.
@@ -225,7 +255,7 @@ pub struct ModelDeploymentStatus {
     /// `Ready`, `Idle`, `Waiting`, `Fetching`, `Loading`, `Blocked` or `Degraded`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub state: String,
-    /// `Signed`, `Pinned`, `Refused` or `Unknown`.
+    /// `Signed`, `Pinned`, `Unsigned`, `Refused` or `Unknown`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trust: String,
     /// Replicas that answer, of those wanted: `2/2`.
@@ -268,6 +298,10 @@ pub struct ModelDeploymentStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// What a newer version wrote beside that: written again as it is, so that nothing is lost.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The model as resolved.

@@ -10,6 +10,7 @@ mod engine;
 mod pod;
 mod policy;
 mod reason;
+mod signature;
 
 pub use artifact::*;
 pub use condition::*;
@@ -20,6 +21,7 @@ pub use engine::*;
 pub use pod::*;
 pub use policy::*;
 pub use reason::*;
+pub use signature::*;
 
 /// The API group of every kind here, and the prefix of our labels, annotations and gates.
 pub const GROUP: &str = "bonafide.dev";

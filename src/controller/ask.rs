@@ -2,8 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use bonafide_helper::gauges::sum;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+
+pub use crate::weights::fetch::Download;
 
 /// How an engine is asked, frozen with its revision: an engine's definition may change while its pods run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -27,22 +30,6 @@ pub struct FirstRequest {
     pub path: String,
     /// The body, JSON; variables are filled in.
     pub body: String,
-}
-
-/// How far the container that fetches is, as it says itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Download {
-    /// Bytes of all files.
-    pub total: u64,
-    /// Bytes on the disk and hashed.
-    pub hashed: u64,
-    /// Bytes a second, lately.
-    pub rate: f64,
-    /// Seconds since it began.
-    pub elapsed_seconds: f64,
-    /// Seconds since a byte came or was hashed.
-    pub idle_seconds: f64,
 }
 
 /// Asks pods. The answers say nothing about trust: they are the word of the pod.
@@ -145,36 +132,6 @@ fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-/// The sum of the samples of these gauges in Prometheus' text format, over all labels.
-///
-/// # Errors
-/// When one of them is not there: then nothing is known, and nothing is assumed.
-pub fn sum(text: &str, gauges: &[String]) -> Result<u64, String> {
-    let mut total = 0.0;
-    for gauge in gauges {
-        let mut found = false;
-        for line in text.lines() {
-            let Some(rest) = line.strip_prefix(gauge.as_str()) else { continue };
-            let value = match rest.as_bytes().first() {
-                Some(b' ' | b'\t') => rest,
-                Some(b'{') => rest.rsplit_once('}').map_or("", |(_, value)| value),
-                _ => continue,
-            };
-            let value: f64 = value.split_whitespace().next().and_then(|value| value.parse().ok()).unwrap_or(f64::NAN);
-            if !value.is_finite() || value < 0.0 {
-                return Err(format!("{gauge} has a value that is no count"));
-            }
-            found = true;
-            total += value;
-        }
-        if !found {
-            return Err(format!("the metrics have no {gauge}"));
-        }
-    }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a finite count that is not negative")]
-    Ok(total.ceil() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,15 +141,5 @@ mod tests {
         let is = |code: u16| is_answer(reqwest::StatusCode::from_u16(code).unwrap());
         assert_eq!([200, 400, 401, 404, 405, 501].map(is), [true; 6]);
         assert_eq!([500, 502, 503, 504].map(is), [false; 4]);
-    }
-
-    #[test]
-    fn the_work_of_an_engine_is_the_sum_of_its_gauges() {
-        let text = "# HELP x y\nvllm:num_requests_running{engine=\"0\",model_name=\"a b}\"} 2.0\nvllm:num_requests_waiting{engine=\"0\"} 1.0\nvllm:num_requests_waiting_by_reason{reason=\"capacity\"} 9\nplain 4 1700000000\n";
-        let sum = |gauges: &[&str]| sum(text, &gauges.iter().map(|gauge| (*gauge).to_owned()).collect::<Vec<_>>());
-        assert_eq!(sum(&["vllm:num_requests_running", "vllm:num_requests_waiting"]), Ok(3));
-        assert_eq!(sum(&["plain"]), Ok(4));
-        assert!(sum(&["vllm:num_requests"]).is_err());
-        assert!(super::sum("plain NaN\n", &["plain".to_owned()]).is_err());
     }
 }

@@ -16,12 +16,12 @@ use tokio::sync::watch;
 
 use super::{
     apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, lookup::Lookups, policies::InForce,
-    resolve::Trees, stores::Stores, write::Told,
+    resolve::Trees, signatures::Delivered, stores::Stores, write::Pace,
 };
 use crate::{
     api::ModelArtifactStatus,
     engine::Catalogue,
-    runtime::{clock::Clock, metrics::Metrics},
+    runtime::{clock::Clock, http::Obstacle, metrics::Metrics},
     trust::DefaultStance,
     weights::{Library, Sources},
 };
@@ -101,6 +101,10 @@ pub struct Context {
     pub policies: watch::Receiver<Option<Arc<InForce>>>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: watch::Receiver<Option<String>>,
+    /// What keeps everything from its work, if something does: then nothing is begun.
+    pub obstacle: watch::Receiver<Option<Obstacle>>,
+    /// Which objects were told of the obstacle, by UID: at which generation, and what.
+    pub told: Mutex<HashMap<String, (Option<i64>, String)>>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.
@@ -117,12 +121,14 @@ pub struct Context {
     pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
     /// Trees of files that were listed.
     pub trees: Trees,
+    /// Signatures that were delivered apart from their models, as they were read.
+    pub delivered: Delivered,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// What was looked up beside the watches.
     pub lookups: Lookups,
-    /// When progress was told last, by the UID of the ModelDeployment.
-    pub told: Told,
+    /// When each status was written last.
+    pub pace: Pace,
     /// Whether everything was read once. Nothing is reconciled before.
     pub everything_read: watch::Receiver<bool>,
     /// How often each object failed in a row.
@@ -150,12 +156,13 @@ impl Context {
         }
         let artifacts = alive(&self.stores.artifacts);
         let revisions = alive(&self.stores.revisions);
+        self.delivered.keep_only(&alive(&self.stores.signatures));
         let pods = alive(&self.stores.pods);
         self.vouchers.keep_only(&pods);
         let children = self.stores.deployments.state();
         let owners = children.iter().flat_map(|child| child.metadata.owner_references.iter().flatten());
         let owners: HashSet<String> = owners.map(|owner| owner.uid.clone()).collect();
-        self.told.keep_only(&owners);
+        self.pace.keep_only(&owners);
         self.lookups.keep_only(&pods, &owners).await;
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());

@@ -8,9 +8,10 @@ use super::{
     observe::{Observed, ObservedRevision},
     plan::{self, Revision, RevisionInput},
     resolve::{self, Question, Unanswered, ask_again},
+    signatures,
 };
 use crate::{
-    api::{AcceleratorClass, ModelDeployment, Problem, Reason, ResolvedModel},
+    api::{AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel},
     engine::{self, RenderInput},
     model::{Digest, Source},
     trust::{Applicable, Candidate, Verdict},
@@ -89,7 +90,10 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         // The record must be of what the pods serve: its digest stands in their arguments.
         let artifact = artifact.filter(|artifact| artifact.manifest.digest() == seen.revision.digest);
         let pin = pin.filter(|_| seen.revision.wish == wish);
-        let verdict = artifact.as_ref().and_then(|artifact| judge(&applicable, artifact, pin));
+        let verdict = match &artifact {
+            Some(artifact) => judge(context, &applicable, &observed.owner.namespace, artifact, pin).await?,
+            None => None,
+        };
         revisions.push(Judged { seen: seen.clone(), artifact, verdict });
     }
     let mut decision = Decision {
@@ -115,16 +119,27 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
     Ok(decision)
 }
 
-fn judge(applicable: &Applicable<'_>, artifact: &Artifact, pin: Option<Digest>) -> Option<Verdict> {
-    let source = artifact.spec.source.parse::<Source>().ok()?;
-    let bundles: Vec<_> = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone())).collect();
-    Some(applicable.judge(&Candidate {
+/// What the policies say of an artifact today, by the signatures that were found beside the model and those that were delivered in
+/// the namespace.
+async fn judge(
+    context: &Context,
+    applicable: &Applicable<'_>,
+    namespace: &str,
+    artifact: &Artifact,
+    pin: Option<Digest>,
+) -> Result<Option<Verdict>, kube::Error> {
+    let Ok(source) = artifact.spec.source.parse::<Source>() else { return Ok(None) };
+    let beside = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone()));
+    let delivered = signatures::about(context, namespace, artifact.manifest.digest()).await?;
+    let bundles: Vec<_> = beside.chain(delivered.iter().map(|bundle| (**bundle).clone())).collect();
+    Ok(Some(applicable.judge(&Candidate {
         source: &source,
         revision: &artifact.spec.revision,
         manifest: &artifact.manifest,
         bundles: &bundles,
         pin,
-    }))
+        assurance: Assurance::Copied,
+    })))
 }
 
 /// There is no revision that answers the wish: one is made, if everything allows it.
@@ -149,7 +164,7 @@ async fn renew(
     {
         return blocked(Stage::Spec, problem, None);
     }
-    if let Err(problem) = applicable.before_resolve(&source) {
+    if let Err(problem) = applicable.before_resolve(&source, Assurance::Copied) {
         return blocked(Stage::Trust, problem, None);
     }
     let credentials = match &observed.credentials {
@@ -201,7 +216,7 @@ async fn renew(
     };
     decision.artifacts.push(artifact.clone());
     decision.model = Some(resolved_model(deployment, &artifact));
-    let Some(verdict) = judge(applicable, &artifact, pin) else {
+    let Some(verdict) = judge(context, applicable, &observed.owner.namespace, &artifact, pin).await? else {
         return blocked(
             Stage::Spec,
             Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."),
@@ -250,7 +265,7 @@ async fn recall(
     let known = deployment.status.as_ref().and_then(|status| status.model.as_ref()).filter(|model| is_of(deployment, model));
     let Some(known) = known else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
-        decision.verdict = judge(applicable, &artifact, pin);
+        decision.verdict = judge(context, applicable, &observed.owner.namespace, &artifact, pin).await?;
         decision.model = Some(resolved_model(deployment, &artifact));
         decision.artifacts.push(artifact);
     }

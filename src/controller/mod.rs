@@ -8,6 +8,7 @@ pub mod ask;
 mod backoff;
 mod coldstart;
 mod context;
+mod crds;
 mod decide;
 mod diagnose;
 mod diff;
@@ -23,6 +24,7 @@ mod protection;
 mod resolve;
 mod revisions;
 mod run;
+mod signatures;
 mod slim;
 mod status;
 mod stores;
@@ -31,10 +33,11 @@ mod write;
 
 pub use artifacts::name as artifact_name;
 pub use context::{Config, Stance, read_sources};
+pub use crds::{Definitions, run as watch_definitions};
 pub use decide::{render_input, served_names};
 pub use run::{RunError, Surroundings, run};
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use kube::api::Resource as _;
 
@@ -47,7 +50,10 @@ use self::{
     revisions::{Fate, Seen},
     status::Picture,
 };
-use crate::api::{ModelDeployment, Problem, Reason};
+use crate::{
+    api::{ModelDeployment, Problem, Reason},
+    runtime::http::Obstacle,
+};
 
 /// Looked at again after this time, also when no event says so.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -227,6 +233,19 @@ async fn keep_records(context: &Context, owner: &Owner, decision: &Decision) -> 
         return Ok(());
     }
     artifacts::release(context, owner, &needed).await
+}
+
+/// Something is in the way of everything: the object is told so, and nothing is done for it.
+async fn obstructed(context: &Context, metadata: &kube::api::ObjectMeta, obstacle: &Obstacle) -> Result<(), kube::Error> {
+    let problem = Problem::new(Reason::CrdOutdated, obstacle.message.clone());
+    let (uid, telling) = (metadata.uid.clone().unwrap_or_default(), (metadata.generation, problem.message.clone()));
+    // A definition that lacks the very fields in which it is told would be told for ever.
+    if context.told.lock().unwrap_or_else(PoisonError::into_inner).get(&uid) == Some(&telling) {
+        return Ok(());
+    }
+    write::trouble_as_far_as_possible(context, metadata, &problem).await?;
+    context.told.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, telling);
+    Ok(())
 }
 
 /// An object that this version of Bonafide cannot read: it is told so, and the others go on.

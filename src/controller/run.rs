@@ -1,6 +1,10 @@
 //! Starts the watches and turns the crank: which change concerns which object.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::{
@@ -25,7 +29,7 @@ use super::{
     ask::{Ask, Network},
     context::{Config, Context, read_sources},
     policies, protection,
-    slim::{SlimDeployment, SlimPod},
+    slim::{SlimDeployment, SlimPod, SlimSignature},
     stores::Stores,
     unreadable,
 };
@@ -98,6 +102,12 @@ pub async fn run(
     let Surroundings { client, library, ask, clock } = surroundings;
     let table = read_sources(&config.sources).map_err(RunError::Config)?;
     let sources = serde_json::to_value(&table).map_err(|error| RunError::Config(error.to_string()))?;
+    let mut obstacle = readiness.obstacle();
+    // What cannot exist cannot be watched.
+    tokio::select! {
+        _ = obstacle.wait_for(|obstacle| !obstacle.as_ref().is_some_and(|obstacle| obstacle.absent)) => {}
+        () = shutdown.begun() => return Ok(()),
+    }
     let (publish, policies) = watch::channel(None);
     let (tell, unprotected) = watch::channel(protection::missing(&client).await.unwrap_or_else(|_| protection::unseen()));
     // They end with this function: what is not the leader any more writes nothing.
@@ -148,6 +158,10 @@ pub async fn run(
         artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), |artifact| by_owner(
             &artifact
         )),
+        signatures: watched!(SlimSignature, watcher::Config::default().page_size(50), {
+            let all_in = all_in.clone();
+            move |signature| all_in(signature.namespace().unwrap_or_default())
+        }),
         namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |namespace| all_in(
             namespace.name_any()
         )),
@@ -159,8 +173,14 @@ pub async fn run(
     let protection_changed = futures::stream::unfold(unprotected.clone(), |mut unprotected| async move {
         unprotected.changed().await.ok().map(|()| ((), unprotected))
     });
-    controller =
-        controller.reconcile_all_on(policies_changed).reconcile_all_on(protection_changed).graceful_shutdown_on(shutdown.begun());
+    let obstacle_changed = futures::stream::unfold(obstacle.clone(), |mut obstacle| async move {
+        obstacle.changed().await.ok().map(|()| ((), obstacle))
+    });
+    controller = controller
+        .reconcile_all_on(policies_changed)
+        .reconcile_all_on(protection_changed)
+        .reconcile_all_on(obstacle_changed)
+        .graceful_shutdown_on(shutdown.begun());
 
     let (announced, everything_read) = watch::channel(false);
     let reporter = Reporter { controller: "bonafide".into(), instance: None };
@@ -175,6 +195,8 @@ pub async fn run(
         stores,
         policies,
         unprotected,
+        obstacle,
+        told: Default::default(),
         metrics,
         compared: Default::default(),
         artifacts: Default::default(),
@@ -182,9 +204,10 @@ pub async fn run(
         catalogue: (vec![], Arc::new(Catalogue::builtin())).into(),
         revisions: Default::default(),
         trees: Default::default(),
+        delivered: Default::default(),
         vouchers: Default::default(),
         lookups: Default::default(),
-        told: Default::default(),
+        pace: Default::default(),
         backoff: Default::default(),
         everything_read,
     });
@@ -227,7 +250,12 @@ async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let started = Instant::now();
+    let obstacle = context.obstacle.borrow().clone();
     let work = async {
+        if let Some(obstacle) = obstacle {
+            return super::obstructed(&context, object.meta(), &obstacle).await.map(|()| ("obstructed", Some(super::RESYNC)));
+        }
+        context.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
         match &object.0 {
             Ok(deployment) => super::reconcile(&context, deployment).await.map(|after| ("done", after)),
             Err(invalid) => {

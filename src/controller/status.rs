@@ -131,6 +131,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
             .map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
         cold_start,
         conditions: vec![],
+        more: Default::default(),
     };
     (status, findings)
 }
@@ -167,7 +168,7 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
     let of = |verdict: &Verdict| {
         let status = match verdict.trust() {
             Trust::Signed | Trust::Pinned => Some(true),
-            Trust::Refused => Some(false),
+            Trust::Unsigned | Trust::Refused => Some(false),
             Trust::Unknown => None,
         };
         (

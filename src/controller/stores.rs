@@ -13,7 +13,7 @@ use kube::{
 
 use super::{
     plan::{ChildKind, Owner},
-    slim::{SlimDeployment, SlimPod},
+    slim::{SlimDeployment, SlimPod, SlimSignature},
 };
 use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact};
 
@@ -31,6 +31,8 @@ pub struct Stores {
     pub services: Store<PartialObjectMeta<Service>>,
     /// All artifacts.
     pub artifacts: Store<PartialObjectMeta<ModelArtifact>>,
+    /// All signatures that were delivered apart from their models.
+    pub signatures: Store<SlimSignature>,
     /// All namespaces, for their labels.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// All engines.
@@ -92,6 +94,7 @@ impl Stores {
         self.config_maps.wait_until_ready().await?;
         self.services.wait_until_ready().await?;
         self.artifacts.wait_until_ready().await?;
+        self.signatures.wait_until_ready().await?;
         self.namespaces.wait_until_ready().await?;
         self.engines.wait_until_ready().await
     }

@@ -23,7 +23,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
 use url::Origin;
 
 pub use outcome::{Outcome, Refused, Report};
-pub use progress::{Progress, Snapshot, size};
+pub use progress::{Download, Progress, Snapshot, size};
 
 use self::{sink::Sink, transfer::Transfer, workdir::WorkDir};
 use super::{Credentials, Resolver};

@@ -68,7 +68,7 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
         );
         assert_eq!(
             of_kind(&objects, "CustomResourceDefinition").len(),
-            if set.contains(&"crds.enabled=false") { 0 } else { 4 },
+            if set.contains(&"crds.enabled=false") { 0 } else { bonafide::api::crds().len() },
             "{set:?}"
         );
         let deployment = of_kind(&objects, "Deployment")[0];
@@ -152,7 +152,7 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
     assert!(!protected.to_string().contains("Unprotected"), "{protected}");
     let definitions = async || world.kubectl(&["get", "crd", "-o", "name"]).await.unwrap();
     let before = (definitions().await, place.versions(NAME).await);
-    assert_eq!(before.0.matches(".bonafide.dev").count(), 4, "{}", before.0);
+    assert_eq!(before.0.matches(".bonafide.dev").count(), bonafide::api::crds().len(), "{}", before.0);
 
     let endpoint = format!("sources.hf.endpoint={}", world.hub.url());
     let upgrade = [

@@ -23,7 +23,9 @@ pub struct Place<'a> {
 /// The resource of a kind.
 pub fn resource(kind: &str) -> ApiResource {
     let (group, version) = match kind {
-        "ModelDeployment" | "ModelArtifact" | "ClusterModelPolicy" | "InferenceEngine" => ("bonafide.dev", "v1alpha1"),
+        "ModelDeployment" | "ModelArtifact" | "ModelSignature" | "ClusterModelPolicy" | "InferenceEngine" => {
+            ("bonafide.dev", "v1alpha1")
+        }
         "Deployment" | "ReplicaSet" | "ControllerRevision" => ("apps", "v1"),
         "Lease" => ("coordination.k8s.io", "v1"),
         "Event" => ("events.k8s.io", "v1"),

@@ -1,6 +1,5 @@
 //! What a real kubelet, a real runtime and a real engine say when something is wrong, and what is made of it.
 
-use localcluster::network;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -22,7 +21,7 @@ async fn engine(place: &Place, name: &str, change: Value) {
 
 /// A registry that has nothing, and shows nobody what is in `private/`; where it is.
 async fn registry(place: &Place) -> String {
-    let listener = TcpListener::bind((network::HOST, 0)).await.unwrap();
+    let listener = TcpListener::bind((place.world.cluster.network().unwrap().host(), 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     place.world.cluster.allow_plain_http(&address).unwrap();
     let realm = format!("www-authenticate: Bearer realm=\"http://{address}/token\",service=\"x\"\r\n");
