@@ -337,7 +337,7 @@ pub struct ResolvedModel {
 pub struct RevisionStatus {
     /// Its name: `bonafide-NAME-REVISION` is its Deployment.
     pub name: String,
-    /// `Current`, `Old` or `Refused`.
+    /// `Current`, `Old`, `Refused`, or `Failed`: it was given up.
     #[serde(default)]
     pub phase: String,
     /// Its ModelArtifact.

@@ -3,9 +3,11 @@
 mod crd;
 mod engines;
 pub mod fetch;
+pub mod lint;
 mod manager;
 mod render;
 pub mod verify;
+pub mod yaml;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,8 @@ pub struct Bonafide {
 enum Command {
     /// Check a model's directory against its signature
     Verify(verify::VerifyArgs),
+    /// Say what an API server and the manager would refuse, without a cluster
+    Lint(lint::LintArgs),
     /// Print the objects that a ModelDeployment becomes, without a cluster
     Render(render::RenderArgs),
     /// List the engines that are built in, and what users may set for each
@@ -53,6 +57,7 @@ pub fn run() -> ExitCode {
     };
     match bonafide.command {
         Command::Verify(args) => verify::run(&args),
+        Command::Lint(args) => lint::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Crd(args) => crd::run(&args),

@@ -207,7 +207,11 @@ fn children(
         namespace: deployment.namespace().unwrap_or_else(|| "default".to_owned()),
         uid: deployment.uid().unwrap_or_default(),
     };
-    let live = plan::Live { revision: &revision, manifest: Some(&manifest), replicas: deployment.spec.replicas };
+    let made_of = plan::spec_of(&deployment.spec);
+    let reason = plan::reason(None, &made_of, &revision.commit, &revision.artifact);
+    let notes = controller::Notes::new(&made_of, &reason, plan::asking(engine, &served), None);
+    let replicas = Some(deployment.spec.replicas);
+    let live = plan::Live { revision: &revision, manifest: Some(&manifest), replicas, notes: &notes.kept };
     Ok(plan::children(&owner, &[live], &Value::Object(serde_json::Map::new())).into_iter().map(|child| child.object).collect())
 }
 

@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, lookup::Lookups, policies::InForce,
-    resolve::Trees, signatures::Delivered, stores::Stores, write::Pace,
+    answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
+    lookup::Lookups, policies::InForce, resolve::Trees, signatures::Delivered, stores::Stores, write::Pace,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -129,6 +129,10 @@ pub struct Context {
     pub lookups: Lookups,
     /// When each status was written last.
     pub pace: Pace,
+    /// Pods that were asked for a first answer.
+    pub answers: Answers,
+    /// Pods that were looked at for work.
+    pub drains: Drains,
     /// Whether everything was read once. Nothing is reconciled before.
     pub everything_read: watch::Receiver<bool>,
     /// How often each object failed in a row.
@@ -164,6 +168,8 @@ impl Context {
         let owners: HashSet<String> = owners.map(|owner| owner.uid.clone()).collect();
         self.pace.keep_only(&owners);
         self.lookups.keep_only(&pods, &owners).await;
+        self.answers.keep_only(&pods);
+        self.drains.keep_only(&pods);
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));

@@ -4,14 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     artifacts::{self, Artifact},
+    claims,
     context::Context,
-    observe::{Observed, ObservedRevision},
+    notes::Notes,
+    observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
     resolve::{self, Question, Unanswered, ask_again},
     signatures,
 };
 use crate::{
-    api::{AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel},
+    api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel},
     engine::{self, RenderInput},
     model::{Digest, Source},
     trust::{Applicable, Candidate, Verdict},
@@ -21,6 +23,8 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_secs(120);
 /// The source is asked again after this time when it does not answer and does not say when it will.
 const SOURCE_DOWN: Duration = Duration::from_secs(20);
+/// A name that belongs to another ModelDeployment is looked at again after this time.
+const NAME_TAKEN: Duration = Duration::from_secs(10);
 
 /// A revision and what the policies say of it today.
 pub struct Judged {
@@ -83,13 +87,12 @@ pub struct Decision {
 pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &Observed) -> Result<Decision, kube::Error> {
     let applicable = observed.policies.set.for_namespace(&observed.namespace_labels);
     let pin = deployment.spec.model.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok());
-    let wish = plan::wish(&deployment.spec);
     let mut revisions = Vec::new();
     for seen in &observed.revisions {
         let artifact = artifacts::get(context, &observed.owner.namespace, &seen.revision.artifact).await?;
         // The record must be of what the pods serve: its digest stands in their arguments.
         let artifact = artifact.filter(|artifact| artifact.manifest.digest() == seen.revision.digest);
-        let pin = pin.filter(|_| seen.revision.wish == wish);
+        let pin = pin.filter(|_| seen.asked_for);
         let verdict = match &artifact {
             Some(artifact) => judge(context, &applicable, &observed.owner.namespace, artifact, pin).await?,
             None => None,
@@ -105,18 +108,39 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         verdict: None,
         engine: None,
     };
-    let answer = decision.revisions.iter().rfind(|judged| judged.seen.revision.wish == wish && judged.may_serve());
-    if let Some(judged) = answer {
-        decision.current = Some(judged.seen.revision.name.clone());
+    let answer = answer(deployment, &decision.revisions).map(|judged| judged.seen.revision.name.clone());
+    if answer.is_none() || is_refreshing(deployment, &decision.revisions) {
+        if let Err(blocked) = renew(context, deployment, observed, &applicable, pin, &mut decision).await? {
+            decision.blocked = Some(blocked);
+        }
+        if decision.current.is_some() || answer.is_none() {
+            return Ok(decision);
+        }
+    }
+    if let Some(judged) = decision.revisions.iter().find(|judged| Some(&judged.seen.revision.name) == answer.as_ref()) {
         decision.model = judged.artifact.as_ref().map(|artifact| resolved_model(deployment, artifact));
         decision.verdict = judged.verdict.clone();
         decision.engine = Some(judged.seen.revision.engine.clone());
-        return Ok(decision);
-    }
-    if let Err(blocked) = renew(context, deployment, observed, &applicable, pin, &mut decision).await? {
-        decision.blocked = Some(blocked);
+        decision.current = answer;
     }
     Ok(decision)
+}
+
+/// The revision that answers the wish: of several, the one that a fresh look found; then the one that was it before; then the
+/// newest.
+fn answer<'a>(deployment: &ModelDeployment, revisions: &'a [Judged]) -> Option<&'a Judged> {
+    let refresh = refresh(deployment);
+    let before = deployment.status.as_ref().and_then(|status| status.model.as_ref()).map(|model| model.artifact.as_str());
+    let preference = |judged: &&Judged| {
+        let fresh = refresh.is_some() && judged.seen.notes.refresh.as_deref() == refresh;
+        (fresh, Some(judged.seen.revision.artifact.as_str()) == before, judged.seen.revision.number)
+    };
+    revisions.iter().filter(|judged| judged.seen.asked_for && judged.may_serve()).max_by_key(preference)
+}
+
+/// Whether a fresh look at the source is wished for that no revision answers yet.
+fn is_refreshing(deployment: &ModelDeployment, revisions: &[Judged]) -> bool {
+    refresh(deployment).is_some_and(|wanted| !revisions.iter().any(|judged| judged.seen.notes.refresh.as_deref() == Some(wanted)))
 }
 
 /// What the policies say of an artifact today, by the signatures that were found beside the model and those that were delivered in
@@ -171,12 +195,18 @@ async fn renew(
         Ok(credentials) => credentials.as_ref(),
         Err(problem) => return blocked(Stage::Source, problem.clone(), Some(SOURCE_DOWN)),
     };
+    if let Some(problem) = claims::taken(context, deployment, &observed.owner) {
+        return blocked(Stage::Spec, problem, Some(NAME_TAKEN));
+    }
     let status = deployment.status.as_ref();
+    let refreshing = is_refreshing(deployment, &decision.revisions);
+    // What was listed before a fresh look was wished for is no answer to it.
+    let asker = format!("{} {}", observed.owner.uid, refresh(deployment).unwrap_or_default());
     let question = Question {
-        asker: &observed.owner.uid,
+        asker: &asker,
         spec,
         source: &source,
-        revision: pinned_commit(deployment).or(spec.model.revision.as_deref()),
+        revision: pinned_commit(deployment).filter(|_| !refreshing).or(spec.model.revision.as_deref()),
         credentials,
         kept_engine: status.and_then(|status| status.engine.as_ref()).map(|engine| engine.name.as_str()),
         restrict_to_signed: applicable.restricts_to_signed(&source),
@@ -191,11 +221,11 @@ async fn renew(
         Err(Unanswered::Trust(problem)) => return blocked(Stage::Trust, problem, Some(LOOK_AGAIN)),
     };
     decision.engine = Some(answer.engine.name().to_owned());
-    let rendered =
-        match engine::render(&answer.engine, &answer.selection, &render_input(deployment, &served_names(deployment, &source))) {
-            Ok(rendered) => rendered,
-            Err(problem) => return blocked(Stage::Spec, problem, None),
-        };
+    let names = served_names(deployment, &source);
+    let rendered = match engine::render(&answer.engine, &answer.selection, &render_input(deployment, &names)) {
+        Ok(rendered) => rendered,
+        Err(problem) => return blocked(Stage::Spec, problem, None),
+    };
     let artifact = match artifacts::ensure(context, &observed.owner, answer.artifact).await {
         Ok(artifact) => artifact,
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 413 | 422) || status.message.contains("too large") => {
@@ -243,13 +273,37 @@ async fn renew(
     });
     decision.current = Some(revision.name.clone());
     if !decision.revisions.iter().any(|judged| judged.seen.revision.name == revision.name) {
-        decision.revisions.push(new_revision(revision, artifact, verdict));
+        let (made_of, asking) = (plan::spec_of(spec), plan::asking(&answer.engine, &names));
+        let reason = why(&decision.revisions, &made_of, &revision);
+        let notes = Notes::new(&made_of, &reason, asking, refresh(deployment));
+        decision.revisions.push(new_revision(revision, artifact, verdict, notes));
     }
     Ok(Ok(()))
 }
 
-fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict) -> Judged {
-    let seen = ObservedRevision { revision: Arc::new(revision), asked: None, failure: None, refusal: None, refused_pods: vec![] };
+/// What makes the revision necessary, after the one that is there.
+fn why(revisions: &[Judged], made_of: &serde_json::Value, new: &Revision) -> String {
+    let before = revisions.iter().max_by_key(|judged| (judged.seen.asked > Some(0), judged.seen.revision.number));
+    let spec = before.and_then(|judged| serde_json::from_str(judged.seen.notes.kept.get(ANNOTATION_SPEC)?).ok());
+    let before = before.map(|judged| &judged.seen.revision).map(|revision| plan::Before {
+        spec: spec.as_ref(),
+        commit: &revision.commit,
+        artifact: &revision.artifact,
+    });
+    plan::reason(before, made_of, &new.commit, &new.artifact)
+}
+
+fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict, notes: Notes) -> Judged {
+    let seen = ObservedRevision {
+        revision: Arc::new(revision),
+        asked: None,
+        since: None,
+        failure: None,
+        asked_for: true,
+        notes,
+        refusal: None,
+        failed: None,
+    };
     Judged { seen, artifact: Some(artifact), verdict: Some(verdict) }
 }
 

@@ -10,6 +10,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -155,6 +156,8 @@ pub async fn run(
         revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), |child| by_label(&child)),
         config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), |child| by_label(&child)),
         services: watched!(PartialObjectMeta<Service>, ours.clone(), |child| by_label(&child)),
+        budgets: watched!(PartialObjectMeta<PodDisruptionBudget>, ours.clone(), |child| by_label(&child)),
+        wishes: deployments.clone(),
         artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), |artifact| by_owner(
             &artifact
         )),
@@ -208,6 +211,8 @@ pub async fn run(
         vouchers: Default::default(),
         lookups: Default::default(),
         pace: Default::default(),
+        answers: Default::default(),
+        drains: Default::default(),
         backoff: Default::default(),
         everything_read,
     });

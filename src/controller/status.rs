@@ -15,15 +15,19 @@ use super::{
     gate::Doors,
     plan::Owner,
     progress::{self, Step},
+    rollout,
     slim::SlimPod,
 };
 use crate::{
     api::{
-        AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeployment,
+        AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management, ModelDeployment,
         ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED, VOUCHED,
     },
     trust::{Trust, Verdict},
 };
+
+/// That nothing is done.
+const PAUSED: &str = "spec.management is Paused: changes wait until it is Managed. What serves goes on serving.";
 
 /// What the status is computed from.
 pub struct Picture<'a> {
@@ -37,14 +41,14 @@ pub struct Picture<'a> {
     pub pods: &'a [Arc<SlimPod>],
     /// What came of gating and vouching.
     pub doors: &'a Doors,
+    /// How replicas move between revisions.
+    pub step: &'a rollout::Step,
     /// What went wrong when the children were applied.
     pub applied: Option<Problem>,
     /// What the API server did not do, which is tried again.
     pub failed: Option<Problem>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: Option<String>,
-    /// What the rollout says while not everything is there: `RollingOut`, `RolloutFailed`, `Draining`, `Paused`.
-    pub rollout: Option<Problem>,
     /// What was looked up beside the watches.
     pub found: &'a Found,
     /// The time.
@@ -93,12 +97,11 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let ready_reason = if wanted == 0 && ready { Reason::Idle } else { summary.reason };
     findings.push(Finding::new(READY, Some(ready), ready_reason, summary.message.clone()));
     let stalled = summary.stalled && !ready;
-    findings.push(Finding::new(
-        RECONCILING,
-        Some(!ready && !stalled),
-        if ready { Reason::UpToDate } else { summary.reason },
-        if ready || stalled { String::new() } else { summary.message.clone() },
-    ));
+    findings.push(moving(picture, ready, stalled).unwrap_or_else(|| {
+        let reason = if ready { Reason::UpToDate } else { summary.reason };
+        let message = if ready || stalled { String::new() } else { summary.message.clone() };
+        Finding::new(RECONCILING, Some(!ready && !stalled), reason, message)
+    }));
     findings.push(Finding::new(
         STALLED,
         Some(stalled),
@@ -134,6 +137,16 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
         more: Default::default(),
     };
     (status, findings)
+}
+
+/// What is said of a rollout, of a drain, or of their waiting.
+fn moving(picture: &Picture<'_>, ready: bool, stalled: bool) -> Option<Finding> {
+    if picture.deployment.spec.management == Management::Paused {
+        return Some(Finding::new(RECONCILING, Some(false), Reason::Paused, PAUSED));
+    }
+    let said = picture.step.said.as_ref()?;
+    let message = if ready || said.reason == Reason::RollingOut { said.message.clone() } else { return None };
+    (!stalled).then(|| Finding::new(RECONCILING, Some(true), said.reason, message))
 }
 
 fn source_finding(decision: &Decision) -> Finding {
@@ -208,10 +221,12 @@ fn revision_status(picture: &Picture<'_>, judged: &Judged) -> RevisionStatus {
     let Picture { pods, decision, .. } = picture;
     let revision = &judged.seen.revision;
     let own = pods_of(pods, judged);
-    let phase = match (&judged.seen.refusal, Some(&revision.name) == decision.current.as_ref()) {
+    let is_current = Some(&revision.name) == decision.current.as_ref();
+    let phase = match (&judged.seen.refusal, &judged.seen.failed) {
         (Some(_), _) => "Refused",
-        (None, true) => "Current",
-        (None, false) => "Old",
+        (None, Some(_)) => "Failed",
+        (None, None) if is_current => "Current",
+        (None, None) => "Old",
     };
     RevisionStatus {
         name: revision.name.clone(),
@@ -231,7 +246,7 @@ pub fn pods_of<'a>(pods: &'a [Arc<SlimPod>], judged: &Judged) -> Vec<&'a Arc<Sli
     pods.iter().filter(|pod| belongs(pod, judged)).collect()
 }
 
-fn belongs(pod: &SlimPod, judged: &Judged) -> bool {
+pub fn belongs(pod: &SlimPod, judged: &Judged) -> bool {
     pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name)
 }
 

@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Resource,
@@ -15,7 +16,7 @@ use super::{
     plan::{ChildKind, Owner},
     slim::{SlimDeployment, SlimPod, SlimSignature},
 };
-use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact};
+use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment};
 
 /// The stores that the watches fill.
 pub struct Stores {
@@ -29,6 +30,10 @@ pub struct Stores {
     pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
     /// Services with our label.
     pub services: Store<PartialObjectMeta<Service>>,
+    /// PodDisruptionBudgets with our label.
+    pub budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    /// All ModelDeployments, whether they can be read or not.
+    pub wishes: Store<DeserializeGuard<ModelDeployment>>,
     /// All artifacts.
     pub artifacts: Store<PartialObjectMeta<ModelArtifact>>,
     /// All signatures that were delivered apart from their models.
@@ -52,6 +57,7 @@ impl Stores {
             ChildKind::ControllerRevision => get(&self.revisions, namespace, name),
             ChildKind::ConfigMap => get(&self.config_maps, namespace, name),
             ChildKind::Service => get(&self.services, namespace, name),
+            ChildKind::PodDisruptionBudget => get(&self.budgets, namespace, name),
             ChildKind::Deployment => get(&self.deployments, namespace, name),
         }
     }
@@ -68,6 +74,7 @@ impl Stores {
             ChildKind::ControllerRevision => all(&self.revisions, owner),
             ChildKind::ConfigMap => all(&self.config_maps, owner),
             ChildKind::Service => all(&self.services, owner),
+            ChildKind::PodDisruptionBudget => all(&self.budgets, owner),
             ChildKind::Deployment => all(&self.deployments, owner),
         }
     }
@@ -93,6 +100,7 @@ impl Stores {
         self.revisions.wait_until_ready().await?;
         self.config_maps.wait_until_ready().await?;
         self.services.wait_until_ready().await?;
+        self.budgets.wait_until_ready().await?;
         self.artifacts.wait_until_ready().await?;
         self.signatures.wait_until_ready().await?;
         self.namespaces.wait_until_ready().await?;

@@ -192,17 +192,23 @@ async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploy
         context.metrics.reasons.get_or_create(&ReasonLabel { reason: finding.reason.as_str() }).inc();
         let bad = finding.status == Some(false) && finding.reason.is_trouble();
         let note = if finding.message.is_empty() { finding.reason.as_str().to_owned() } else { finding.message.clone() };
-        let event = Event {
-            type_: if bad { EventType::Warning } else { EventType::Normal },
-            reason: finding.reason.as_str().to_owned(),
-            note: Some(truncate(note)),
-            action: kind.to_owned(),
-            secondary: None,
-        };
-        let reference: ObjectReference = deployment.object_ref(&());
-        if let Err(error) = context.recorder.publish(&event, &reference).await {
-            tracing::warn!(deployment = deployment.name_any(), %error, "an Event could not be written");
-        }
+        let kind_of = if bad { EventType::Warning } else { EventType::Normal };
+        publish(context, deployment, kind_of, finding.reason, note, kind).await;
+    }
+}
+
+/// Tells in an Event what happens to the object.
+pub async fn event(context: &Context, deployment: &ModelDeployment, reason: Reason, message: &str) {
+    context.metrics.reasons.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    publish(context, deployment, EventType::Normal, reason, message.to_owned(), RECONCILING).await;
+}
+
+async fn publish(context: &Context, deployment: &ModelDeployment, type_: EventType, reason: Reason, note: String, action: &str) {
+    let (reason, note, action) = (reason.as_str().to_owned(), Some(truncate(note)), action.to_owned());
+    let event = Event { type_, reason, note, action, secondary: None };
+    let reference: ObjectReference = deployment.object_ref(&());
+    if let Err(error) = context.recorder.publish(&event, &reference).await {
+        tracing::warn!(deployment = deployment.name_any(), %error, "an Event could not be written");
     }
 }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod drift;
 mod e2e;
 mod golden;
+mod lint;
 mod reasons;
 mod support;
 mod weights;

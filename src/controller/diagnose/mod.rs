@@ -15,10 +15,13 @@ pub use gone::{departure, not_created};
 pub use looked::{Found, Looked};
 pub use quantity::whole;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use self::looked::Node;
 use super::{
+    decide::Judged,
     plan::{CONTAINER_ENGINE, CONTAINER_FETCH},
     progress::{Progress, Step},
     slim::{SlimContainer, SlimPod},
@@ -35,6 +38,23 @@ pub struct Case<'a> {
     pub looked: Option<&'a Looked>,
     /// The nodes, when they were asked for.
     pub nodes: Option<&'a [Node]>,
+}
+
+/// How far each of these pods of one revision is; those that are over are left out.
+pub fn far<'a>(
+    judged: &Judged,
+    pods: impl Iterator<Item = &'a Arc<SlimPod>>,
+    found: &Found,
+    now: Timestamp,
+) -> impl Iterator<Item = (&'a Arc<SlimPod>, Progress)> {
+    let bytes = judged.artifact.as_ref().map_or(0, |artifact| artifact.manifest.size());
+    let nodes = found.nodes.as_ref().map(|nodes| nodes.as_slice());
+    let mut asked = None;
+    pods.filter(|pod| !pod.is_over()).map(move |pod| {
+        let asked = asked.get_or_insert_with(|| Asked::of(&judged.seen.revision.template, bytes));
+        let looked = found.pods.get(pod.metadata.uid.as_deref().unwrap_or_default());
+        (pod, diagnose(&Case { pod, asked, looked, nodes }, now))
+    })
 }
 
 /// How far a pod that does not answer is, and why it is not further.

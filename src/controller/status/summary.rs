@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Picture;
+use super::{PAUSED, Picture};
 use crate::{
-    api::{Problem, Reason},
+    api::{ANNOTATION_REFRESH, Management, Problem, Reason},
     controller::{
         decide::{Blocked, Judged, Stage},
-        diagnose::{Asked, Case, diagnose, not_created},
+        diagnose::{far, not_created},
         progress::{self, Progress, Step},
         slim::SlimPod,
     },
@@ -61,8 +61,14 @@ pub(super) fn summarise(
         };
     };
     if let Some(refusal) = &current.seen.refusal {
-        let message = format!("{} Any change of the spec tries again.", refusal.message);
+        let message = format!(
+            "{} Another model, engine or pod in the spec tries again, and so does a new value of the annotation {ANNOTATION_REFRESH}.",
+            refusal.message
+        );
         return trouble("Blocked", &Problem::new(Reason::DigestMismatch, message), true);
+    }
+    if let Some(problem) = given_up(picture, current) {
+        return trouble("Blocked", &problem, true);
     }
     if wanted == 0 {
         return Summary { state: "Idle", step: Some(Step::Ready), reason: Reason::Idle, message: String::new(), stalled: false };
@@ -79,16 +85,8 @@ pub(super) fn summarise(
     if let Some(problem) = &picture.failed {
         return trouble("Waiting", problem, false);
     }
-    if let Some(rollout) =
-        picture.rollout.as_ref().filter(|rollout| matches!(rollout.reason, Reason::RolloutFailed | Reason::Paused))
-    {
-        return Summary {
-            state: if serving { "Degraded" } else { "Blocked" },
-            step: None,
-            reason: rollout.reason,
-            message: rollout.message.clone(),
-            stalled: true,
-        };
+    if picture.deployment.spec.management == Management::Paused {
+        return trouble("Waiting", &Problem::new(Reason::Paused, PAUSED), false);
     }
     if let Some((pod, objection)) = picture.doors.objections.first() {
         let message = format!(
@@ -102,21 +100,28 @@ pub(super) fn summarise(
     of_pods(picture, current, pods, ready, serving)
 }
 
+/// That the revision was given up, while another one serves in its place.
+fn given_up(picture: &Picture<'_>, current: &Judged) -> Option<Problem> {
+    let failed = current.seen.failed.as_ref().filter(|_| picture.step.target.as_ref() != Some(&current.seen.revision.name))?;
+    let message = format!(
+        "Revision {} was given up: {} Change the spec, or try it again with kubectl annotate modeldeployment {} {ANNOTATION_REFRESH}=\"$(date)\" --overwrite.",
+        current.seen.revision.name, failed.message, picture.owner.name
+    );
+    Some(Problem::new(Reason::RolloutFailed, message))
+}
+
 /// What the pods of the current revision come to, of which not enough answer.
 fn of_pods(picture: &Picture<'_>, current: &Judged, pods: &[&Arc<SlimPod>], ready: i32, serving: bool) -> Summary {
-    let bytes = current.artifact.as_ref().map_or(0, |artifact| artifact.manifest.size());
-    let asked = Asked::of(&current.seen.revision.template, bytes);
-    let nodes = picture.found.nodes.as_ref().map(|nodes| nodes.as_slice());
-    let waiting = pods.iter().filter(|pod| !pod.is_over() && !picture.answers(pod));
-    let all = waiting.map(|pod| {
-        let looked = picture.found.pods.get(pod.metadata.uid.as_deref().unwrap_or_default());
-        let found = diagnose(&Case { pod, asked: &asked, looked, nodes }, picture.now);
-        match picture.doors.silent.iter().find(|(name, _)| name == pod.name()) {
-            Some((_, problem)) if found.step == Step::Vouching && problem.reason.is_trouble() => Progress::stuck(problem.clone()),
-            Some((_, problem)) if found.step == Step::Vouching => {
-                Progress::new(Step::Vouching, problem.reason, problem.message.clone())
+    let waiting = pods.iter().copied().filter(|pod| !picture.answers(pod));
+    let all = far(current, waiting, picture.found, picture.now).map(|(pod, progress)| {
+        let unanswered = picture.doors.unanswered.iter().find(|(name, _)| name == pod.name());
+        match unanswered.filter(|_| progress.step == Step::Vouching && progress.reason != Reason::Draining) {
+            Some((_, problem)) => Progress::stuck(problem.clone()),
+            None if progress.reason == Reason::Vouching && picture.doors.asked.iter().any(|name| name == pod.name()) => {
+                let message = "The engine says that it is ready, and is asked for a first answer.";
+                Progress::new(Step::Vouching, Reason::Probing, message)
             }
-            _ => found,
+            None => progress,
         }
     });
     let progress = progress::foremost(all.collect());
@@ -130,16 +135,9 @@ fn of_pods(picture: &Picture<'_>, current: &Judged, pods: &[&Arc<SlimPod>], read
             progress.message = format!("{} It takes the place of another: {}", progress.message, departure.message);
         }
     }
-    let Progress { step, mut reason, mut message } = progress;
+    let Progress { step, reason, mut message } = progress;
     let stuck = step == Step::Stuck || (reason.is_trouble() && !waits(reason));
-    if let Some(rollout) = &picture.rollout {
-        if stuck {
-            message = format!("{message} {}", rollout.message);
-        } else {
-            reason = rollout.reason;
-            message = format!("{} {message}", rollout.message);
-        }
-    } else if serving && ready == 0 {
+    if serving && ready == 0 {
         message.push_str(" The revision before it serves until this one answers.");
     }
     let state = if serving && stuck { "Degraded" } else { step.state() };

@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use super::{summary::first_sentence, *};
 use crate::{
-    controller::{fetched::Refusal, observe::ObservedRevision, plan::Revision},
+    controller::{
+        notes::{Failure, Notes, Refusal},
+        observe::ObservedRevision,
+        plan::Revision,
+    },
     model::{Digest, File, Manifest, Source},
     trust::{Candidate, PolicySet},
 };
@@ -29,8 +33,16 @@ fn decision() -> Decision {
         "engine": "e", "image": "i", "args": [], "port": 8000, "accelerator": "none", "template": {},
     });
     let revision: Revision = serde_json::from_value(revision).unwrap();
-    let seen =
-        ObservedRevision { revision: Arc::new(revision), asked: Some(1), failure: None, refusal: None, refused_pods: vec![] };
+    let seen = ObservedRevision {
+        revision: Arc::new(revision),
+        asked: Some(1),
+        since: None,
+        failure: None,
+        asked_for: true,
+        notes: Notes::default(),
+        refusal: None,
+        failed: None,
+    };
     Decision {
         revisions: vec![Judged { seen, artifact: None, verdict: Some(verdict.clone()) }],
         current: Some("0000aaaa".into()),
@@ -99,16 +111,17 @@ fn computed(
 struct Scene {
     applied: Option<Problem>,
     failed: Option<Problem>,
-    rollout: Option<Problem>,
+    step: rollout::Step,
+    paused: bool,
     found: Found,
     doors: Doors,
 }
 
 fn scene(decision: &Decision, pods: &[Arc<SlimPod>], replicas: i32, scene: Scene) -> (ModelDeploymentStatus, Vec<Condition>) {
-    let Scene { applied, failed, rollout, found, doors } = scene;
+    let Scene { applied, failed, step, paused, found, doors } = scene;
     let deployment = json!({
         "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "whale-chat", "generation": 7 },
-        "spec": { "model": { "source": "hf://orbit/whale" }, "replicas": replicas },
+        "spec": { "model": { "source": "hf://orbit/whale" }, "replicas": replicas, "management": if paused { "Paused" } else { "Managed" } },
     });
     let deployment: ModelDeployment = serde_json::from_value(deployment).unwrap();
     let owner = Owner { name: "whale-chat".into(), namespace: "sea".into(), uid: "u".into() };
@@ -118,10 +131,10 @@ fn scene(decision: &Decision, pods: &[Arc<SlimPod>], replicas: i32, scene: Scene
         decision,
         pods,
         doors: &doors,
+        step: &step,
         applied,
         failed,
         unprotected: None,
-        rollout,
         found: &found,
         now: Timestamp::UNIX_EPOCH,
     };
@@ -200,7 +213,7 @@ fn old_replicas_that_serve_make_a_refusal_a_degradation() {
 fn bytes_that_are_not_what_was_judged_are_told_as_such() {
     let mut refused = decision();
     refused.revisions[0].seen.refusal =
-        Some(Refusal { generation: 7, pods: vec!["p".into()], message: "w.gguf: expected a, found b.".into() });
+        Some(Refusal { pods: vec!["p".into()], message: "w.gguf: expected a, found b.".into(), ..Refusal::default() });
     let (status, conditions) = computed(&refused, &[], 1, None);
     assert_eq!((status.state.as_str(), status.revisions[0].phase.as_str()), ("Blocked", "Refused"));
     assert_eq!(is(&conditions, CONTENT_VERIFIED), ("False", "DigestMismatch"));
@@ -236,26 +249,35 @@ fn while_the_old_revision_answers_a_new_one_that_fails_is_a_degradation_and_one_
 }
 
 #[test]
-fn what_the_rollout_says_stands_before_what_goes_on_and_behind_what_is_stuck() {
-    let rollout = |reason| Some(Problem::new(reason, "Of 2 replicas 1 is of the new revision."));
-    let with = |reason, status| {
-        let pods = [pod_of("0000bbbb", "old", answering()), pod_of("0000aaaa", "new", status)];
-        scene(&replacing(), &pods, 2, Scene { rollout: rollout(reason), ..Scene::default() })
+fn what_a_rollout_says_stands_beside_how_far_its_pods_are() {
+    let step = |reason| rollout::Step {
+        said: Some(rollout::Said { reason, message: "Of 2 replicas 1 is of the new revision.".into() }),
+        ..rollout::Step::default()
     };
-    let (status, conditions) = with(Reason::RollingOut, loading());
-    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Loading", ("False", "RollingOut")));
-    assert!(conditions.iter().any(|c| c.message == "Of 2 replicas 1 is of the new revision. The engine loads the weights."));
-    let (status, conditions) = with(Reason::RollingOut, missing_image());
+    let with = |reason, status, replicas| {
+        let pods = [pod_of("0000bbbb", "old", answering()), pod_of("0000aaaa", "new", status)];
+        scene(&replacing(), &pods, replicas, Scene { step: step(reason), ..Scene::default() })
+    };
+    let (status, conditions) = with(Reason::RollingOut, loading(), 2);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Loading", ("False", "Loading")));
+    assert_eq!(is(&conditions, RECONCILING), ("True", "RollingOut"));
+    let (status, conditions) = with(Reason::RollingOut, missing_image(), 2);
     assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Degraded", ("False", "ImageNotFound")));
-    let (status, conditions) = with(Reason::Paused, loading());
-    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Degraded", ("False", "Paused")));
-    let (status, conditions) = with(Reason::RolloutFailed, missing_image());
-    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Degraded", ("False", "RolloutFailed")));
-    assert_eq!(is(&conditions, STALLED).0, "True");
-    // Everything that was asked for is there: a rollout has nothing to say.
-    let pods = [pod_of("0000aaaa", "new", answering())];
-    let (_, conditions) = scene(&replacing(), &pods, 1, Scene { rollout: rollout(Reason::Draining), ..Scene::default() });
-    assert_eq!(is(&conditions, READY), ("True", "Ready"));
+    // Everything that was asked for is there, and who goes says no more than that.
+    let (_, conditions) = with(Reason::Draining, answering(), 1);
+    assert_eq!((is(&conditions, READY), is(&conditions, RECONCILING)), (("True", "Ready"), ("True", "Draining")));
+}
+
+#[test]
+fn while_it_is_paused_what_is_missing_stays_missing_and_what_answers_is_ready() {
+    let with = |pods: &[Arc<SlimPod>]| scene(&decision(), pods, 1, Scene { paused: true, ..Scene::default() });
+    let (status, conditions) = with(&[]);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "Paused")));
+    let (status, conditions) = with(&[ready_pod()]);
+    assert_eq!(
+        (status.state.as_str(), is(&conditions, READY), is(&conditions, RECONCILING)),
+        ("Ready", ("True", "Ready"), ("False", "Paused"))
+    );
 }
 
 #[test]
@@ -270,11 +292,15 @@ fn ready_is_never_true_while_a_request_would_fail() {
     );
     // The engine is ready as far as its probe goes.
     let silent = json!({ "containerStatuses": [{ "name": "engine", "ready": true, "state": { "running": {} } }] });
-    for (reason, state) in [(Reason::Probing, "Loading"), (Reason::AnswerFailing, "Blocked"), (Reason::Unreachable, "Blocked")] {
-        let doors = Doors { silent: vec![("p".into(), Problem::new(reason, "It answers 500."))], ..Doors::default() };
-        let (status, conditions) =
-            scene(&decision(), &[pod_of("0000aaaa", "p", silent.clone())], 1, Scene { doors, ..Scene::default() });
-        assert_eq!((status.state.as_str(), is(&conditions, READY)), (state, ("False", reason.as_str())));
+    let with = |doors| scene(&decision(), &[pod_of("0000aaaa", "p", silent.clone())], 1, Scene { doors, ..Scene::default() });
+    for (asked, reason) in [(vec![], "Vouching"), (vec!["p".to_owned()], "Probing")] {
+        let (status, conditions) = with(Doors { asked, ..Doors::default() });
+        assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Loading", ("False", reason)));
+    }
+    for reason in [Reason::AnswerFailing, Reason::Unreachable] {
+        let doors = Doors { unanswered: vec![("p".into(), Problem::new(reason, "It answers 500."))], ..Doors::default() };
+        let (status, conditions) = with(doors);
+        assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Blocked", ("False", reason.as_str())));
     }
 }
 
@@ -343,4 +369,18 @@ fn what_the_api_server_did_not_do_is_told_only_while_something_is_missing() {
     let (status, conditions) = with(&[]);
     assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "ApiError")));
     assert_eq!(with(&[ready_pod()]).0.state, "Ready");
+}
+
+#[test]
+fn a_revision_that_was_given_up_says_why_and_how_it_is_tried_again() {
+    let mut decision = decision();
+    decision.revisions[0].seen.failed = Some(Failure { message: "It did not answer within 10m.".into(), ..Failure::default() });
+    let (status, conditions) = computed(&decision, &[], 1, None);
+    assert_eq!((is(&conditions, "Ready"), is(&conditions, "Stalled")), (("False", "RolloutFailed"), ("True", "RolloutFailed")));
+    assert!(status.why.starts_with("RolloutFailed: Revision 0000aaaa was given up"), "{}", status.why);
+    let message = &conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message;
+    assert!(
+        message.contains("within 10m") && message.contains("kubectl annotate modeldeployment whale-chat bonafide.dev/refresh=")
+    );
+    assert_eq!(status.revisions[0].phase, "Failed");
 }

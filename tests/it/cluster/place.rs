@@ -27,6 +27,7 @@ pub fn resource(kind: &str) -> ApiResource {
             ("bonafide.dev", "v1alpha1")
         }
         "Deployment" | "ReplicaSet" | "ControllerRevision" => ("apps", "v1"),
+        "PodDisruptionBudget" => ("policy", "v1"),
         "Lease" => ("coordination.k8s.io", "v1"),
         "Event" => ("events.k8s.io", "v1"),
         "CustomResourceDefinition" => ("apiextensions.k8s.io", "v1"),
