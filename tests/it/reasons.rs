@@ -88,8 +88,8 @@ WeightsDamaged          tests/it/e2e/served.rs files_added_after_signing_are_not
 EngineFailed            tests/it/cluster/reasons/scenes.rs an_engine_that_stops_shows_its_last_lines
 CrashLooping            tests/it/cluster/reasons/scenes.rs an_engine_that_stops_again_and_again_is_told
 ProbeFailing            tests/it/cluster/reasons/scenes.rs an_engine_that_runs_and_is_not_ready_says_what_the_probe_hears
-AnswerFailing           src/controller/status/tests.rs ready_is_never_true_while_a_request_would_fail
-Unreachable             src/controller/status/tests.rs ready_is_never_true_while_a_request_would_fail
+AnswerFailing           tests/it/cluster/reasons/scenes.rs an_engine_that_says_it_is_ready_and_fails_is_told
+Unreachable             tests/it/cluster/reasons/scenes.rs an_engine_that_cannot_be_reached_is_told
 NodeLost                tests/it/cluster/reasons/scenes.rs a_node_that_is_lost_is_told
 Preempted               tests/it/cluster/reasons/scenes.rs a_pod_that_had_to_give_its_place_is_told
 Evicted                 tests/it/cluster/reasons/scenes.rs a_pod_that_its_node_sent_away_is_told

@@ -7,9 +7,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use tokio::{
@@ -90,6 +94,7 @@ impl<'a> Kubelet<'a> {
         });
         self.node_status(status).await;
         self.node_is("True", "KubeletReady", "kubelet is posting ready status").await;
+        self.tasks.lock().unwrap().push(tokio::spawn(beat(self.place.api("Node"), name.to_owned())));
         let free = |node: &Value| node["spec"]["taints"].as_array().is_none_or(Vec::is_empty);
         self.place.until("Node", name, "takes pods", free).await;
     }
@@ -164,25 +169,55 @@ impl<'a> Kubelet<'a> {
 
     /// Answers on the port on which a pod says how far its download is; returns the pod's address.
     pub async fn progress(&self, answer: Arc<Mutex<Value>>) -> String {
-        let process = u8::try_from(std::process::id() % 200).unwrap() + 1;
-        let address = Ipv4Addr::new(127, 77, process, ADDRESSES.fetch_add(1, Ordering::Relaxed));
-        let listener = TcpListener::bind((address, 8081)).await.unwrap();
+        let address = own_address();
+        self.answer(address, 8081, move || ("200 OK", answer.lock().unwrap().to_string())).await;
+        address.to_string()
+    }
+
+    /// Answers what an engine is asked; returns the pod's address.
+    pub async fn engine_answers(&self, status: &'static str) -> String {
+        let address = own_address();
+        self.answer(address, 8000, move || (status, "{}".to_owned())).await;
+        address.to_string()
+    }
+
+    async fn answer(&self, address: Ipv4Addr, port: u16, say: impl Fn() -> (&'static str, String) + Send + 'static) {
+        let listener = TcpListener::bind((address, port)).await.unwrap();
         let serving = tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = [0_u8; 2048];
+                let mut request = [0_u8; 4096];
                 let _ = stream.read(&mut request).await;
-                let body = answer.lock().unwrap().to_string();
-                let _ = stream.write_all(respond(&body).as_bytes()).await;
+                let (status, body) = say();
+                let _ = stream.write_all(respond(status, &body).as_bytes()).await;
             }
         });
         self.tasks.lock().unwrap().push(serving);
-        address.to_string()
     }
 }
 
-fn respond(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+/// A loopback address that nothing else has.
+pub fn own_address() -> Ipv4Addr {
+    let process = u8::try_from(std::process::id() % 200).unwrap() + 1;
+    Ipv4Addr::new(127, 77, process, ADDRESSES.fetch_add(1, Ordering::Relaxed))
+}
+
+fn respond(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+/// A kubelet that is silent for long is taken for lost; this one says that it lives for as long as it says that it is well.
+async fn beat(nodes: Api<DynamicObject>, name: String) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let node = nodes.get(&name).await.map(crate::cluster::place::value).unwrap_or_default();
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        if !conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True") {
+            return;
+        }
+        let patch = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": now()}]}});
+        let _ = nodes.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+    }
 }
 
 /// Serves `/containerLogs/NAMESPACE/POD/CONTAINER`, as a kubelet does.
@@ -204,7 +239,7 @@ async fn serve(listener: TcpListener, logs: Logs) {
             let path = request.split_whitespace().nth(1).unwrap_or_default().to_owned();
             let name = path.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
             let log = logs.lock().unwrap().get(&(name, path.contains("previous=true"))).cloned().unwrap_or_default();
-            let _ = stream.write_all(respond(&log).as_bytes()).await;
+            let _ = stream.write_all(respond("200 OK", &log).as_bytes()).await;
             let _ = stream.shutdown().await;
         });
     }

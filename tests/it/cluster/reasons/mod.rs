@@ -107,6 +107,8 @@ scenes! {
     an_engine_that_stops_shows_its_last_lines: "EngineFailed" says ["exit code 3", "line before | last line"];
     an_engine_that_stops_again_and_again_is_told: "CrashLooping" says ["5 times so far", "last line"];
     an_engine_that_runs_and_is_not_ready_says_what_the_probe_hears: "ProbeFailing" says ["/health", "statuscode: 503"];
+    an_engine_that_says_it_is_ready_and_fails_is_told: "AnswerFailing" says ["/v1/completions answers 500"];
+    an_engine_that_cannot_be_reached_is_told: "Unreachable" says ["gets no answer", "NetworkPolicy"];
     a_node_that_is_lost_is_told: "NodeLost" says ["has not reported that it is ready", "Kubelet stopped posting"];
     a_pod_that_had_to_give_its_place_is_told: "Preempted" says ["to a pod of higher priority"];
     a_pod_that_its_node_sent_away_is_told: "Evicted" says ["low on resource: memory"];
@@ -155,12 +157,9 @@ async fn a_reason_goes_when_its_cause_is_over() {
     kubelet.engine(&pod, serde_json::json!({"restartCount": 1, "state": {"running": {"startedAt": kubelet::ago(50)}}, "lastState": {"terminated": ended}})).await;
     let (message, _) = told(&kubelet, "Loading").await;
     assert!(message.contains("--x"), "{message}");
-    // Its probe is green, and we vouch for it.
-    kubelet
-        .engine(&pod, serde_json::json!({"ready": true, "started": true, "state": {"running": {"startedAt": kubelet::ago(50)}}}))
-        .await;
-    let yes = |kind: &str| serde_json::json!({"type": kind, "status": "True", "lastTransitionTime": kubelet::now()});
-    kubelet.says(&pod, serde_json::json!({"conditions": [yes("Initialized"), yes("ContainersReady"), yes("Ready")]})).await;
+    // Its probe is green, it answers, and we vouch for it.
+    let address = kubelet.engine_answers("200 OK").await;
+    scenes::says_ready(&kubelet, &pod, &address).await;
     let object = kubelet.place.condition(NAME, "Ready", "True", "Ready").await;
     assert_eq!((text(&object["status"]["state"]), text(&object["status"]["why"])), ("Ready".to_owned(), String::new()));
     // How long it took stands there, by phase.

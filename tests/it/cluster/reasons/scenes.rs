@@ -213,12 +213,34 @@ pub async fn an_engine_that_runs_and_is_not_ready_says_what_the_probe_hears(kube
     Instant::now()
 }
 
+/// The engine's probe is green, and so is the pod as far as the kubelet knows.
+pub async fn says_ready(kubelet: &Player, pod: &str, address: &str) {
+    kubelet.says(pod, json!({"podIP": address, "podIPs": [{"ip": address}]})).await;
+    kubelet.engine(pod, json!({"ready": true, "started": true, "state": {"running": {"startedAt": now()}}})).await;
+    let yes = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now()});
+    kubelet.says(pod, json!({"conditions": [yes("Initialized"), yes("ContainersReady"), yes("Ready")]})).await;
+}
+
+pub async fn an_engine_that_says_it_is_ready_and_fails_is_told(kubelet: &Player) -> Instant {
+    let pod = on_node(kubelet).await;
+    let address = kubelet.engine_answers("500 Internal Server Error").await;
+    says_ready(kubelet, &pod, &address).await;
+    Instant::now()
+}
+
+/// Nobody listens there.
+pub async fn an_engine_that_cannot_be_reached_is_told(kubelet: &Player) -> Instant {
+    let pod = on_node(kubelet).await;
+    says_ready(kubelet, &pod, &super::kubelet::own_address().to_string()).await;
+    Instant::now()
+}
+
 /// As the node controller does when a kubelet is silent.
 pub async fn a_node_that_is_lost_is_told(kubelet: &Player) -> Instant {
     let pod = on_node(kubelet).await;
-    kubelet.engine(&pod, json!({"ready": true, "started": true, "state": {"running": {"startedAt": now()}}})).await;
+    let address = kubelet.engine_answers("200 OK").await;
+    says_ready(kubelet, &pod, &address).await;
     let ready = |status: &str| json!({"conditions": [{"type": "Ready", "status": status, "lastTransitionTime": now()}]});
-    kubelet.says(&pod, ready("True")).await;
     kubelet.place.condition(NAME, "Ready", "True", "Ready").await;
     kubelet.node_is("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.").await;
     kubelet.says(&pod, ready("False")).await;
