@@ -220,6 +220,8 @@ pub async fn run(
         delivered: Default::default(),
         measured: Default::default(),
         vouchers: Default::default(),
+        lookups: Default::default(),
+        pace: Default::default(),
         answers: Default::default(),
         drains: Default::default(),
         backoff: Default::default(),
@@ -254,7 +256,7 @@ async fn announce(
     tracing::info!("everything was read once; reconciling");
     loop {
         tokio::time::sleep(Duration::from_secs(300)).await;
-        context.forget_what_is_gone();
+        context.forget_what_is_gone().await;
     }
 }
 

@@ -35,12 +35,18 @@ pub struct World {
 }
 
 static SHARED: OnceLock<World> = OnceLock::new();
+static NODES: OnceLock<World> = OnceLock::new();
 static NAMES: AtomicU32 = AtomicU32::new(1);
 
 impl World {
     /// The world that most tests share. It ends with the process.
     pub fn shared() -> &'static Self {
         Self::kept(&SHARED)
+    }
+
+    /// The world of the tests that play nodes: in the others a pod finds none.
+    pub fn with_nodes() -> &'static Self {
+        Self::kept(&NODES)
     }
 
     /// A world with an operator that several tests share, kept there until the process ends.
