@@ -424,7 +424,9 @@ def manager(tools):
 def size(tools):
     stripped, archive = tools.work / "bonafide", tools.work / "image.tar"
     output("strip", "-o", stripped, tools.bonafide)
-    words = ["--name=localhost/bonafide:bench", "--out", archive, "--add", f"{stripped}=/bonafide", '--entrypoint=["/bonafide"]']
+    helper = output(ROOT / "helper/build.sh").strip()
+    words = ["--name=localhost/bonafide:bench", "--out", archive, "--add", f"{stripped}=/bonafide"]
+    words += ["--add", f"{helper}=/bonafide-helper", '--entrypoint=["/bonafide"]']
     output(tools.localcluster, "image", "build", *words)
     with tarfile.open(archive) as image:
         read = lambda name: json.load(image.extractfile(name))

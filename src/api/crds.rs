@@ -4,13 +4,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use serde_json::Value;
 
-use super::{ClusterModelPolicy, InferenceEngine, ModelArtifact, ModelDeployment};
+use super::{ClusterModelPolicy, InferenceEngine, ModelArtifact, ModelDeployment, ModelSignature};
 
 /// The file name and the definition of every kind, as `crds/` has them.
 pub fn crds() -> Vec<(&'static str, Value)> {
     [
         ("modeldeployments.yaml", ModelDeployment::crd()),
         ("modelartifacts.yaml", ModelArtifact::crd()),
+        ("modelsignatures.yaml", ModelSignature::crd()),
         ("clustermodelpolicies.yaml", ClusterModelPolicy::crd()),
         ("inferenceengines.yaml", InferenceEngine::crd()),
     ]

@@ -33,6 +33,9 @@ pub struct ManagerArgs {
     identity: String,
 }
 
+/// How long the first look at the definitions may keep a standby from being ready.
+const FIRST_LOOK: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Runs until a signal or until the lease is lost.
 pub fn run(args: &ManagerArgs) -> ExitCode {
     tracing_subscriber::fmt()
@@ -74,13 +77,18 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         Err(error) => return fail(1, format_args!("there is no way to an API server: {error}")),
     };
     let (metrics, readiness) = (Arc::new(Metrics::default()), Readiness::default());
-    // A standby is ready: it answers its probes and waits for its turn.
-    readiness.set(true);
     let serving = tokio::spawn({
         let (readiness, metrics, shutdown, address) = (readiness.clone(), metrics.clone(), shutdown.clone(), args.listen);
         async move { http::serve(address, readiness, metrics, &shutdown).await }
     });
-    let mut lease = Lease::new(open, fence.clone(), &args.namespace, "bonafide-manager", &args.identity);
+    // A standby looks as well: a new version that lacks its definitions is not ready, so the old one is not replaced by it.
+    let mut definitions = controller::Definitions::default();
+    let _ = tokio::time::timeout(FIRST_LOOK, definitions.look(&open, &readiness)).await;
+    // A standby is ready: it answers its probes and waits for its turn.
+    readiness.set(true);
+    let looking = controller::watch_definitions(open.clone(), readiness.clone(), definitions);
+    let _looking = tokio::task::JoinSet::from_iter([looking]);
+    let mut lease = Lease::new(open, fence, &args.namespace, "bonafide-manager", &args.identity);
     // Its end with the process is no failure.
     let broken = async {
         match serving.await {

@@ -176,6 +176,7 @@ fn dynamic(context: &Context, kind: ChildKind, namespace: &str) -> Api<DynamicOb
         ChildKind::ControllerRevision => ("apps", "controllerrevisions"),
         ChildKind::ConfigMap => ("", "configmaps"),
         ChildKind::Service => ("", "services"),
+        ChildKind::PodDisruptionBudget => ("policy", "poddisruptionbudgets"),
         ChildKind::Deployment => ("apps", "deployments"),
     };
     let resource = ApiResource {
@@ -188,11 +189,11 @@ fn dynamic(context: &Context, kind: ChildKind, namespace: &str) -> Api<DynamicOb
     Api::namespaced_with(context.client.clone(), namespace, &resource)
 }
 
-/// What changes whenever somebody changes the child. A Deployment's resource version changes with its status too, but its
+/// What changes whenever somebody changes the child. The resource version of what has a status changes with that too, but its
 /// generation only with its spec.
 fn fingerprint(kind: ChildKind, meta: &ObjectMeta) -> String {
     match kind {
-        ChildKind::Deployment => {
+        ChildKind::Deployment | ChildKind::PodDisruptionBudget => {
             let owners: Vec<_> = meta.owner_references.iter().flatten().map(|owner| &owner.uid).collect();
             format!("{:?} {:?} {:?} {owners:?}", meta.uid, meta.generation, meta.labels)
         }

@@ -16,6 +16,11 @@ pub struct Backoff {
     random: RandomState,
 }
 
+/// `first`, doubled with each of `times` after the first, up to `longest`.
+pub fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << times.saturating_sub(1).min(20)).min(longest)
+}
+
 impl Backoff {
     /// The first wait.
     pub const FIRST: Duration = Duration::from_secs(1);

@@ -15,13 +15,13 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, gate::Vouchers, policies::InForce, resolve::Trees,
-    stores::Stores,
+    answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
+    measure, policies::InForce, resolve::Trees, signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
     engine::Catalogue,
-    runtime::{clock::Clock, metrics::Metrics},
+    runtime::{clock::Clock, http::Obstacle, metrics::Metrics},
     trust::DefaultStance,
     weights::{Library, Sources},
 };
@@ -101,6 +101,10 @@ pub struct Context {
     pub policies: watch::Receiver<Option<Arc<InForce>>>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: watch::Receiver<Option<String>>,
+    /// What keeps everything from its work, if something does: then nothing is begun.
+    pub obstacle: watch::Receiver<Option<Obstacle>>,
+    /// Which objects were told of the obstacle, by UID: at which generation, and what.
+    pub told: Mutex<HashMap<String, (Option<i64>, String)>>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.
@@ -117,8 +121,16 @@ pub struct Context {
     pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
     /// Trees of files that were listed.
     pub trees: Trees,
+    /// Signatures that were delivered apart from their models, as they were read.
+    pub delivered: Delivered,
+    /// What pods found in claims.
+    pub measured: measure::Results,
     /// Pods that were compared.
     pub vouchers: Vouchers,
+    /// Pods that were asked for a first answer.
+    pub answers: Answers,
+    /// Pods that were looked at for work.
+    pub drains: Drains,
     /// Whether everything was read once. Nothing is reconciled before.
     pub everything_read: watch::Receiver<bool>,
     /// How often each object failed in a row.
@@ -146,7 +158,11 @@ impl Context {
         }
         let artifacts = alive(&self.stores.artifacts);
         let revisions = alive(&self.stores.revisions);
-        self.vouchers.keep_only(&alive(&self.stores.pods));
+        self.delivered.keep_only(&alive(&self.stores.signatures));
+        let pods = alive(&self.stores.pods);
+        self.vouchers.keep_only(&pods);
+        self.answers.keep_only(&pods);
+        self.drains.keep_only(&pods);
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));

@@ -4,22 +4,29 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     artifacts::{self, Artifact},
+    claims,
     context::Context,
-    observe::{Observed, ObservedRevision},
+    measure,
+    notes::Notes,
+    observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
     resolve::{self, Question, Unanswered, ask_again},
+    served, signatures,
 };
 use crate::{
-    api::{AcceleratorClass, ModelDeployment, Problem, Reason, ResolvedModel},
+    api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel},
     engine::{self, RenderInput},
     model::{Digest, Source},
     trust::{Applicable, Candidate, Verdict},
+    weights::Library,
 };
 
 /// The source is asked again after this time while the model may not be served: perhaps it was signed meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(120);
 /// The source is asked again after this time when it does not answer and does not say when it will.
 const SOURCE_DOWN: Duration = Duration::from_secs(20);
+/// A name that belongs to another ModelDeployment is looked at again after this time.
+const NAME_TAKEN: Duration = Duration::from_secs(10);
 
 /// A revision and what the policies say of it today.
 pub struct Judged {
@@ -82,14 +89,18 @@ pub struct Decision {
 pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &Observed) -> Result<Decision, kube::Error> {
     let applicable = observed.policies.set.for_namespace(&observed.namespace_labels);
     let pin = deployment.spec.model.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok());
-    let wish = plan::wish(&deployment.spec);
+    measure::tidy(context, deployment, &observed.owner).await;
     let mut revisions = Vec::new();
     for seen in &observed.revisions {
         let artifact = artifacts::get(context, &observed.owner.namespace, &seen.revision.artifact).await?;
         // The record must be of what the pods serve: its digest stands in their arguments.
         let artifact = artifact.filter(|artifact| artifact.manifest.digest() == seen.revision.digest);
-        let pin = pin.filter(|_| seen.revision.wish == wish);
-        let verdict = artifact.as_ref().and_then(|artifact| judge(&applicable, artifact, pin));
+        let pin = pin.filter(|_| seen.asked_for);
+        let assurance = plan::assurance(&seen.revision.template);
+        let verdict = match &artifact {
+            Some(artifact) => judge(context, &applicable, &observed.owner.namespace, artifact, pin, assurance).await?,
+            None => None,
+        };
         revisions.push(Judged { seen: seen.clone(), artifact, verdict });
     }
     let mut decision = Decision {
@@ -101,30 +112,63 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         verdict: None,
         engine: None,
     };
-    let answer = decision.revisions.iter().rfind(|judged| judged.seen.revision.wish == wish && judged.may_serve());
-    if let Some(judged) = answer {
-        decision.current = Some(judged.seen.revision.name.clone());
+    let answer = answer(deployment, &decision.revisions).map(|judged| judged.seen.revision.name.clone());
+    if answer.is_none() || is_refreshing(deployment, &decision.revisions) {
+        if let Err(blocked) = renew(context, deployment, observed, &applicable, pin, &mut decision).await? {
+            decision.blocked = Some(blocked);
+        }
+        if decision.current.is_some() || answer.is_none() {
+            return Ok(decision);
+        }
+    }
+    if let Some(judged) = decision.revisions.iter().find(|judged| Some(&judged.seen.revision.name) == answer.as_ref()) {
         decision.model = judged.artifact.as_ref().map(|artifact| resolved_model(deployment, artifact));
         decision.verdict = judged.verdict.clone();
         decision.engine = Some(judged.seen.revision.engine.clone());
-        return Ok(decision);
-    }
-    if let Err(blocked) = renew(context, deployment, observed, &applicable, pin, &mut decision).await? {
-        decision.blocked = Some(blocked);
+        decision.current = answer;
     }
     Ok(decision)
 }
 
-fn judge(applicable: &Applicable<'_>, artifact: &Artifact, pin: Option<Digest>) -> Option<Verdict> {
-    let source = artifact.spec.source.parse::<Source>().ok()?;
-    let bundles: Vec<_> = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone())).collect();
-    Some(applicable.judge(&Candidate {
+/// The revision that answers the wish: of several, the one that a fresh look found; then the one that was it before; then the
+/// newest.
+fn answer<'a>(deployment: &ModelDeployment, revisions: &'a [Judged]) -> Option<&'a Judged> {
+    let refresh = refresh(deployment);
+    let before = deployment.status.as_ref().and_then(|status| status.model.as_ref()).map(|model| model.artifact.as_str());
+    let preference = |judged: &&Judged| {
+        let fresh = refresh.is_some() && judged.seen.notes.refresh.as_deref() == refresh;
+        (fresh, Some(judged.seen.revision.artifact.as_str()) == before, judged.seen.revision.number)
+    };
+    revisions.iter().filter(|judged| judged.seen.asked_for && judged.may_serve()).max_by_key(preference)
+}
+
+/// Whether a fresh look at the source is wished for that no revision answers yet.
+fn is_refreshing(deployment: &ModelDeployment, revisions: &[Judged]) -> bool {
+    refresh(deployment).is_some_and(|wanted| !revisions.iter().any(|judged| judged.seen.notes.refresh.as_deref() == Some(wanted)))
+}
+
+/// What the policies say of an artifact today, by the signatures that were found beside the model and those that were delivered in
+/// the namespace.
+async fn judge(
+    context: &Context,
+    applicable: &Applicable<'_>,
+    namespace: &str,
+    artifact: &Artifact,
+    pin: Option<Digest>,
+    assurance: Assurance,
+) -> Result<Option<Verdict>, kube::Error> {
+    let Ok(source) = artifact.spec.source.parse::<Source>() else { return Ok(None) };
+    let beside = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone()));
+    let delivered = signatures::about(context, namespace, artifact.manifest.digest()).await?;
+    let bundles: Vec<_> = beside.chain(delivered.iter().map(|bundle| (**bundle).clone())).collect();
+    Ok(Some(applicable.judge(&Candidate {
         source: &source,
         revision: &artifact.spec.revision,
         manifest: &artifact.manifest,
         bundles: &bundles,
         pin,
-    }))
+        assurance,
+    })))
 }
 
 /// There is no revision that answers the wish: one is made, if everything allows it.
@@ -138,7 +182,7 @@ async fn renew(
 ) -> Result<Result<(), Blocked>, kube::Error> {
     let spec = &deployment.spec;
     let blocked = |stage, problem, retry| Ok(Err(Blocked { stage, problem, retry }));
-    let source = match spec.model.source.parse::<Source>() {
+    let source = match Source::in_namespace(&spec.model.source, &observed.owner.namespace) {
         Ok(source) => source,
         Err(error) => {
             return blocked(Stage::Spec, Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")), None);
@@ -149,24 +193,37 @@ async fn renew(
     {
         return blocked(Stage::Spec, problem, None);
     }
-    if let Err(problem) = applicable.before_resolve(&source) {
+    let assurance = wanted_assurance(deployment);
+    if let Err(problem) = applicable.before_resolve(&source, assurance) {
         return blocked(Stage::Trust, problem, None);
+    }
+    if let Some(problem) = claims::missing(context, deployment, &source).await? {
+        return blocked(Stage::Source, problem, Some(SOURCE_DOWN));
     }
     let credentials = match &observed.credentials {
         Ok(credentials) => credentials.as_ref(),
         Err(problem) => return blocked(Stage::Source, problem.clone(), Some(SOURCE_DOWN)),
     };
+    if let Some(problem) = served::taken(context, deployment, &observed.owner) {
+        return blocked(Stage::Spec, problem, Some(NAME_TAKEN));
+    }
     let status = deployment.status.as_ref();
+    let refreshing = is_refreshing(deployment, &decision.revisions);
+    // What was listed before a fresh look was wished for is no answer to it.
+    let asker = format!("{} {}", observed.owner.uid, refresh(deployment).unwrap_or_default());
     let question = Question {
-        asker: &observed.owner.uid,
+        asker: &asker,
         spec,
         source: &source,
-        revision: pinned_commit(deployment).or(spec.model.revision.as_deref()),
+        // What lies in a claim is measured anew for every new revision.
+        revision: pinned_commit(deployment).filter(|_| !refreshing && !source.is_in_place()).or(spec.model.revision.as_deref()),
         credentials,
         kept_engine: status.and_then(|status| status.engine.as_ref()).map(|engine| engine.name.as_str()),
         restrict_to_signed: applicable.restricts_to_signed(&source),
     };
-    let answer = match resolve::resolve(&*context.library, &context.trees, &observed.catalogue, &question).await {
+    let claims = measure::Claims { context, deployment, owner: &observed.owner };
+    let library: &dyn Library = if source.is_in_place() { &claims } else { &*context.library };
+    let answer = match resolve::resolve(library, &context.trees, &observed.catalogue, &question).await {
         Ok(answer) => answer,
         Err(Unanswered::Source(error)) => {
             recall(context, deployment, observed, applicable, pin, decision).await?;
@@ -176,11 +233,18 @@ async fn renew(
         Err(Unanswered::Trust(problem)) => return blocked(Stage::Trust, problem, Some(LOOK_AGAIN)),
     };
     decision.engine = Some(answer.engine.name().to_owned());
-    let rendered =
-        match engine::render(&answer.engine, &answer.selection, &render_input(deployment, &served_names(deployment, &source))) {
-            Ok(rendered) => rendered,
-            Err(problem) => return blocked(Stage::Spec, problem, None),
-        };
+    let names = served_names(deployment, &source);
+    let rendered = match engine::render(&answer.engine, &answer.selection, &render_input(deployment, &names)) {
+        Ok(rendered) => rendered,
+        Err(problem) => return blocked(Stage::Spec, problem, None),
+    };
+    if source.is_in_place() && answer.artifact.files.len() > plan::MAX_IN_PLACE {
+        let (files, most) = (answer.artifact.files.len(), plan::MAX_IN_PLACE);
+        let message = format!(
+            "{source}: {files} files would be mounted one by one, and at most {most} are. Serve fewer files with spec.model.files."
+        );
+        return blocked(Stage::Spec, Problem::new(Reason::TooManyFiles, message), Some(LOOK_AGAIN));
+    }
     let artifact = match artifacts::ensure(context, &observed.owner, answer.artifact).await {
         Ok(artifact) => artifact,
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 413 | 422) || status.message.contains("too large") => {
@@ -201,7 +265,7 @@ async fn renew(
     };
     decision.artifacts.push(artifact.clone());
     decision.model = Some(resolved_model(deployment, &artifact));
-    let Some(verdict) = judge(applicable, &artifact, pin) else {
+    let Some(verdict) = judge(context, applicable, &observed.owner.namespace, &artifact, pin, assurance).await? else {
         return blocked(
             Stage::Spec,
             Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."),
@@ -228,14 +292,44 @@ async fn renew(
     });
     decision.current = Some(revision.name.clone());
     if !decision.revisions.iter().any(|judged| judged.seen.revision.name == revision.name) {
-        decision.revisions.push(new_revision(revision, artifact, verdict));
+        let (made_of, asking) = (plan::spec_of(spec), plan::asking(&answer.engine, &names));
+        let reason = why(&decision.revisions, &made_of, &revision);
+        let notes = Notes::new(&made_of, &reason, asking, refresh(deployment));
+        decision.revisions.push(new_revision(revision, artifact, verdict, notes));
     }
     Ok(Ok(()))
 }
 
-fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict) -> Judged {
-    let seen = ObservedRevision { revision: Arc::new(revision), asked: None, failure: None, refusal: None, refused_pods: vec![] };
+/// What makes the revision necessary, after the one that is there.
+fn why(revisions: &[Judged], made_of: &serde_json::Value, new: &Revision) -> String {
+    let before = revisions.iter().max_by_key(|judged| (judged.seen.asked > Some(0), judged.seen.revision.number));
+    let spec = before.and_then(|judged| serde_json::from_str(judged.seen.notes.kept.get(ANNOTATION_SPEC)?).ok());
+    let before = before.map(|judged| &judged.seen.revision).map(|revision| plan::Before {
+        spec: spec.as_ref(),
+        commit: &revision.commit,
+        artifact: &revision.artifact,
+    });
+    plan::reason(before, made_of, &new.commit, &new.artifact)
+}
+
+fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict, notes: Notes) -> Judged {
+    let seen = ObservedRevision {
+        revision: Arc::new(revision),
+        asked: None,
+        since: None,
+        failure: None,
+        asked_for: true,
+        notes,
+        refusal: None,
+        failed: None,
+    };
     Judged { seen, artifact: Some(artifact), verdict: Some(verdict) }
+}
+
+/// How sure it is that the pods that are wished for will read what was verified.
+fn wanted_assurance(deployment: &ModelDeployment) -> Assurance {
+    let model = &deployment.spec.model;
+    if model.cache.is_some() || model.source.starts_with("pvc://") { Assurance::InPlace } else { Assurance::Copied }
 }
 
 /// The source does not answer: what was resolved before is still known, and judged by the policies of today.
@@ -250,7 +344,8 @@ async fn recall(
     let known = deployment.status.as_ref().and_then(|status| status.model.as_ref()).filter(|model| is_of(deployment, model));
     let Some(known) = known else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
-        decision.verdict = judge(applicable, &artifact, pin);
+        let assurance = wanted_assurance(deployment);
+        decision.verdict = judge(context, applicable, &observed.owner.namespace, &artifact, pin, assurance).await?;
         decision.model = Some(resolved_model(deployment, &artifact));
         decision.artifacts.push(artifact);
     }
@@ -260,7 +355,10 @@ async fn recall(
 /// Whether `model` is what the spec's source and revision were resolved to.
 fn is_of(deployment: &ModelDeployment, model: &ResolvedModel) -> bool {
     let wanted = &deployment.spec.model;
-    model.source == wanted.source && model.wanted_revision == wanted.revision.clone().unwrap_or_default()
+    let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+    let source = Source::in_namespace(&wanted.source, namespace);
+    source.is_ok_and(|source| source.to_string() == model.source)
+        && model.wanted_revision == wanted.revision.clone().unwrap_or_default()
 }
 
 /// Once something of this source and revision was served, a branch is not looked up again: it stays what it was.

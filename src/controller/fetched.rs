@@ -1,35 +1,15 @@
 //! What the container that fetches has to say: its outcome is its termination message.
 
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::Deserialize;
 
 use super::{
-    context::Context,
-    plan::{CONTAINER_FETCH, Owner, child_name},
+    notes::Refusal,
+    plan::CONTAINER_FETCH,
     slim::{SlimPod, SlimTerminated},
 };
 
-/// On the ControllerRevision: what a replica found when the bytes were not the ones that were judged. It outlives the pod
-/// and us, so that nothing downloads the same again.
-pub const REFUSED_ANNOTATION: &str = "bonafide.dev/refused";
-
 /// The exit code of `bonafide fetch` after which trying again is of no use.
 const REFUSED: i32 = 65;
-
-/// The bytes of a revision were not the ones that were judged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// The generation of the ModelDeployment at that time: any later change of the spec tries again.
-    pub generation: i64,
-    /// The pods that found it.
-    pub pods: Vec<String>,
-    /// The sentence for people.
-    pub message: String,
-}
 
 /// The outcome as `bonafide fetch` writes it, as far as it is used here.
 #[derive(Debug, Default, Deserialize)]
@@ -38,9 +18,10 @@ struct Outcome {
     message: String,
 }
 
-/// The refusal that these pods of one revision report, together with what was `known`; `None` when there is nothing new.
-pub fn refusal(pods: &[&SlimPod], known: Option<&Refusal>, past: &[String], generation: i64) -> Option<Refusal> {
-    let mut refusal = known.cloned().unwrap_or(Refusal { generation, pods: past.to_vec(), message: String::new() });
+/// The refusal that these pods of one revision report, together with what is `known`, also of pods that were heard long ago;
+/// `None` when there is nothing new.
+pub fn refusal(pods: &[&SlimPod], known: Option<&Refusal>, generation: i64, refresh: Option<&str>) -> Option<Refusal> {
+    let mut refusal = known.cloned().unwrap_or_default();
     let before = refusal.pods.len();
     for pod in pods {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
@@ -51,7 +32,8 @@ pub fn refusal(pods: &[&SlimPod], known: Option<&Refusal>, past: &[String], gene
             refusal.message = message(terminated);
         }
     }
-    (refusal.pods.len() > before).then_some(refusal)
+    let new = refusal.pods.len() > before;
+    new.then(|| Refusal { generation, refresh: refresh.map(str::to_owned), forgiven: false, ..refusal })
 }
 
 /// How the fetching container ended, now or the last time.
@@ -71,13 +53,4 @@ pub fn message(terminated: &SlimTerminated) -> String {
     } else {
         outcome.message
     }
-}
-
-/// Writes the refusal down where it outlives the pod.
-pub async fn record(context: &Context, owner: &Owner, revision: &str, refusal: &Refusal) -> Result<(), kube::Error> {
-    let api: Api<k8s_openapi::api::apps::v1::ControllerRevision> = Api::namespaced(context.client.clone(), &owner.namespace);
-    let value = serde_json::to_string(refusal).map_err(kube::Error::SerdeError)?;
-    context.metrics.wrote("ControllerRevision", "patch");
-    let patch = Patch::Merge(json!({ "metadata": { "annotations": { REFUSED_ANNOTATION: value } } }));
-    api.patch(&child_name(&owner.name, revision), &PatchParams::default(), &patch).await.map(|_| ())
 }

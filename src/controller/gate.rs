@@ -16,8 +16,19 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{context::Context, decide::Judged, observe::Observed, plan::Owner, policies, slim::SlimPod, vouch};
-use crate::api::{GATE, LABEL_REVISION, VOUCHED};
+use super::{
+    answer::First,
+    context::Context,
+    decide::Judged,
+    drain,
+    observe::Observed,
+    plan::{CONTAINER_ENGINE, Owner},
+    policies,
+    rollout::Step,
+    slim::{SlimCondition, SlimPod},
+    vouch,
+};
+use crate::api::{GATE, LABEL_REVISION, Problem, VOUCHED};
 
 /// Pods that were compared with their template, by UID.
 #[derive(Default)]
@@ -31,19 +42,33 @@ type Comparison = (Option<i64>, Option<String>);
 pub struct Doors {
     /// Pods that are not what we wrote: name and difference.
     pub objections: Vec<(String, String)>,
+    /// Pods whose engines were asked for a first answer, and have not given it yet.
+    pub asked: Vec<String>,
+    /// Pods whose engines do not answer as they should: name and problem.
+    pub unanswered: Vec<(String, Problem)>,
     /// The policies changed since they were evaluated: this has to be looked at again, at once.
     pub stale: bool,
 }
 
+/// What is to be said of a pod in its readiness gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    /// It gets requests.
+    Vouched,
+    /// It does not: reason and message of the condition.
+    Not(&'static str, String),
+    /// Nothing that was not said before.
+    Nothing,
+}
+
 /// Lifts the gates and sets the vouchers of all pods of one deployment.
-pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]) -> Result<Doors, kube::Error> {
+pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged], step: &Step) -> Result<Doors, kube::Error> {
     let owner = &observed.owner;
     let mut doors = Doors::default();
     let mut fresh = None;
     for pod in observed.pods.iter().filter(|pod| !pod.is_over()) {
         let judged = revisions.iter().find(|judged| pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name));
         let good = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none());
-        let vouched = pod.is(VOUCHED);
         if pod.is_gated() {
             let Some(judged) = good else { continue };
             if fresh.is_none() {
@@ -61,20 +86,82 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
             }
             continue;
         }
-        // A pod that runs is vouched for as long as it is what we wrote and its bytes were what was judged. Whether new ones
-        // may start is another question.
-        let objection = match judged {
-            None => Some("no revision of this ModelDeployment made it".to_owned()),
-            Some(judged) if found_other_bytes(judged, pod) => Some("its weights are not what was judged".to_owned()),
-            Some(judged) if !vouched && !judged.may_serve() => Some("the policies refuse it".to_owned()),
-            Some(judged) => objection(context, owner, pod, judged).await?,
+        let vouched = pod.is(VOUCHED);
+        let objection = match verdict(judged, pod) {
+            Some(objection) => Some(objection),
+            None => match judged {
+                Some(judged) => objection(context, owner, pod, judged).await?,
+                None => None,
+            },
         };
-        if objection.is_none() != vouched {
-            set(context, owner, pod, objection.as_deref()).await?;
-        }
+        let word = match (&objection, judged) {
+            (Some(objection), _) => Word::Not("NotVouched", format!("Not vouched for: {objection}.")),
+            (None, _) if is_draining(pod, step) => {
+                Word::Not("Draining", "It is to go: it gets no new requests, and finishes those it has.".to_owned())
+            }
+            (None, Some(judged)) => first(context, pod, judged, vouched, &mut doors).await,
+            (None, None) => Word::Nothing,
+        };
+        set(context, owner, pod, &word).await?;
         doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
     }
     Ok(doors)
+}
+
+/// What speaks against a pod that runs before it is looked at. It is vouched for as long as it is what we wrote and its bytes
+/// were what was judged; whether new ones may start is another question.
+fn verdict(judged: Option<&Judged>, pod: &SlimPod) -> Option<String> {
+    match judged {
+        None => Some("no revision of this ModelDeployment made it".to_owned()),
+        Some(judged) if found_other_bytes(judged, pod) => Some("its weights are not what was judged".to_owned()),
+        Some(judged) if !was_vouched(pod) && !judged.may_serve() => Some("the policies refuse it".to_owned()),
+        Some(_) => None,
+    }
+}
+
+/// Whether it is vouched for, or was until it was to go or its engine was started again.
+fn was_vouched(pod: &SlimPod) -> bool {
+    pod.condition(VOUCHED)
+        .is_some_and(|vouched| vouched.status == "True" || matches!(vouched.reason.as_str(), "Draining" | "Probing"))
+}
+
+/// Whether the pod is to go, after this step.
+fn is_draining(pod: &SlimPod, step: &Step) -> bool {
+    let named = |names: &[String]| names.iter().any(|name| name == pod.name());
+    (pod.draining_since().is_some() && !named(&step.take_back)) || named(&step.drain)
+}
+
+/// What is said of a pod to which nobody objects: it gets requests once its engine has answered the first, for as long as that
+/// engine runs.
+async fn first(context: &Context, pod: &SlimPod, judged: &Judged, vouched: bool, doors: &mut Doors) -> Word {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let start = pod.restarts(CONTAINER_ENGINE);
+    let request = judged.seen.notes.asking.as_ref().and_then(|asking| asking.request.as_ref());
+    if vouched {
+        // Somebody who knew vouched for it before we did.
+        context.answers.take_for_granted(uid, start);
+    }
+    if context.answers.has(uid, start) || (vouched && request.is_none()) {
+        return if vouched { Word::Nothing } else { Word::Vouched };
+    }
+    if !pod.container(CONTAINER_ENGINE).is_some_and(|engine| engine.ready) {
+        let again = "Its engine was started again, and has not answered a request since.".to_owned();
+        return if vouched { Word::Not("Probing", again) } else { Word::Nothing };
+    }
+    let Some(request) = request else { return Word::Vouched };
+    let Some(at) = drain::address(pod, judged.seen.revision.port) else { return Word::Nothing };
+    match context.answers.first(&context.ask, uid, start, at, request).await {
+        First::Answered => Word::Vouched,
+        First::Asked => {
+            doors.asked.push(pod.name().to_owned());
+            if vouched { Word::Not("Probing", "Its engine was asked for a first answer.".to_owned()) } else { Word::Nothing }
+        }
+        First::Failing(problem) => {
+            let message = problem.message.clone();
+            doors.unanswered.push((pod.name().to_owned(), problem));
+            if vouched { Word::Not("Probing", message) } else { Word::Nothing }
+        }
+    }
 }
 
 /// Whether this pod is one of those whose bytes were not what was judged. Others of its revision have verified theirs.
@@ -152,13 +239,16 @@ async fn lift(context: &Context, owner: &Owner, pod: &SlimPod) -> Result<(), kub
     }
 }
 
-async fn set(context: &Context, owner: &Owner, pod: &SlimPod, objection: Option<&str>) -> Result<(), kube::Error> {
-    let (status, reason) = if objection.is_none() { ("True", "Vouched") } else { ("False", "NotVouched") };
-    let message = objection
-        .map_or_else(|| "The pod is what Bonafide wrote.".to_owned(), |objection| format!("Not vouched for: {objection}."));
-    if pod.condition(VOUCHED).is_some_and(|found| found.status == status && found.message == message)
-        || (objection.is_some() && pod.condition(VOUCHED).is_none())
-    {
+async fn set(context: &Context, owner: &Owner, pod: &SlimPod, word: &Word) -> Result<(), kube::Error> {
+    let (status, reason, message) = match word {
+        Word::Nothing => return Ok(()),
+        Word::Vouched => ("True", "Vouched", "The pod is what Bonafide wrote."),
+        Word::Not(reason, message) => ("False", *reason, message.as_str()),
+    };
+    let before = pod.condition(VOUCHED);
+    let same = |found: &SlimCondition| found.status == status && (status == "True" || found.message == message);
+    // Without a condition a pod gets no requests either.
+    if before.is_some_and(same) || (status == "False" && before.is_none()) {
         return Ok(());
     }
     let condition =

@@ -1,24 +1,33 @@
 //! The controller of ModelDeployments: `observe → decide → plan → apply → attend → status`, each step its own module.
 //!
-//! Pure steps: [`plan`], [`revisions`], [`vouch`], [`progress`], [`status`], [`diff`]. The others ask the API server or the source.
+//! Pure steps: [`plan`], [`rollout`], [`vouch`], [`progress`], [`status`], [`diff`]. The others ask the API server or the source.
 
+mod answer;
 mod apply;
 mod artifacts;
 pub mod ask;
 mod backoff;
+mod claims;
 mod context;
+mod crds;
 mod decide;
 mod diff;
+mod drain;
 mod fetched;
 mod gate;
+mod measure;
+mod notes;
 mod observe;
 pub mod plan;
 mod policies;
 mod progress;
 mod protection;
 mod resolve;
-mod revisions;
+mod rollout;
 mod run;
+mod served;
+mod shift;
+mod signatures;
 mod slim;
 mod status;
 mod stores;
@@ -27,26 +36,34 @@ mod write;
 
 pub use artifacts::name as artifact_name;
 pub use context::{Config, Stance, read_sources};
+pub use crds::{Definitions, run as watch_definitions};
 pub use decide::{render_input, served_names};
+pub use notes::Notes;
+pub use resolve::{LookedUp, look_up};
 pub use run::{RunError, Surroundings, run};
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use kube::api::Resource as _;
 
 use self::{
-    apply::ApplyError,
     context::Context,
     decide::Decision,
-    observe::Observed,
-    plan::{Live, Owner},
-    revisions::{Fate, Seen},
+    observe::{Observed, refresh},
+    plan::Owner,
     status::Picture,
 };
-use crate::api::{ModelDeployment, Problem, Reason};
+use crate::{
+    api::{ModelDeployment, Problem, Reason},
+    runtime::http::Obstacle,
+};
 
 /// Looked at again after this time, also when no event says so.
 const RESYNC: Duration = Duration::from_secs(600);
+/// The same when something was seen that is known to change.
+const HURRY: Duration = Duration::from_secs(2);
+/// The same while an engine is asked for its first answer.
+const ASKED: Duration = Duration::from_secs(1);
 
 /// One reconcile: what is wanted is compared with what is there, and one step is made towards it. Says when to look again;
 /// `None` when something is in the way that may go by itself.
@@ -65,13 +82,22 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     let refused_now = told(context, deployment, refused_now).await?;
     // The status is written also after an error: it is what people see.
     let mut failed = None;
-    let applied = bring_about(context, deployment, &observed, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
-    let doors = gate::attend(context, &observed, &decision.revisions).await;
+    let step = shift::next(context, deployment, &observed, &decision);
+    let applied = shift::carry_out(context, deployment, &observed, &mut decision, &step).await;
+    let applied = applied.unwrap_or_else(|error| note(&mut failed, error));
+    let doors = gate::attend(context, &observed, &decision.revisions, &step).await;
     let doors = doors.unwrap_or_else(|error| note(&mut failed, error));
+    shift::look(context, &observed, &decision);
+    shift::note(context, deployment, &observed, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
     keep_records(context, &observed.owner, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
 
     let retry = decision.blocked.as_ref().and_then(|blocked| blocked.retry);
-    let hurry = doors.stale || refused_now;
+    let hurry = match (doors.stale || refused_now, doors.asked.is_empty(), doors.unanswered.is_empty()) {
+        (_, false, _) => Some(ASKED),
+        (true, ..) | (.., false) => Some(HURRY),
+        _ => None,
+    };
+    let again = [hurry, retry, step.again, Some(RESYNC)].into_iter().flatten().min();
     let in_the_way = applied.is_some();
     let picture = Picture {
         deployment,
@@ -79,6 +105,7 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
         decision: &decision,
         pods: &observed.pods,
         doors: &doors,
+        step: &step,
         applied,
         failed: failed.as_ref().map(no_part),
         unprotected: context.unprotected.borrow().clone(),
@@ -87,11 +114,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     if let Some(error) = failed {
         return Err(error);
     }
-    Ok(match in_the_way {
-        true => None,
-        false if hurry => Some(Duration::from_secs(2)),
-        false => Some(retry.unwrap_or(RESYNC)),
-    })
+    // What is to happen at its time does not wait for what is in the way.
+    Ok(if in_the_way && step.again.is_none() { None } else { again })
 }
 
 /// Passes a step's result on; an error with which the reconcile cannot go on is told in the status first, as far as that is
@@ -138,70 +162,15 @@ async fn note_refusals(
             .filter(|pod| pod.metadata.deletion_timestamp.is_none())
             .map(|pod| &**pod)
             .collect();
-        let Some(refusal) = fetched::refusal(&pods, judged.seen.refusal.as_ref(), &judged.seen.refused_pods, generation) else {
-            continue;
-        };
-        fetched::record(context, &observed.owner, &judged.seen.revision.name, &refusal).await?;
+        let known = judged.seen.notes.refusal.as_ref();
+        let Some(refusal) = fetched::refusal(&pods, known, generation, refresh(deployment)) else { continue };
+        let note = serde_json::to_string(&refusal).map_err(kube::Error::SerdeError)?;
+        notes::write(context, &observed.owner, &judged.seen.revision.name, &[(notes::REFUSED, Some(note))]).await?;
+        judged.seen.notes.refusal = Some(refusal.clone());
         judged.seen.refusal = Some(refusal);
         new = true;
     }
     Ok(new)
-}
-
-/// Applies what is planned. What is in the way of that is a state to report; only an API server that does not answer is an error.
-async fn bring_about(
-    context: &Context,
-    deployment: &ModelDeployment,
-    observed: &Observed,
-    decision: &Decision,
-) -> Result<Option<Problem>, kube::Error> {
-    let seen: Vec<Seen> = decision
-        .revisions
-        .iter()
-        .map(|judged| {
-            let pods = status::pods_of(&observed.pods, judged);
-            Seen {
-                name: judged.seen.revision.name.clone(),
-                asked: judged.seen.asked,
-                ready: i32::try_from(pods.iter().filter(|pod| progress::answers(pod)).count()).unwrap_or(i32::MAX),
-                pods: i32::try_from(pods.len()).unwrap_or(i32::MAX),
-                refused: judged.seen.refusal.is_some(),
-            }
-        })
-        .collect();
-    let fates = revisions::shift(&seen, decision.current.as_deref(), deployment.spec.replicas);
-    let live: Vec<Live<'_>> = decision
-        .revisions
-        .iter()
-        .zip(&fates)
-        .filter_map(|(judged, fate)| match fate {
-            // Without its record a revision's ConfigMap cannot be written; it stays as it is until the record is back.
-            Fate::Keep(replicas) => Some(Live {
-                revision: &judged.seen.revision,
-                manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
-                replicas: *replicas,
-            }),
-            Fate::Remove => None,
-        })
-        .collect();
-    if live.is_empty() && decision.revisions.is_empty() {
-        return Ok(None);
-    }
-    let children = plan::children(&observed.owner, &live, &context.sources);
-    match apply::apply(context, &observed.owner, &children).await {
-        Ok(()) => Ok(None),
-        Err(ApplyError::Taken(problem)) => Ok(Some(problem)),
-        Err(ApplyError::Api { source, kind, name, .. }) if matches!(&*source, kube::Error::Api(status) if matches!(status.code, 403 | 422)) =>
-        {
-            let reason = if source.to_string().contains("quota") { Reason::QuotaExceeded } else { Reason::ApiError };
-            Ok(Some(Problem::new(reason, format!("The API server refuses {kind} {name}: {}", said(&source)))))
-        }
-        Err(ApplyError::Api { source, .. }) => Err(*source),
-        Err(contested @ ApplyError::Contested { .. }) => Ok(Some(Problem::new(
-            Reason::ApiError,
-            format!("{contested}. Something in the cluster changes it; find out what with kubectl get --show-managed-fields."),
-        ))),
-    }
 }
 
 /// Keeps the artifacts that are needed, with today's verdicts, and lets go of the others.
@@ -218,6 +187,19 @@ async fn keep_records(context: &Context, owner: &Owner, decision: &Decision) -> 
         return Ok(());
     }
     artifacts::release(context, owner, &needed).await
+}
+
+/// Something is in the way of everything: the object is told so, and nothing is done for it.
+async fn obstructed(context: &Context, metadata: &kube::api::ObjectMeta, obstacle: &Obstacle) -> Result<(), kube::Error> {
+    let problem = Problem::new(Reason::CrdOutdated, obstacle.message.clone());
+    let (uid, telling) = (metadata.uid.clone().unwrap_or_default(), (metadata.generation, problem.message.clone()));
+    // A definition that lacks the very fields in which it is told would be told for ever.
+    if context.told.lock().unwrap_or_else(PoisonError::into_inner).get(&uid) == Some(&telling) {
+        return Ok(());
+    }
+    write::trouble_as_far_as_possible(context, metadata, &problem).await?;
+    context.told.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, telling);
+    Ok(())
 }
 
 /// An object that this version of Bonafide cannot read: it is told so, and the others go on.

@@ -5,18 +5,19 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
-use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta, runtime::reflector::ObjectRef};
+use kube::{Api, Resource as _, ResourceExt as _, runtime::reflector::ObjectRef};
 
 use super::{
     context::Context,
-    fetched::{REFUSED_ANNOTATION, Refusal},
-    plan::{ChildKind, Owner, Revision, revision_of},
+    notes::{Failure, Notes, Refusal},
+    plan::{self, ChildKind, Owner, Revision, revision_of},
     policies::InForce,
     slim::SlimPod,
 };
 use crate::{
-    api::{ModelDeployment, Problem, Reason, SECRET_TYPE},
+    api::{ANNOTATION_REFRESH, ModelDeployment, Problem, Reason, SECRET_TYPE},
     engine::Catalogue,
     weights::Credentials,
 };
@@ -48,10 +49,16 @@ pub struct ObservedRevision {
     pub asked: Option<i32>,
     /// Why the Deployment cannot create pods.
     pub failure: Option<String>,
-    /// What a replica found when the bytes were not the ones that were judged.
+    /// When that Deployment was made.
+    pub since: Option<Timestamp>,
+    /// Whether it is the one that the spec asks for.
+    pub asked_for: bool,
+    /// What is noted of it.
+    pub notes: Notes,
+    /// What a replica found when the bytes were not the ones that were judged, if that counts today.
     pub refusal: Option<Refusal>,
-    /// The pods that found it, also those of an earlier generation: each is heard once.
-    pub refused_pods: Vec<String>,
+    /// Why it was given up, if that counts today.
+    pub failed: Option<Failure>,
 }
 
 /// Reads. An error means that the API server could not be asked.
@@ -96,7 +103,7 @@ async fn credentials(
     let name = &reference.name;
     let Some(secret) = Api::<Secret>::namespaced(context.client.clone(), namespace).get_opt(name).await? else {
         let message = format!(
-            "spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys token and hosts."
+            "spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys hosts and token, or hosts, username and password."
         );
         return Ok(Err(Problem::new(Reason::SecretNotFound, message)));
     };
@@ -109,6 +116,7 @@ async fn credentials(
 
 async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> Result<Vec<ObservedRevision>, kube::Error> {
     let mut revisions = Vec::new();
+    let (wish, refresh) = (plan::wish(&deployment.spec), refresh(deployment));
     for meta in context.stores.children_of(ChildKind::ControllerRevision, owner) {
         let (Some(name), Some(uid)) = (&meta.name, &meta.uid) else { continue };
         if meta.deletion_timestamp.is_some() || revision_of(&owner.name, name).is_none() {
@@ -130,11 +138,16 @@ async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owne
         let failure = slim
             .as_ref()
             .and_then(|slim| slim.status.conditions.iter().find(|c| c.kind == "ReplicaFailure" && c.status == "True"));
+        let notes = Notes::read(&meta);
+        let asked_for = revision.wish == wish;
         revisions.push(ObservedRevision {
             asked: slim.as_ref().map(|slim| slim.spec.replicas),
+            since: slim.as_ref().and_then(|slim| slim.metadata.creation_timestamp.as_ref()).map(|time| time.0),
             failure: failure.map(|condition| condition.message.clone()),
-            refused_pods: refusal(&meta).map(|refusal| refusal.pods).unwrap_or_default(),
-            refusal: refusal(&meta).filter(|refusal| Some(refusal.generation) >= deployment.metadata.generation),
+            asked_for,
+            refusal: notes.refused(asked_for, refresh).cloned(),
+            failed: notes.failed(asked_for, refresh).cloned(),
+            notes,
             revision,
         });
     }
@@ -158,6 +171,7 @@ async fn read_revision(context: &Context, owner: &Owner, name: &str) -> Result<O
     }
 }
 
-fn refusal(meta: &ObjectMeta) -> Option<Refusal> {
-    serde_json::from_str(meta.annotations.as_ref()?.get(REFUSED_ANNOTATION)?).ok()
+/// The fresh look that is wished for.
+pub fn refresh(deployment: &ModelDeployment) -> Option<&str> {
+    deployment.metadata.annotations.as_ref()?.get(ANNOTATION_REFRESH).map(String::as_str)
 }

@@ -137,10 +137,14 @@ fn of_engine(pod: &SlimPod, engine: &SlimContainer) -> Progress {
         );
         return Progress::new(Step::Loading, Reason::Loading, message);
     }
-    let vouched = pod.condition(VOUCHED);
-    match vouched.filter(|condition| condition.status == "False" && !condition.message.is_empty()) {
-        Some(condition) => Progress::new(Step::Stuck, Reason::NotVouched, condition.message.clone()),
-        None => Progress::new(Step::Vouching, Reason::Vouching, "The pod is being compared with what was written."),
+    let vouched = pod.condition(VOUCHED).filter(|condition| condition.status == "False" && !condition.message.is_empty());
+    match vouched.map(|condition| (condition.reason.as_str(), condition.message.as_str())) {
+        Some(("Draining", message)) => Progress::new(Step::Vouching, Reason::Draining, message),
+        Some(("Probing", message)) => Progress::new(Step::Vouching, Reason::Probing, message),
+        Some((_, message)) => Progress::new(Step::Stuck, Reason::NotVouched, message),
+        None => {
+            Progress::new(Step::Vouching, Reason::Probing, "The engine says that it is ready, and is asked for a first answer.")
+        }
     }
 }
 

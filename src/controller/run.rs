@@ -1,6 +1,10 @@
 //! Starts the watches and turns the crank: which change concerns which object.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -9,6 +13,7 @@ use futures::{
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -28,12 +33,12 @@ use super::{
     ask::{Ask, Network},
     context::{Config, Context, read_sources},
     policies, protection,
-    slim::{SlimDeployment, SlimPod},
+    slim::{SlimDeployment, SlimPod, SlimSignature},
     stores::Stores,
     unreadable,
 };
 use crate::{
-    api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
+    api::{InferenceEngine, LABEL_DEPLOYMENT, LABEL_MEASURES, ModelArtifact, ModelDeployment},
     engine::Catalogue,
     runtime::{
         clock::Clock,
@@ -101,6 +106,12 @@ pub async fn run(
     let Surroundings { client, library, ask, clock } = surroundings;
     let table = read_sources(&config.sources).map_err(RunError::Config)?;
     let sources = serde_json::to_value(&table).map_err(|error| RunError::Config(error.to_string()))?;
+    let mut obstacle = readiness.obstacle();
+    // What cannot exist cannot be watched.
+    tokio::select! {
+        _ = obstacle.wait_for(|obstacle| !obstacle.as_ref().is_some_and(|obstacle| obstacle.absent)) => {}
+        () = shutdown.begun() => return Ok(()),
+    }
     let (publish, policies) = watch::channel(None);
     let (tell, unprotected) = watch::channel(protection::missing(&client).await.unwrap_or_else(|_| protection::unseen()));
     // They end with this function: what is not the leader any more writes nothing.
@@ -150,13 +161,20 @@ pub async fn run(
     };
     let stores = Stores {
         pods: watched!(SlimPod, ours.clone(), |pod| by_label(&pod)),
+        measuring: watched!(SlimPod, watcher::Config::default().labels(LABEL_MEASURES).page_size(100), |pod| by_owner(&pod)),
         deployments: watched!(SlimDeployment, ours.clone(), |child| by_label(&child)),
         revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), |child| by_label(&child)),
         config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), |child| by_label(&child)),
         services: watched!(PartialObjectMeta<Service>, ours.clone(), |child| by_label(&child)),
+        budgets: watched!(PartialObjectMeta<PodDisruptionBudget>, ours.clone(), |child| by_label(&child)),
+        wishes: deployments.clone(),
         artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), |artifact| by_owner(
             &artifact
         )),
+        signatures: watched!(SlimSignature, watcher::Config::default().page_size(50), {
+            let all_in = all_in.clone();
+            move |signature| all_in(signature.namespace().unwrap_or_default())
+        }),
         namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |namespace| all_in(
             namespace.name_any()
         )),
@@ -168,8 +186,14 @@ pub async fn run(
     let protection_changed = futures::stream::unfold(unprotected.clone(), |mut unprotected| async move {
         unprotected.changed().await.ok().map(|()| ((), unprotected))
     });
-    controller =
-        controller.reconcile_all_on(policies_changed).reconcile_all_on(protection_changed).graceful_shutdown_on(shutdown.begun());
+    let obstacle_changed = futures::stream::unfold(obstacle.clone(), |mut obstacle| async move {
+        obstacle.changed().await.ok().map(|()| ((), obstacle))
+    });
+    controller = controller
+        .reconcile_all_on(policies_changed)
+        .reconcile_all_on(protection_changed)
+        .reconcile_all_on(obstacle_changed)
+        .graceful_shutdown_on(shutdown.begun());
 
     let (announced, everything_read) = watch::channel(false);
     let reporter = Reporter { controller: "bonafide".into(), instance: None };
@@ -184,6 +208,8 @@ pub async fn run(
         stores,
         policies,
         unprotected,
+        obstacle,
+        told: Default::default(),
         metrics,
         compared: Default::default(),
         artifacts: Default::default(),
@@ -191,7 +217,11 @@ pub async fn run(
         catalogue: (vec![], Arc::new(Catalogue::builtin())).into(),
         revisions: Default::default(),
         trees: Default::default(),
+        delivered: Default::default(),
+        measured: Default::default(),
         vouchers: Default::default(),
+        answers: Default::default(),
+        drains: Default::default(),
         backoff: Default::default(),
         everything_read,
     });
@@ -234,7 +264,12 @@ async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
     let started = Instant::now();
+    let obstacle = context.obstacle.borrow().clone();
     let work = async {
+        if let Some(obstacle) = obstacle {
+            return super::obstructed(&context, object.meta(), &obstacle).await.map(|()| ("obstructed", Some(super::RESYNC)));
+        }
+        context.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
         match &object.0 {
             Ok(deployment) => super::reconcile(&context, deployment).await.map(|after| ("done", after)),
             Err(invalid) => {

@@ -4,6 +4,11 @@ use jiff::Timestamp;
 use kube::{Resource, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 
+/// On a pod that is to go: since when it gets no new requests.
+pub const ANNOTATION_DRAINING: &str = "bonafide.dev/draining";
+/// On a pod: what deleting it costs. The cheapest goes first.
+pub const ANNOTATION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
 /// A pod as far as the status and the gates need it.
 #[derive(Resource, Debug, Clone, Default, Serialize, Deserialize)]
 #[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
@@ -175,6 +180,30 @@ impl SlimPod {
         self.spec.scheduling_gates.iter().any(|gate| gate.name == crate::api::GATE)
     }
 
+    /// Since when it is to go: it gets no new requests, and finishes those it has.
+    pub fn draining_since(&self) -> Option<Timestamp> {
+        self.annotation(ANNOTATION_DRAINING)?.parse().ok()
+    }
+
+    /// What deleting it costs, by which a ReplicaSet chooses; as Kubernetes reads it.
+    pub fn deletion_cost(&self) -> i64 {
+        self.annotation(ANNOTATION_COST).and_then(|cost| cost.parse().ok()).unwrap_or(0)
+    }
+
+    /// How often the container of that name was started again.
+    pub fn restarts(&self, container: &str) -> i32 {
+        self.container(container).map_or(0, |container| container.restart_count)
+    }
+
+    /// The container of that name; an init container is none.
+    pub fn container(&self, name: &str) -> Option<&SlimContainer> {
+        self.status.container_statuses.iter().find(|container| container.name == name)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     /// Whether it is being deleted or has ended.
     pub fn is_over(&self) -> bool {
         self.metadata.deletion_timestamp.is_some() || matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
@@ -189,6 +218,25 @@ impl SlimPod {
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
+}
+
+/// A ModelSignature without the signature: which content it is about.
+#[derive(Resource, Debug, Clone, Default, Serialize, Deserialize)]
+#[resource(inherit = "crate::api::ModelSignature")]
+pub struct SlimSignature {
+    /// Name, UID, version.
+    pub metadata: ObjectMeta,
+    /// What it is about.
+    #[serde(default)]
+    pub spec: SlimSignatureSpec,
+}
+
+/// See [`SlimSignature`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SlimSignatureSpec {
+    /// The content digest.
+    #[serde(default)]
+    pub digest: String,
 }
 
 /// A Deployment as far as shifting replicas needs it.

@@ -8,15 +8,20 @@ use super::{
     gate::Doors,
     plan::Owner,
     progress::{self, Progress, Step},
+    rollout,
     slim::SlimPod,
 };
 use crate::{
     api::{
-        AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeployment,
-        ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED, VOUCHED,
+        ANNOTATION_REFRESH, AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management,
+        ModelDeployment, ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED,
+        TRUSTED, VOUCHED,
     },
     trust::{Trust, Verdict},
 };
+
+/// That nothing is done.
+const PAUSED: &str = "spec.management is Paused: changes wait until it is Managed. What serves goes on serving.";
 
 /// What the status is computed from.
 pub struct Picture<'a> {
@@ -30,6 +35,8 @@ pub struct Picture<'a> {
     pub pods: &'a [Arc<SlimPod>],
     /// What came of gating and vouching.
     pub doors: &'a Doors,
+    /// How replicas move between revisions.
+    pub step: &'a rollout::Step,
     /// What went wrong when the children were applied.
     pub applied: Option<Problem>,
     /// What the API server did not do, which is tried again.
@@ -71,12 +78,11 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let ready_reason = if wanted == 0 && ready { Reason::Idle } else { summary.reason };
     findings.push(Finding::new(READY, Some(ready), ready_reason, summary.message.clone()));
     let stalled = summary.stalled && !ready;
-    findings.push(Finding::new(
-        RECONCILING,
-        Some(!ready && !stalled),
-        if ready { Reason::UpToDate } else { summary.reason },
-        if ready || stalled { String::new() } else { summary.message.clone() },
-    ));
+    findings.push(moving(picture, ready, stalled).unwrap_or_else(|| {
+        let reason = if ready { Reason::UpToDate } else { summary.reason };
+        let message = if ready || stalled { String::new() } else { summary.message.clone() };
+        Finding::new(RECONCILING, Some(!ready && !stalled), reason, message)
+    }));
     findings.push(Finding::new(
         STALLED,
         Some(stalled),
@@ -108,8 +114,29 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
             .clone()
             .map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
         conditions: vec![],
+        more: Default::default(),
     };
     (status, findings)
+}
+
+/// What is said of a rollout, of a drain, or of their waiting.
+fn moving(picture: &Picture<'_>, ready: bool, stalled: bool) -> Option<Finding> {
+    if picture.deployment.spec.management == Management::Paused {
+        return Some(Finding::new(RECONCILING, Some(false), Reason::Paused, PAUSED));
+    }
+    let said = picture.step.said.as_ref()?;
+    let message = if ready || said.reason == Reason::RollingOut { said.message.clone() } else { return None };
+    (!stalled).then(|| Finding::new(RECONCILING, Some(true), said.reason, message))
+}
+
+/// That the revision was given up, while another one serves in its place.
+fn given_up(picture: &Picture<'_>, current: &Judged) -> Option<Problem> {
+    let failed = current.seen.failed.as_ref().filter(|_| picture.step.target.as_ref() != Some(&current.seen.revision.name))?;
+    let message = format!(
+        "Revision {} was given up: {} Change the spec, or try it again with kubectl annotate modeldeployment {} {ANNOTATION_REFRESH}=\"$(date)\" --overwrite.",
+        current.seen.revision.name, failed.message, picture.owner.name
+    );
+    Some(Problem::new(Reason::RolloutFailed, message))
 }
 
 /// What the whole comes to.
@@ -149,8 +176,14 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
         };
     };
     if let Some(refusal) = &current.seen.refusal {
-        let message = format!("{} Any change of the spec tries again.", refusal.message);
+        let message = format!(
+            "{} Another model, engine or pod in the spec tries again, and so does a new value of the annotation {ANNOTATION_REFRESH}.",
+            refusal.message
+        );
         return trouble("Blocked", &Problem::new(Reason::DigestMismatch, message), true);
+    }
+    if let Some(problem) = given_up(picture, current) {
+        return trouble("Blocked", &problem, true);
     }
     if wanted == 0 {
         return Summary { state: "Idle", step: Some(Step::Ready), reason: Reason::Idle, message: String::new(), stalled: false };
@@ -167,6 +200,9 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
     if let Some(problem) = &picture.failed {
         return trouble("Waiting", problem, false);
     }
+    if picture.deployment.spec.management == Management::Paused {
+        return trouble("Waiting", &Problem::new(Reason::Paused, PAUSED), false);
+    }
     if let Some((pod, objection)) = picture.doors.objections.first() {
         let message = format!(
             "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
@@ -176,6 +212,16 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
     if let Some(failure) = &current.seen.failure {
         let reason = if failure.contains("quota") { Reason::QuotaExceeded } else { Reason::ApiError };
         return trouble("Blocked", &Problem::new(reason, format!("Pods cannot be created: {failure}")), false);
+    }
+    if let Some((_, problem)) = picture.doors.unanswered.iter().find(|(name, _)| pods.iter().any(|pod| pod.name() == name)) {
+        let state = if serving { "Degraded" } else { "Loading" };
+        return Summary {
+            state,
+            step: Some(Step::Stuck),
+            reason: problem.reason,
+            message: problem.message.clone(),
+            stalled: false,
+        };
     }
     let waiting: Vec<&Arc<SlimPod>> = pods.iter().filter(|pod| !progress::answers(pod)).copied().collect();
     match progress::of(&waiting) {
@@ -198,7 +244,7 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
 
 fn with_retry(blocked: &Blocked) -> Problem {
     match (&blocked.stage, blocked.retry) {
-        (Stage::Source, Some(wait)) => {
+        (Stage::Source, Some(wait)) if blocked.problem.reason != Reason::Measuring => {
             Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1)))
         }
         _ => blocked.problem.clone(),
@@ -272,7 +318,7 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
     let of = |verdict: &Verdict| {
         let status = match verdict.trust() {
             Trust::Signed | Trust::Pinned => Some(true),
-            Trust::Refused => Some(false),
+            Trust::Unsigned | Trust::Refused => Some(false),
             Trust::Unknown => None,
         };
         (
@@ -311,10 +357,12 @@ fn content_finding(current: Option<&Judged>, verified: Option<&Judged>, summary:
 fn revision_status(judged: &Judged, pods: &[Arc<SlimPod>], decision: &Decision) -> RevisionStatus {
     let revision = &judged.seen.revision;
     let own = pods_of(pods, judged);
-    let phase = match (&judged.seen.refusal, Some(&revision.name) == decision.current.as_ref()) {
+    let is_current = Some(&revision.name) == decision.current.as_ref();
+    let phase = match (&judged.seen.refusal, &judged.seen.failed) {
         (Some(_), _) => "Refused",
-        (None, true) => "Current",
-        (None, false) => "Old",
+        (None, Some(_)) => "Failed",
+        (None, None) if is_current => "Current",
+        (None, None) => "Old",
     };
     RevisionStatus {
         name: revision.name.clone(),
@@ -334,7 +382,7 @@ pub fn pods_of<'a>(pods: &'a [Arc<SlimPod>], judged: &Judged) -> Vec<&'a Arc<Sli
     pods.iter().filter(|pod| belongs(pod, judged)).collect()
 }
 
-fn belongs(pod: &SlimPod, judged: &Judged) -> bool {
+pub fn belongs(pod: &SlimPod, judged: &Judged) -> bool {
     pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name)
 }
 

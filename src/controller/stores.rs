@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Resource,
@@ -13,14 +14,16 @@ use kube::{
 
 use super::{
     plan::{ChildKind, Owner},
-    slim::{SlimDeployment, SlimPod},
+    slim::{SlimDeployment, SlimPod, SlimSignature},
 };
-use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact};
+use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment};
 
 /// The stores that the watches fill.
 pub struct Stores {
     /// Pods with our label.
     pub pods: Store<SlimPod>,
+    /// Pods that look into claims.
+    pub measuring: Store<SlimPod>,
     /// Deployments with our label.
     pub deployments: Store<SlimDeployment>,
     /// ControllerRevisions with our label.
@@ -29,8 +32,14 @@ pub struct Stores {
     pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
     /// Services with our label.
     pub services: Store<PartialObjectMeta<Service>>,
+    /// PodDisruptionBudgets with our label.
+    pub budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    /// All ModelDeployments, whether they can be read or not.
+    pub wishes: Store<DeserializeGuard<ModelDeployment>>,
     /// All artifacts.
     pub artifacts: Store<PartialObjectMeta<ModelArtifact>>,
+    /// All signatures that were delivered apart from their models.
+    pub signatures: Store<SlimSignature>,
     /// All namespaces, for their labels.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// All engines.
@@ -50,6 +59,7 @@ impl Stores {
             ChildKind::ControllerRevision => get(&self.revisions, namespace, name),
             ChildKind::ConfigMap => get(&self.config_maps, namespace, name),
             ChildKind::Service => get(&self.services, namespace, name),
+            ChildKind::PodDisruptionBudget => get(&self.budgets, namespace, name),
             ChildKind::Deployment => get(&self.deployments, namespace, name),
         }
     }
@@ -66,6 +76,7 @@ impl Stores {
             ChildKind::ControllerRevision => all(&self.revisions, owner),
             ChildKind::ConfigMap => all(&self.config_maps, owner),
             ChildKind::Service => all(&self.services, owner),
+            ChildKind::PodDisruptionBudget => all(&self.budgets, owner),
             ChildKind::Deployment => all(&self.deployments, owner),
         }
     }
@@ -84,14 +95,22 @@ impl Stores {
         pods
     }
 
+    /// The pods that look into claims for the ModelDeployment.
+    pub fn measuring_for(&self, owner: &Owner) -> Vec<std::sync::Arc<SlimPod>> {
+        self.measuring.state().into_iter().filter(|pod| owns(owner, &pod.metadata)).collect()
+    }
+
     /// Waits until every store was filled once.
     pub async fn ready(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
         self.pods.wait_until_ready().await?;
+        self.measuring.wait_until_ready().await?;
         self.deployments.wait_until_ready().await?;
         self.revisions.wait_until_ready().await?;
         self.config_maps.wait_until_ready().await?;
         self.services.wait_until_ready().await?;
+        self.budgets.wait_until_ready().await?;
         self.artifacts.wait_until_ready().await?;
+        self.signatures.wait_until_ready().await?;
         self.namespaces.wait_until_ready().await?;
         self.engines.wait_until_ready().await
     }

@@ -8,6 +8,8 @@ mod conformance;
 mod drift;
 mod e2e;
 mod golden;
+mod lint;
 mod sim;
 mod support;
+mod vllm;
 mod weights;

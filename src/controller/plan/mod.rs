@@ -1,11 +1,15 @@
 //! From a valid wish to the complete set of children: pure, so that it can be printed and compared.
 
+mod asking;
 mod names;
 mod objects;
 mod pod;
 mod revision;
+mod why;
 
+pub use asking::asking;
 pub use names::{child_name, revision_of};
 pub use objects::{Child, ChildKind, Live, Owner, children};
-pub use pod::{CONTAINER_ENGINE, CONTAINER_FETCH, MODEL_PATH};
+pub use pod::{CONTAINER_ENGINE, CONTAINER_FETCH, MAX_IN_PLACE, MODEL_PATH, assurance, pod_security};
 pub use revision::{Revision, RevisionInput, revision, wish};
+pub use why::{Before, reason, spec_of};

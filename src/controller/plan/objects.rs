@@ -1,10 +1,13 @@
-//! The children of a ModelDeployment: for each revision a ControllerRevision, a ConfigMap and a Deployment; one Service.
+//! The children of a ModelDeployment: for each revision a ControllerRevision, a ConfigMap and a Deployment; one Service, and one
+//! PodDisruptionBudget.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::{names::child_name, revision::Revision};
 use crate::{
-    api::{LABEL_DEPLOYMENT, LABEL_REVISION},
+    api::{LABEL_DEPLOYMENT, LABEL_REVISION, NAME_PREFIX},
     model::Manifest,
 };
 
@@ -17,13 +20,16 @@ pub enum ChildKind {
     ConfigMap,
     /// Where requests go.
     Service,
+    /// How many pods may be sent away at once.
+    PodDisruptionBudget,
     /// The pods.
     Deployment,
 }
 
 impl ChildKind {
     /// All of them, in the order of application.
-    pub const ALL: [Self; 4] = [Self::ControllerRevision, Self::ConfigMap, Self::Service, Self::Deployment];
+    pub const ALL: [Self; 5] =
+        [Self::ControllerRevision, Self::ConfigMap, Self::Service, Self::PodDisruptionBudget, Self::Deployment];
 
     /// The kind as Kubernetes writes it.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +37,7 @@ impl ChildKind {
             Self::ControllerRevision => "ControllerRevision",
             Self::ConfigMap => "ConfigMap",
             Self::Service => "Service",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::Deployment => "Deployment",
         }
     }
@@ -40,6 +47,7 @@ impl ChildKind {
         match self {
             Self::ControllerRevision | Self::Deployment => "apps/v1",
             Self::ConfigMap | Self::Service => "v1",
+            Self::PodDisruptionBudget => "policy/v1",
         }
     }
 }
@@ -83,16 +91,20 @@ pub struct Live<'a> {
     pub revision: &'a Revision,
     /// Its files; `None` when their record is gone: then the ConfigMap that lists them is left as it is.
     pub manifest: Option<&'a Manifest>,
-    /// Its replicas.
-    pub replicas: i32,
+    /// Its replicas; `None`: it is history, and nothing but the record of what it was is kept.
+    pub replicas: Option<i32>,
+    /// What is noted of it: annotations of its ControllerRevision.
+    pub notes: &'a BTreeMap<String, String>,
 }
 
 /// All children. `sources` is the administrator's table as JSON: it may change without a restart, so it is no part of the
 /// template.
 pub fn children(owner: &Owner, live: &[Live<'_>], sources: &Value) -> Vec<Child> {
-    let mut children = vec![service(owner)];
+    let mut children = vec![service(owner), disruption_budget(owner)];
     for live in live {
-        children.extend([controller_revision(owner, live), deployment(owner, live)]);
+        children.push(controller_revision(owner, live));
+        let Some(replicas) = live.replicas else { continue };
+        children.push(deployment(owner, live, replicas));
         children.extend(live.manifest.map(|manifest| config_map(owner, live, manifest, sources)));
     }
     children.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
@@ -121,7 +133,13 @@ fn revision_child(owner: &Owner, kind: ChildKind, live: &Live<'_>, rest: Value) 
 }
 
 fn controller_revision(owner: &Owner, live: &Live<'_>) -> Child {
-    revision_child(owner, ChildKind::ControllerRevision, live, json!({ "revision": live.revision.number, "data": live.revision }))
+    let rest = json!({ "revision": live.revision.number, "data": live.revision });
+    let mut child = revision_child(owner, ChildKind::ControllerRevision, live, rest);
+    // One of the release before has none, and stays as it is.
+    if let (false, Some(metadata)) = (live.notes.is_empty(), child.object.get_mut("metadata").and_then(Value::as_object_mut)) {
+        metadata.insert("annotations".to_owned(), json!(live.notes));
+    }
+    child
 }
 
 fn config_map(owner: &Owner, live: &Live<'_>, manifest: &Manifest, sources: &Value) -> Child {
@@ -130,9 +148,9 @@ fn config_map(owner: &Owner, live: &Live<'_>, manifest: &Manifest, sources: &Val
     revision_child(owner, ChildKind::ConfigMap, live, data)
 }
 
-fn deployment(owner: &Owner, live: &Live<'_>) -> Child {
+fn deployment(owner: &Owner, live: &Live<'_>, replicas: i32) -> Child {
     let spec = json!({
-        "replicas": live.replicas,
+        "replicas": replicas,
         "selector": { "matchLabels": { LABEL_DEPLOYMENT: owner.name, LABEL_REVISION: live.revision.name } },
         "template": live.revision.template,
         "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
@@ -149,4 +167,15 @@ fn service(owner: &Owner) -> Child {
         "ports": [{ "name": "http", "port": 80, "protocol": "TCP", "targetPort": "http" }],
     });
     child(owner, ChildKind::Service, owner.name.clone(), None, json!({ "spec": spec }))
+}
+
+/// One pod at a time, when nodes are emptied; and those that do not answer anyway need not be waited for.
+fn disruption_budget(owner: &Owner) -> Child {
+    let spec = json!({
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": { "matchLabels": { LABEL_DEPLOYMENT: owner.name } },
+    });
+    let name = format!("{NAME_PREFIX}{}", owner.name);
+    child(owner, ChildKind::PodDisruptionBudget, name, None, json!({ "spec": spec }))
 }

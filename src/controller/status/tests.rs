@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    controller::{fetched::Refusal, observe::ObservedRevision, plan::Revision},
+    controller::{
+        notes::{Failure, Notes, Refusal},
+        observe::ObservedRevision,
+        plan::Revision,
+    },
     model::{Digest, File, Manifest, Source},
     trust::{Candidate, PolicySet},
 };
@@ -15,15 +19,30 @@ use crate::{
 fn decision() -> Decision {
     let (source, content) = ("hf://orbit/whale".parse::<Source>().unwrap(), Digest::of("w"));
     let manifest = Manifest::new(vec![File { path: "w.gguf".parse().unwrap(), size: 1, sha256: content }]).unwrap();
-    let candidate = Candidate { source: &source, revision: "c0ffee", manifest: &manifest, bundles: &[], pin: None };
+    let candidate = Candidate {
+        source: &source,
+        revision: "c0ffee",
+        manifest: &manifest,
+        bundles: &[],
+        pin: None,
+        assurance: Default::default(),
+    };
     let verdict = PolicySet::default().for_namespace(&Default::default()).judge(&candidate);
     let revision = json!({
         "name": "0000aaaa", "number": 1, "wish": "w", "artifact": "whale-1", "source": source, "commit": "c0ffee", "digest": manifest.digest(),
         "engine": "e", "image": "i", "args": [], "port": 8000, "accelerator": "none", "template": {},
     });
     let revision: Revision = serde_json::from_value(revision).unwrap();
-    let seen =
-        ObservedRevision { revision: Arc::new(revision), asked: Some(1), failure: None, refusal: None, refused_pods: vec![] };
+    let seen = ObservedRevision {
+        revision: Arc::new(revision),
+        asked: Some(1),
+        since: None,
+        failure: None,
+        asked_for: true,
+        notes: Notes::default(),
+        refusal: None,
+        failed: None,
+    };
     Decision {
         revisions: vec![Judged { seen, artifact: None, verdict: Some(verdict.clone()) }],
         current: Some("0000aaaa".into()),
@@ -63,6 +82,7 @@ fn computed(
         decision,
         pods,
         doors: &Doors::default(),
+        step: &rollout::Step::default(),
         applied,
         failed: None,
         unprotected: None,
@@ -142,7 +162,7 @@ fn old_replicas_that_serve_make_a_refusal_a_degradation() {
 fn bytes_that_are_not_what_was_judged_are_told_as_such() {
     let mut refused = decision();
     refused.revisions[0].seen.refusal =
-        Some(Refusal { generation: 7, pods: vec!["p".into()], message: "w.gguf: expected a, found b.".into() });
+        Some(Refusal { pods: vec!["p".into()], message: "w.gguf: expected a, found b.".into(), ..Refusal::default() });
     let (status, conditions) = computed(&refused, &[], 1, None);
     assert_eq!((status.state.as_str(), status.revisions[0].phase.as_str()), ("Blocked", "Refused"));
     assert_eq!(is(&conditions, CONTENT_VERIFIED), ("False", "DigestMismatch"));
@@ -162,4 +182,18 @@ fn a_pod_that_is_ready_without_our_word_does_not_make_the_deployment_ready() {
 fn digests_are_short_in_the_column() {
     let text = format!("w.gguf: signed as sha256 {}, now {}", "ab".repeat(32), "cd".repeat(32));
     assert_eq!(first_sentence(&text), "w.gguf: signed as sha256 abababab…, now cdcdcdcd…");
+}
+
+#[test]
+fn a_revision_that_was_given_up_says_why_and_how_it_is_tried_again() {
+    let mut decision = decision();
+    decision.revisions[0].seen.failed = Some(Failure { message: "It did not answer within 10m.".into(), ..Failure::default() });
+    let (status, conditions) = computed(&decision, &[], 1, None);
+    assert_eq!((is(&conditions, "Ready"), is(&conditions, "Stalled")), (("False", "RolloutFailed"), ("True", "RolloutFailed")));
+    assert!(status.why.starts_with("RolloutFailed: Revision 0000aaaa was given up"), "{}", status.why);
+    let message = &conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message;
+    assert!(
+        message.contains("within 10m") && message.contains("kubectl annotate modeldeployment whale-chat bonafide.dev/refresh=")
+    );
+    assert_eq!(status.revisions[0].phase, "Failed");
 }

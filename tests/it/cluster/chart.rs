@@ -54,6 +54,7 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
         &[
             "metrics.podMonitor.enabled=true",
             "manager.replicas=1",
+            r#"manager.user="Assigned""#,
             r#"manager.tolerations=[{"operator":"Exists"}]"#,
             r#"imagePullSecrets=["corp"]"#,
         ],
@@ -68,10 +69,13 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
         );
         assert_eq!(
             of_kind(&objects, "CustomResourceDefinition").len(),
-            if set.contains(&"crds.enabled=false") { 0 } else { 4 },
+            if set.contains(&"crds.enabled=false") { 0 } else { bonafide::api::crds().len() },
             "{set:?}"
         );
         let deployment = of_kind(&objects, "Deployment")[0];
+        let security = &deployment["spec"]["template"]["spec"]["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true, "{set:?}");
+        assert_eq!(security["runAsUser"].is_null(), set.contains(&r#"manager.user="Assigned""#), "{set:?}");
         assert_eq!(
             deployment["spec"]["template"]["spec"]["containers"][0]["image"],
             json!(config.image),
@@ -152,7 +156,7 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
     assert!(!protected.to_string().contains("Unprotected"), "{protected}");
     let definitions = async || world.kubectl(&["get", "crd", "-o", "name"]).await.unwrap();
     let before = (definitions().await, place.versions(NAME).await);
-    assert_eq!(before.0.matches(".bonafide.dev").count(), 4, "{}", before.0);
+    assert_eq!(before.0.matches(".bonafide.dev").count(), bonafide::api::crds().len(), "{}", before.0);
 
     let endpoint = format!("sources.hf.endpoint={}", world.hub.url());
     let upgrade = [

@@ -11,7 +11,7 @@ use super::{
 async fn a_model_that_no_policy_speaks_of_gets_all_its_children_and_waits_only_for_a_node() {
     let place = Place::new(World::shared()).await;
     let owner = place.deploy(NAME).await;
-    for kind in ["ControllerRevision", "ConfigMap", "Service", "Deployment"] {
+    for kind in ["ControllerRevision", "ConfigMap", "Service", "PodDisruptionBudget", "Deployment"] {
         let child = place.child(kind, NAME).await;
         let reference = &child["metadata"]["ownerReferences"][0];
         assert_eq!((&reference["uid"], &reference["controller"]), (&owner["metadata"]["uid"], &json!(true)), "{kind}");
@@ -69,6 +69,7 @@ async fn the_administrator_may_do_what_the_operator_undoes() {
             json!([{"op": "replace", "path": "/spec/selector/bonafide.dev~1deployment", "value": "another"}]),
         ),
         ("Service", "more selector", json!([{"op": "add", "path": "/spec/selector/role", "value": "none"}])),
+        ("PodDisruptionBudget", "how many may go", json!([{"op": "replace", "path": "/spec/maxUnavailable", "value": 0}])),
         ("Service", "the port", json!([{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 22}])),
         (
             "ControllerRevision",
@@ -100,7 +101,7 @@ async fn what_is_deleted_by_hand_comes_back() {
     let place = Place::new(World::shared()).await;
     place.deploy(NAME).await;
     place.let_in(NAME, 1).await;
-    for kind in ["ConfigMap", "Service", "Deployment"] {
+    for kind in ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"] {
         let before = place.child(kind, NAME).await;
         let name = text(&before["metadata"]["name"]);
         place.delete(kind, &name).await;
@@ -252,7 +253,7 @@ const COLLECTOR: std::time::Duration = std::time::Duration::from_secs(90);
 async fn gone(place: &Place<'_>, deployment: &str) {
     let look = async || {
         let mut left = vec![];
-        for kind in ["ControllerRevision", "ConfigMap", "Service", "Deployment", "ReplicaSet", "Pod"] {
+        for kind in ["ControllerRevision", "ConfigMap", "Service", "PodDisruptionBudget", "Deployment", "ReplicaSet", "Pod"] {
             left.extend(
                 place.of(kind, deployment).await.iter().map(|object| format!("{kind} {}", text(&object["metadata"]["name"]))),
             );

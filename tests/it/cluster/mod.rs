@@ -3,16 +3,23 @@
 //! Most tests share one cluster and one operator, each in a namespace of its own. Those that stop the operator, count what it
 //! writes or break something have a cluster for themselves.
 
+mod accelerators;
 mod admission;
 mod api;
 mod chart;
 mod children;
+mod claims;
+mod commands;
+mod definitions;
 mod leadership;
 mod likeness;
 mod operator;
+mod pinning;
 mod place;
+mod pods;
 mod policies;
 mod quiet;
+mod signatures;
 mod surroundings;
 mod unreadable;
 mod verdicts;

@@ -23,8 +23,11 @@ pub struct Place<'a> {
 /// The resource of a kind.
 pub fn resource(kind: &str) -> ApiResource {
     let (group, version) = match kind {
-        "ModelDeployment" | "ModelArtifact" | "ClusterModelPolicy" | "InferenceEngine" => ("bonafide.dev", "v1alpha1"),
+        "ModelDeployment" | "ModelArtifact" | "ModelSignature" | "ClusterModelPolicy" | "InferenceEngine" => {
+            ("bonafide.dev", "v1alpha1")
+        }
         "Deployment" | "ReplicaSet" | "ControllerRevision" => ("apps", "v1"),
+        "PodDisruptionBudget" => ("policy", "v1"),
         "Lease" => ("coordination.k8s.io", "v1"),
         "Event" => ("events.k8s.io", "v1"),
         "CustomResourceDefinition" => ("apiextensions.k8s.io", "v1"),

@@ -1,0 +1,265 @@
+//! How many replicas each revision has, and which pods are unrouted first: one pure function of what is seen and what is wanted.
+//!
+//! It knows no client and keeps no memory: what it sees is enough to go on, after a crash too. Replicas move from the revisions
+//! that were to the one that is wanted ([`share`]); whoever has to go is unrouted, finishes its work, and then goes ([`victims`]);
+//! a revision that does not come up is given up while another answers ([`failure`]).
+
+mod failure;
+mod say;
+mod seen;
+mod share;
+mod victims;
+
+use std::{cmp::Reverse, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use self::{
+    failure::deadline,
+    say::Said,
+    seen::{Looks, is_leaving, of_pod},
+};
+use crate::api::Rollout;
+
+/// How long a replica may go on with its requests, when nobody says otherwise.
+pub const DRAIN: Duration = Duration::from_secs(120);
+/// How long a pod has to find no room before one of the old makes some.
+const NO_ROOM: Duration = Duration::from_secs(20);
+/// How often pods that drain are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What deleting a pod costs that is to go: less than any other of its ReplicaSet.
+pub const COST: i64 = -1000;
+
+/// How far a pod is. In this order they are let go of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// It has no node.
+    Pending,
+    /// It fetches, loads, or does not answer any more.
+    Loading,
+    /// It could answer, gets no new requests, and is to go.
+    Draining,
+    /// It answers.
+    Answering,
+}
+
+/// Where a ReplicaSet has a pod in its order of whom to delete first: has a node, runs, is ready, costs.
+pub type Rank = (bool, bool, bool, i64);
+
+/// A pod that is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// How far it is.
+    pub class: Class,
+    /// Where its ReplicaSet has it.
+    pub rank: Rank,
+    /// Since when it answers, if it does.
+    pub answers_since: Option<Timestamp>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Since when the scheduler finds no room for it.
+    pub no_room_since: Option<Timestamp>,
+    /// Since when it is to go.
+    pub draining_since: Option<Timestamp>,
+    /// Whether its engine has no work any more.
+    pub idle: bool,
+    /// How often its engine was started again.
+    pub restarts: i32,
+}
+
+/// Whether a revision can be gone to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It can.
+    Good,
+    /// Its bytes were not those that were judged.
+    Refused,
+    /// It did not come up.
+    Failed,
+}
+
+/// A revision as it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its name.
+    pub name: String,
+    /// Later ones are greater.
+    pub number: i64,
+    /// Replicas that its Deployment asks for; `None` when there is no Deployment.
+    pub asked: Option<i32>,
+    /// When that Deployment was made.
+    pub since: Option<Timestamp>,
+    /// Its pods, those that are over apart.
+    pub pods: Vec<Pod>,
+    /// Pods that are on their way out.
+    pub leaving: usize,
+    /// Whether it can be gone to.
+    pub standing: Standing,
+    /// Whether the policies let new pods of it in.
+    pub may_serve: bool,
+    /// Whether a pod of it ever answered.
+    pub answered: bool,
+    /// How long it may take to answer with its next replica.
+    pub deadline: Duration,
+    /// What is in the way of those of its pods that do not answer, in a sentence.
+    pub trouble: Option<String>,
+}
+
+impl Seen {
+    fn count(&self, is: impl Fn(&Pod) -> bool) -> i32 {
+        number(self.pods.iter().filter(|pod| is(pod)).count())
+    }
+
+    /// Pods that answer.
+    fn answering(&self) -> i32 {
+        self.count(|pod| pod.class == Class::Answering)
+    }
+
+    /// Pods that answer, or would when they were taken back.
+    fn capable(&self) -> i32 {
+        self.count(|pod| pod.class >= Class::Draining)
+    }
+
+    /// Whether it can be gone back to: it has answered before, and may again.
+    fn is_way_back(&self) -> bool {
+        self.standing == Standing::Good && self.may_serve && self.asked.is_some() && (self.answered || self.capable() > 0)
+    }
+
+    /// Pods that there are or will be.
+    fn occupied(&self) -> i32 {
+        number(self.pods.len()).max(self.asked.unwrap_or(0))
+    }
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// How many replicas.
+    pub replicas: i32,
+    /// The revision that answers today's wish and may be served.
+    pub current: Option<&'a str>,
+    /// How it is got there.
+    pub rollout: &'a Rollout,
+}
+
+impl Wish<'_> {
+    fn drain(&self) -> Duration {
+        self.rollout.drain.as_ref().map_or(DRAIN, |drain| drain.length())
+    }
+}
+
+/// What becomes of a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Its Deployment has so many replicas.
+    Keep(i32),
+    /// Its Deployment goes, and what the pods of it need; what it was stays as history.
+    Rest,
+}
+
+/// One step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Step {
+    /// The fate of each revision, in the order in which they were seen.
+    pub fates: Vec<Fate>,
+    /// Names of pods to unroute now.
+    pub drain: Vec<String>,
+    /// Names of pods that were to go, and are wanted again.
+    pub take_back: Vec<String>,
+    /// The revision in which all replicas are to be; `None` when there is none that could be gone to.
+    pub target: Option<String>,
+    /// A revision that is given up now, and why.
+    pub given_up: Option<(String, String)>,
+    /// What to say of it.
+    pub said: Option<Said>,
+    /// When this has to be looked at again, events or none.
+    pub again: Option<Duration>,
+}
+
+/// The next step.
+///
+/// Without a current revision nothing is added and nothing is lost: what serves goes on, as far as it is wanted.
+pub fn step(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
+    let mut seen = seen.to_vec();
+    let mut step = Step::default();
+    let current = seen.iter().position(|revision| Some(revision.name.as_str()) == wish.current);
+    if let Some(at) = current {
+        let (cause, again) = failure::of(&seen, at, wish, now);
+        step.again = again;
+        if let (Some(cause), Some(revision)) = (cause, seen.get_mut(at)) {
+            revision.standing = Standing::Failed;
+            step.given_up = Some((revision.name.clone(), cause));
+        }
+    }
+    let target = current.and_then(|at| target(&seen, at));
+    let plan = match target {
+        Some(target) => share::between(&seen, target, wish, now),
+        None => share::of_what_is_left(&seen, current, wish),
+    };
+    soonest(&mut step.again, plan.again);
+    // Who answers now may be unrouted as long as enough others answer.
+    let mut spare = (seen.iter().map(Seen::answering).sum::<i32>() - plan.floor).max(0);
+    let whole = target.and_then(|at| seen.get(at)).is_some_and(|target| target.answering() >= wish.replicas);
+    for (at, revision) in seen.iter().enumerate() {
+        let wanted = plan.each.get(at).copied().unwrap_or(0);
+        let going = victims::of(revision, wanted, spare, wish.drain(), now);
+        spare -= number(going.to_drain.len());
+        step.drain.extend(going.to_drain);
+        if going.looked_at {
+            soonest(&mut step.again, Some(LOOK));
+        }
+        step.take_back.extend(going.taken_back);
+        let empty = wanted == 0 && revision.pods.is_empty() && revision.leaving == 0;
+        let kept = Some(at) == target || Some(at) == current;
+        // Until the new one is whole, it can be gone back to the old one at once.
+        let done = revision.asked.is_none() || whole || !revision.is_way_back();
+        step.fates.push(if empty && !kept && done { Fate::Rest } else { Fate::Keep(going.replicas) });
+    }
+    step.target = target.and_then(|at| seen.get(at)).map(|revision| revision.name.clone());
+    step.said = say::of(&seen, current, target, wish, &plan, &step);
+    step
+}
+
+/// Where the replicas are to be: the current revision; or the one before it, when that can be gone back to.
+fn target(seen: &[Seen], current: usize) -> Option<usize> {
+    let is = seen.get(current)?;
+    if is.standing == Standing::Good {
+        return Some(current);
+    }
+    let before = seen.iter().enumerate().filter(|(at, revision)| *at != current && revision.is_way_back());
+    let before = before.max_by_key(|(_, revision)| revision.number).map(|(at, _)| at);
+    // When there is nothing to go back to, trying on is better than nothing. Other bytes are never tried.
+    before.or_else(|| (is.standing == Standing::Failed).then_some(current))
+}
+
+/// Positions of all but one, the newest first.
+fn others(seen: &[Seen], one: usize) -> Vec<usize> {
+    let mut others: Vec<usize> = (0..seen.len()).filter(|at| *at != one).collect();
+    others.sort_by_key(|at| Reverse(seen.get(*at).map(|revision| revision.number)));
+    others
+}
+
+/// What is left of `length` since `since`; zero when it is over.
+fn left(since: Option<Timestamp>, length: Duration, now: Timestamp) -> Duration {
+    let passed = since.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
+    length.saturating_sub(Duration::try_from(passed).unwrap_or(Duration::ZERO))
+}
+
+fn soonest(known: &mut Option<Duration>, other: Option<Duration>) {
+    *known = match (*known, other) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;

@@ -1,0 +1,70 @@
+//! What a step comes to, for people.
+
+use super::{
+    Class, Seen, Step, Wish,
+    failure::spoken,
+    share::{Mode, Plan},
+};
+use crate::api::Reason;
+
+/// What is said of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The reason: `RollingOut`, `Draining`.
+    pub reason: Reason,
+    /// Sentences.
+    pub message: String,
+}
+
+pub fn of(
+    seen: &[Seen],
+    current: Option<usize>,
+    target: Option<usize>,
+    wish: &Wish<'_>,
+    plan: &Plan,
+    step: &Step,
+) -> Option<Said> {
+    let target = target.and_then(|at| seen.get(at))?;
+    let going = |revision: &&Seen| revision.name != target.name && revision.occupied() > 0;
+    let old: Vec<&str> = seen.iter().filter(going).map(|revision| revision.name.as_str()).collect();
+    let draining =
+        seen.iter().flat_map(|revision| &revision.pods).filter(|pod| pod.class == Class::Draining).count() + step.drain.len();
+    let draining = draining.saturating_sub(step.take_back.len());
+    let finishing = match draining {
+        0 => String::new(),
+        1 => " 1 replica finishes its requests before it stops.".to_owned(),
+        more => format!(" {more} replicas finish their requests before they stop."),
+    };
+    if old.is_empty() || plan.mode == Mode::Still {
+        return (draining > 0).then(|| Said { reason: Reason::Draining, message: finishing.trim_start().to_owned() });
+    }
+    let back = current.and_then(|at| seen.get(at)).is_some_and(|current| current.name != target.name);
+    let verb = if back { "takes its place back from" } else { "takes the place of" };
+    let mut message = format!(
+        "Revision {} {verb} {}: {} of {} replicas answer.",
+        target.name,
+        old.join(" and "),
+        target.answering(),
+        wish.replicas
+    );
+    match plan.mode {
+        Mode::Canary(share, None) => message.push_str(&format!(" A share of {share} goes first.")),
+        Mode::Canary(share, Some(_)) => {
+            message
+                .push_str(&format!(" A share of {share} is on trial, and the others follow when it has answered long enough."));
+        }
+        _ => {}
+    }
+    if plan.no_room {
+        message.push_str(
+            " No node has room for a replica more, so they are replaced one by one: an old one stops before a new one starts.",
+        );
+    } else if plan.mode == Mode::OneByOne {
+        message.push_str(" They are replaced one by one, as rollout.strategy says.");
+    }
+    if draining > 0 {
+        message.push_str(&finishing);
+        message.push_str(&format!(" That takes at most {}.", spoken(wish.drain())));
+    }
+    Some(Said { reason: Reason::RollingOut, message })
+}

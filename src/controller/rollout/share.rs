@@ -1,0 +1,144 @@
+//! How many pods each revision is to have now, on the way to having all of them in one.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{NO_ROOM, Seen, Standing, Wish, left, others, soonest};
+use crate::api::{Rollout, Strategy};
+
+/// The share of the replicas that goes first, in percent.
+const CANARY_PERCENT: i32 = 10;
+/// How long the share has to answer before the others follow.
+const CANARY_HOLD: Duration = Duration::from_secs(600);
+
+/// How the replicas move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They do not.
+    Still,
+    /// One more than wanted, then one less of the old.
+    Surge,
+    /// One less of the old, then one more.
+    OneByOne,
+    /// A share first: so many pods; how long it still has to answer, once it does.
+    Canary(i32, Option<Duration>),
+}
+
+/// How many pods each revision is to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Pods, in the order of the revisions.
+    pub each: Vec<i32>,
+    /// So many have to go on answering.
+    pub floor: i32,
+    /// How the replicas move.
+    pub mode: Mode,
+    /// Whether they move one by one because a pod more found no room.
+    pub no_room: bool,
+    /// When that changes by itself.
+    pub again: Option<Duration>,
+}
+
+/// No revision can be gone to: none is given pods, and what answers stays.
+pub fn of_what_is_left(seen: &[Seen], current: Option<usize>, wish: &Wish<'_>) -> Plan {
+    let each = seen.iter().enumerate().map(|(at, revision)| {
+        let asked = revision.asked.unwrap_or(0).min(wish.replicas);
+        // Replicas that have verified their bytes stay; none is added that would fetch the others.
+        let refused = revision.standing == Standing::Refused;
+        if refused || (current.is_some() && Some(at) != current) { asked.min(revision.capable()) } else { asked }
+    });
+    Plan { each: each.collect(), floor: wish.replicas, mode: Mode::Still, no_room: false, again: None }
+}
+
+/// All replicas are to be in the revision at `target`.
+pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) -> Plan {
+    let wanted = wish.replicas;
+    let others = others(seen, target);
+    let old = |of: fn(&Seen) -> i32| others.iter().filter_map(|at| seen.get(*at)).map(of).sum::<i32>();
+    let (old_capable, old_occupied) = (old(Seen::capable), old(Seen::occupied));
+    let Some(new) = seen.get(target) else {
+        return Plan { each: vec![], floor: wanted, mode: Mode::Still, no_room: false, again: None };
+    };
+    let is_current = Some(new.name.as_str()) == wish.current;
+    let answering = new.answering();
+    let mut again = None;
+
+    let canary = canary(new, wish, now).filter(|_| is_current && old_capable > 0 && wanted > 0);
+    let goal = canary.map_or(wanted, |(share, _)| share);
+    let (no_room, wait) = no_room(seen, target, wish, old_occupied, now);
+    soonest(&mut again, wait);
+    let one_by_one = no_room || (wish.rollout.strategy == Strategy::OneByOne && is_current);
+    let under_way = new.occupied().min(goal);
+
+    let (old_wanted, new_wanted, floor) = if one_by_one {
+        let next = i32::from(answering >= new.occupied() && under_way < goal);
+        (wanted - new.occupied() - next, (wanted - old_occupied).max(under_way), wanted - 1)
+    } else {
+        (wanted - answering, wanted + surge(wanted) - old_occupied, wanted)
+    };
+    // A share is never all of it: there is something to compare with, and to go back to.
+    let old_wanted = canary.map_or(old_wanted, |(share, _)| old_wanted.max(wanted - share).max(1));
+    let new_wanted = new_wanted.min(goal).max(new.capable().min(wanted)).max(0);
+
+    let mut each = vec![0; seen.len()];
+    let mut rest = old_wanted.max(0);
+    for at in others {
+        // What does not answer serves nobody, and could hold the room that the new one needs.
+        let keeps = seen.get(at).map_or(0, Seen::capable).min(rest);
+        rest -= keeps;
+        if let Some(each) = each.get_mut(at) {
+            *each = keeps;
+        }
+    }
+    if let Some(each) = each.get_mut(target) {
+        *each = new_wanted;
+    }
+    let mode = match canary {
+        _ if old_occupied == 0 => Mode::Still,
+        Some((share, hold)) => {
+            soonest(&mut again, hold);
+            Mode::Canary(share, hold)
+        }
+        None if one_by_one => Mode::OneByOne,
+        None => Mode::Surge,
+    };
+    Plan { each, floor: if old_occupied == 0 { wanted } else { floor }, mode, no_room, again }
+}
+
+/// How many pods there may be beside those that are wanted.
+pub fn surge(wanted: i32) -> i32 {
+    wanted.saturating_add(3).div_euclid(4).max(1)
+}
+
+/// The share that goes first, and how long it still has to answer; `None` when it is over, or there is none.
+pub fn canary(new: &Seen, wish: &Wish<'_>, now: Timestamp) -> Option<(i32, Option<Duration>)> {
+    let Rollout { strategy: Strategy::Canary, canary, .. } = wish.rollout else { return None };
+    let percent = canary.as_ref().and_then(|canary| canary.percent).unwrap_or(CANARY_PERCENT);
+    let hold = canary.as_ref().and_then(|canary| canary.hold.as_ref()).map_or(CANARY_HOLD, |hold| hold.length());
+    let share = wish.replicas.saturating_mul(percent).saturating_add(99).div_euclid(100).clamp(1, wish.replicas.max(1));
+    if new.asked.unwrap_or(0) > share {
+        return None;
+    }
+    let mut since: Vec<Timestamp> = new.pods.iter().filter_map(|pod| pod.answers_since).collect();
+    since.sort_unstable();
+    let complete = usize::try_from(share).ok().and_then(|share| since.get(share.saturating_sub(1)).copied());
+    let Some(complete) = complete else { return Some((share, None)) };
+    let left = left(Some(complete), hold, now);
+    (!left.is_zero()).then_some((share, Some(left)))
+}
+
+/// Whether a pod of the new revision has found no room for so long that one of the old has to make some; or how long that is to
+/// be waited for.
+fn no_room(seen: &[Seen], target: usize, wish: &Wish<'_>, old: i32, now: Timestamp) -> (bool, Option<Duration>) {
+    let by_itself = wish.rollout.strategy != Strategy::Surge;
+    // What is on its way out makes room without anybody's doing.
+    if !by_itself || old == 0 || seen.iter().any(|revision| revision.leaving > 0) {
+        return (false, None);
+    }
+    let waits = seen.get(target).into_iter().flat_map(|new| &new.pods).filter_map(|pod| pod.no_room_since);
+    match waits.map(|since| left(Some(since), NO_ROOM, now)).min() {
+        Some(left) if left.is_zero() => (true, None),
+        left => (false, left),
+    }
+}

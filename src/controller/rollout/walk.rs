@@ -1,0 +1,230 @@
+//! Random walks through rollouts: a small cluster in which pods become ready, fail and find no room, and what must hold at every
+//! step of every walk.
+
+use super::{
+    tests::{at, pod},
+    *,
+};
+use crate::api::{Canary, Strategy};
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+struct World {
+    random: Random,
+    revisions: Vec<Seen>,
+    current: String,
+    replicas: i32,
+    rollout: Rollout,
+    now: i64,
+    /// Pods that fit into the cluster.
+    room: usize,
+    made: u64,
+    /// Whether engines come up.
+    healthy: bool,
+}
+
+impl World {
+    fn new(seed: u64, strategy: Strategy) -> Self {
+        let mut random = Random(seed);
+        let replicas = i32::try_from(1 + random.below(6)).unwrap();
+        let canary = (strategy == Strategy::Canary).then(|| Canary { percent: Some(30), hold: Some("60s".parse().unwrap()) });
+        let rollout = Rollout { strategy, canary, ..Rollout::default() };
+        // Explicit surges need room for them.
+        let spare = if strategy == Strategy::Surge { 3 } else { random.below(3) };
+        let room = usize::try_from(replicas).unwrap() + usize::try_from(spare).unwrap();
+        let mut world =
+            Self { random, revisions: vec![], current: String::new(), replicas, rollout, now: 0, room, made: 0, healthy: true };
+        world.change();
+        world
+    }
+
+    /// The author wants something else.
+    fn change(&mut self) {
+        self.made += 1;
+        let name = format!("r{}", self.made);
+        self.revisions.push(Seen {
+            name: name.clone(),
+            number: i64::try_from(self.made).unwrap(),
+            asked: None,
+            since: None,
+            pods: vec![],
+            leaving: 0,
+            standing: Standing::Good,
+            may_serve: true,
+            answered: false,
+            deadline: Duration::from_secs(600),
+            trouble: None,
+        });
+        self.current = name;
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        Wish { replicas: self.replicas, current: Some(&self.current), rollout: &self.rollout }
+    }
+
+    fn answering(&self) -> i32 {
+        self.revisions.iter().map(Seen::answering).sum()
+    }
+
+    fn total(&self) -> i32 {
+        self.revisions.iter().map(Seen::occupied).sum()
+    }
+
+    /// What the controllers and nodes of a cluster do with a step.
+    fn act(&mut self, step: &Step) {
+        let now = at(self.now);
+        if let Some((name, _)) = &step.given_up {
+            self.revisions.iter_mut().find(|revision| &revision.name == name).unwrap().standing = Standing::Failed;
+        }
+        for revision in &mut self.revisions {
+            for pod in &mut revision.pods {
+                if step.take_back.contains(&pod.name) {
+                    pod.draining_since = None;
+                    pod.rank.3 = 0;
+                    if pod.class == Class::Draining {
+                        (pod.class, pod.rank.2, pod.answers_since, pod.idle) = (Class::Answering, true, Some(now), false);
+                    }
+                }
+                if step.drain.contains(&pod.name) {
+                    assert_eq!(pod.class, Class::Answering);
+                    (pod.class, pod.rank, pod.answers_since) = (Class::Draining, (true, true, false, -1000), None);
+                    pod.draining_since = Some(now);
+                }
+            }
+        }
+        for (at_, fate) in step.fates.iter().enumerate() {
+            let revision = &mut self.revisions[at_];
+            match fate {
+                Fate::Rest => {
+                    assert!(revision.pods.is_empty(), "pods of {} are deleted together", revision.name);
+                    (revision.asked, revision.since) = (None, None);
+                }
+                Fate::Keep(replicas) => {
+                    revision.since.get_or_insert(now);
+                    revision.asked = Some(*replicas);
+                }
+            }
+        }
+        self.replica_sets();
+    }
+
+    fn replica_sets(&mut self) {
+        for revision in &mut self.revisions {
+            let asked = usize::try_from(revision.asked.unwrap_or(0)).unwrap();
+            while revision.pods.len() > asked {
+                let first = revision.pods.iter().map(|pod| pod.rank).min().unwrap();
+                let equal: Vec<usize> = (0..revision.pods.len()).filter(|i| revision.pods[*i].rank == first).collect();
+                let taken = equal[usize::try_from(self.random.below(equal.len() as u64)).unwrap()];
+                let pod = revision.pods.remove(taken);
+                let finished =
+                    pod.idle || pod.draining_since.is_some_and(|since| at(self.now).duration_since(since).as_secs() >= 120);
+                assert!(pod.class < Class::Draining || finished, "{pod:?} was deleted with its work");
+            }
+            while revision.pods.len() < asked {
+                self.made += 1;
+                let name = format!("{}-{}", revision.name, self.made);
+                revision.pods.push(Pod { created: Some(at(self.now)), ..pod(&name, Class::Pending) });
+            }
+        }
+    }
+
+    /// Something happens to some pods.
+    fn time(&mut self, calm: bool) {
+        self.now += i64::try_from(1 + self.random.below(15)).unwrap();
+        let placed = |world: &Self| world.revisions.iter().flat_map(|r| &r.pods).filter(|pod| pod.class > Class::Pending).count();
+        for at_ in 0..self.revisions.len() {
+            for number in 0..self.revisions[at_].pods.len() {
+                let dice = self.random.below(100);
+                let fits = placed(self) < self.room;
+                let comes_up = self.healthy || self.revisions[at_].name != self.current;
+                let pod = &mut self.revisions[at_].pods[number];
+                match pod.class {
+                    Class::Pending if fits => {
+                        (pod.class, pod.rank, pod.no_room_since) = (Class::Loading, (true, false, false, 0), None)
+                    }
+                    Class::Pending => {
+                        pod.no_room_since.get_or_insert(at(self.now));
+                    }
+                    Class::Loading if comes_up && dice < 40 => {
+                        (pod.class, pod.rank, pod.answers_since) =
+                            (Class::Answering, (true, true, true, pod.rank.3), Some(at(self.now)));
+                    }
+                    Class::Draining if dice < 30 => pod.idle = true,
+                    Class::Answering | Class::Draining if !calm && dice > 97 => {
+                        (pod.class, pod.rank, pod.answers_since) = (Class::Loading, (true, true, false, pod.rank.3), None);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self) {
+        for revision in &mut self.revisions {
+            revision.answered |= revision.answering() > 0;
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let whole = |revision: &Seen| revision.answering() == self.replicas && revision.occupied() == self.replicas;
+        self.revisions.iter().filter(|revision| whole(revision)).count() == 1 && self.total() == self.replicas
+    }
+}
+
+fn walk(seed: u64, strategy: Strategy, calm: bool) {
+    let mut world = World::new(seed, strategy);
+    let mut changes = 3;
+    for _ in 0..6000 {
+        let step = step(&world.revisions, &world.wish(), at(world.now));
+        assert_eq!(step, super::step(&world.revisions, &world.wish(), at(world.now)), "seed {seed}: not deterministic");
+        let before = (world.answering(), world.total());
+        world.act(&step);
+        let (wanted, answering, total) = (world.replicas, world.answering(), world.total());
+        let surge = share::surge(wanted).max(1);
+        assert!(total <= (wanted + surge).max(before.1), "seed {seed}: {total} pods of {wanted} + {surge}");
+        if strategy == Strategy::Surge {
+            assert!(answering >= before.0.min(wanted), "seed {seed}: {answering} of {wanted} answer, {} did", before.0);
+        } else {
+            assert!(answering >= before.0.min(wanted - 1), "seed {seed}: {answering} of {wanted} answer, {} did", before.0);
+        }
+        if world.is_done() && step.given_up.is_none() {
+            let settled = super::step(&world.revisions, &world.wish(), at(world.now));
+            assert!(settled.drain.is_empty() && settled.take_back.is_empty(), "seed {seed}: {settled:?}");
+            if changes == 0 {
+                return;
+            }
+            changes -= 1;
+            match world.random.below(5) {
+                0 => {
+                    let fits = world.room - if strategy == Strategy::Surge { 2 } else { 0 };
+                    world.replicas = i32::try_from(1 + world.random.below(6)).unwrap().min(i32::try_from(fits).unwrap());
+                }
+                1 => world.healthy = false,
+                _ => world.healthy = true,
+            }
+            if !world.healthy || world.random.below(2) == 0 {
+                world.change();
+            }
+        }
+        world.time(calm);
+        world.remember();
+    }
+    let step = step(&world.revisions, &world.wish(), at(world.now));
+    panic!("seed {seed}, {strategy:?}: no end at {} for {:?}, {step:#?} of {:#?}", at(world.now), world.wish(), world.revisions);
+}
+
+#[test]
+fn every_walk_ends_and_loses_nothing_on_its_way() {
+    for seed in 0..160 {
+        for strategy in [Strategy::Surge, Strategy::Auto, Strategy::OneByOne, Strategy::Canary] {
+            walk(seed, strategy, seed % 2 == 0);
+        }
+    }
+}

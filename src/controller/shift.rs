@@ -1,0 +1,216 @@
+//! From what is seen to the next step of a rollout, and the step done: pods are marked, children brought to what the plan says.
+
+use jiff::Timestamp;
+
+use super::{
+    apply::{self, ApplyError},
+    artifacts::Artifact,
+    context::Context,
+    decide::{Decision, Judged},
+    drain, notes,
+    notes::Failure,
+    observe::{Observed, refresh},
+    plan::{self, Live},
+    progress, rollout,
+    rollout::{Fate, Looks, Seen, Standing, Step, Wish},
+    said, status, write,
+};
+use crate::api::{Management, ModelDeployment, Problem, Reason};
+
+/// So many revisions are kept that nothing runs of any more: `bonafide rollout undo` goes back to them.
+const HISTORY: usize = 10;
+
+/// The next step; while the ModelDeployment is paused there is none, and who was to go is taken back.
+pub fn next(context: &Context, deployment: &ModelDeployment, observed: &Observed, decision: &Decision) -> Step {
+    let now = context.clock.now();
+    let seen: Vec<Seen> = decision.revisions.iter().map(|judged| seen(context, deployment, observed, judged, now)).collect();
+    if deployment.spec.management == Management::Paused {
+        let marked = seen.iter().flat_map(|revision| &revision.pods).filter(|pod| pod.draining_since.is_some());
+        return Step { take_back: marked.map(|pod| pod.name.clone()).collect(), ..Step::default() };
+    }
+    let wish =
+        Wish { replicas: deployment.spec.replicas, current: decision.current.as_deref(), rollout: &deployment.spec.rollout };
+    rollout::step(&seen, &wish, now)
+}
+
+fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, judged: &Judged, now: Timestamp) -> Seen {
+    let pods = status::pods_of(&observed.pods, judged);
+    let revision = &judged.seen.revision;
+    let waiting: Vec<_> = pods.iter().filter(|pod| !progress::answers(pod)).copied().collect();
+    let looks = |pod: &super::slim::SlimPod| {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        Looks { idle: context.drains.is_idle(uid) }
+    };
+    let deadline = deployment.spec.rollout.deadline.as_ref().map(|deadline| deadline.length());
+    Seen {
+        name: revision.name.clone(),
+        number: revision.number,
+        asked: judged.seen.asked,
+        since: judged.seen.since,
+        pods: pods.iter().filter_map(|pod| rollout::of_pod(pod, looks(pod))).collect(),
+        leaving: pods.iter().filter(|pod| rollout::is_leaving(pod, now)).count(),
+        standing: match (&judged.seen.refusal, &judged.seen.failed) {
+            (Some(_), _) => Standing::Refused,
+            (None, Some(_)) => Standing::Failed,
+            (None, None) => Standing::Good,
+        },
+        may_serve: judged.may_serve(),
+        answered: judged.seen.notes.answered,
+        deadline: deadline.unwrap_or_else(|| rollout::deadline(bytes(judged.artifact.as_deref()), &revision.template)),
+        trouble: progress::of(&waiting).map(|progress| progress.message).or_else(|| judged.seen.failure.clone()),
+    }
+}
+
+fn bytes(artifact: Option<&Artifact>) -> u64 {
+    artifact.map_or(0, |artifact| artifact.manifest.size())
+}
+
+/// Does the step. What is in the way of that is a state to report; only an API server that does not answer is an error.
+pub async fn carry_out(
+    context: &Context,
+    deployment: &ModelDeployment,
+    observed: &Observed,
+    decision: &mut Decision,
+    step: &Step,
+) -> Result<Option<Problem>, kube::Error> {
+    let owner = &observed.owner;
+    mark(context, observed, step).await?;
+    if deployment.spec.management == Management::Paused {
+        return Ok(None);
+    }
+    give_up(context, deployment, observed, decision, step).await?;
+    let history = history(decision, step);
+    let mut live: Vec<Live<'_>> = Vec::new();
+    for (judged, fate) in decision.revisions.iter().zip(&step.fates) {
+        let replicas = match fate {
+            Fate::Keep(replicas) => Some(*replicas),
+            Fate::Rest if history.contains(&judged.seen.revision.name.as_str()) => None,
+            Fate::Rest => continue,
+        };
+        live.push(Live {
+            revision: &judged.seen.revision,
+            // Without its record a revision's ConfigMap cannot be written; it stays as it is until the record is back.
+            manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
+            replicas,
+            notes: &judged.seen.notes.kept,
+        });
+    }
+    if live.is_empty() && decision.revisions.is_empty() {
+        return Ok(None);
+    }
+    let children = plan::children(owner, &live, &context.sources);
+    let applied = apply::apply(context, owner, &children).await;
+    if applied.is_ok() {
+        announce(context, deployment, decision).await;
+    }
+    match applied {
+        Ok(()) => Ok(None),
+        Err(ApplyError::Taken(problem)) => Ok(Some(problem)),
+        Err(ApplyError::Api { source, kind, name, .. }) if matches!(&*source, kube::Error::Api(status) if matches!(status.code, 403 | 422)) =>
+        {
+            let reason = if source.to_string().contains("quota") { Reason::QuotaExceeded } else { Reason::ApiError };
+            Ok(Some(Problem::new(reason, format!("The API server refuses {kind} {name}: {}", said(&source)))))
+        }
+        Err(ApplyError::Api { source, .. }) => Err(*source),
+        Err(contested @ ApplyError::Contested { .. }) => Ok(Some(Problem::new(
+            Reason::ApiError,
+            format!("{contested}. Something in the cluster changes it; find out what with kubectl get --show-managed-fields."),
+        ))),
+    }
+}
+
+/// Marks who is to go and takes the marks off who is wanted again, and looks at the engines of those who go.
+async fn mark(context: &Context, observed: &Observed, step: &Step) -> Result<(), kube::Error> {
+    for pod in &observed.pods {
+        if step.drain.iter().any(|name| name == pod.name()) {
+            drain::mark(context, &observed.owner, pod).await?;
+        } else if step.take_back.iter().any(|name| name == pod.name()) {
+            drain::unmark(context, &observed.owner, pod).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes that a revision is given up, before anything is done about it.
+async fn give_up(
+    context: &Context,
+    deployment: &ModelDeployment,
+    observed: &Observed,
+    decision: &mut Decision,
+    step: &Step,
+) -> Result<(), kube::Error> {
+    let Some((name, cause)) = &step.given_up else { return Ok(()) };
+    let failure = Failure { message: cause.clone(), refresh: refresh(deployment).map(str::to_owned), forgiven: false };
+    let note = serde_json::to_string(&failure).map_err(kube::Error::SerdeError)?;
+    notes::write(context, &observed.owner, name, &[(notes::FAILED, Some(note))]).await?;
+    for judged in decision.revisions.iter_mut().filter(|judged| judged.seen.revision.name == *name) {
+        judged.seen.failed = Some(failure.clone());
+    }
+    Ok(())
+}
+
+/// The revisions that are kept as history: the newest of those that nothing runs of.
+fn history<'a>(decision: &'a Decision, step: &Step) -> Vec<&'a str> {
+    let rests = decision.revisions.iter().zip(&step.fates).filter(|(_, fate)| **fate == Fate::Rest);
+    rests.rev().take(HISTORY).map(|(judged, _)| judged.seen.revision.name.as_str()).collect()
+}
+
+/// Tells in an Event that a revision takes the place of another, and why: when its children were made.
+async fn announce(context: &Context, deployment: &ModelDeployment, decision: &Decision) {
+    let current = |judged: &&Judged| Some(&judged.seen.revision.name) == decision.current.as_ref();
+    let Some(new) = decision.revisions.iter().find(current).filter(|judged| judged.seen.asked.is_none()) else { return };
+    let old = decision.revisions.iter().filter(|judged| !current(judged) && judged.seen.asked > Some(0));
+    let old: Vec<&str> = old.map(|judged| judged.seen.revision.name.as_str()).collect();
+    if old.is_empty() {
+        return;
+    }
+    let newest = decision.revisions.iter().all(|judged| judged.seen.revision.number <= new.seen.revision.number);
+    let why = match new.seen.notes.kept.get(crate::api::ANNOTATION_REASON).filter(|_| newest) {
+        Some(reason) => reason.clone(),
+        None => format!("what is asked for is again what it was in revision {}", new.seen.revision.number),
+    };
+    let message = format!("Revision {} takes the place of {}: {why}", new.seen.revision.name, old.join(" and "));
+    write::event(context, deployment, Reason::RollingOut, &message).await;
+}
+
+/// Writes down what has to be noted of revisions: which fresh look was answered, what is tried again, what came up after all.
+pub async fn note(
+    context: &Context,
+    deployment: &ModelDeployment,
+    observed: &Observed,
+    decision: &Decision,
+) -> Result<(), kube::Error> {
+    for judged in &decision.revisions {
+        let is_current = Some(&judged.seen.revision.name) == decision.current.as_ref();
+        let answering = status::pods_of(&observed.pods, judged).iter().filter(|pod| progress::answers(pod)).count();
+        let whole = answering > 0 && i32::try_from(answering).is_ok_and(|answering| answering >= deployment.spec.replicas);
+        let counts = judged.seen.refusal.is_some() || judged.seen.failed.is_some();
+        let mut anew = judged.seen.notes.settled(judged.seen.asked_for, is_current && whole && !counts);
+        if !is_current && answering > 0 && !judged.seen.notes.answered {
+            anew.push((notes::ANSWERED, Some("true".to_owned())));
+        }
+        let refresh = refresh(deployment);
+        let refreshed = is_current && decision.blocked.is_none() && refresh.is_some();
+        // One that is made now has it from the start.
+        if refreshed && judged.seen.asked_for && judged.seen.notes.refresh.as_deref() != refresh {
+            anew.push((crate::api::ANNOTATION_REFRESH, refresh.map(str::to_owned)));
+        }
+        if !anew.is_empty() {
+            notes::write(context, &observed.owner, &judged.seen.revision.name, &anew).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the engines of the pods that drain, in the background.
+pub fn look(context: &Context, observed: &Observed, decision: &Decision) {
+    for pod in observed.pods.iter().filter(|pod| pod.draining_since().is_some() && !pod.is_over()) {
+        let Some(judged) = decision.revisions.iter().find(|judged| status::belongs(pod, judged)) else { continue };
+        let revision = &judged.seen.revision;
+        // A revision of the release before has no note: today's definition of its engine is the best guess, and a wrong one
+        // only waits too long.
+        let guess = || observed.catalogue.get(&revision.engine).map(|engine| plan::asking(engine, &[])).unwrap_or_default();
+        let asking = judged.seen.notes.asking.clone().unwrap_or_else(guess);
+        context.drains.look(&context.ask, pod, revision.port, &asking, context.clock.now());
+    }
+}
