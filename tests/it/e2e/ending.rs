@@ -55,7 +55,9 @@ async fn a_request_in_flight_is_finished_when_its_pod_is_deleted_and_when_its_no
     let place = Place::guarded("ending").await;
     let repository = place.publish_real("smollm2");
     place.world.platform.signs(&repository).await;
-    place.deploy_with("smollm2", json!({"engine": {"contextLength": 4096, "args": ["--threads=1"]}, "rollout": {"drain": "10m"}})).await;
+    place
+        .deploy_with("smollm2", json!({"engine": {"contextLength": 4096, "args": ["--threads=1"]}, "rollout": {"drain": "10m"}}))
+        .await;
     place.ready("smollm2").await;
 
     let pod = place.pod("smollm2").await;
