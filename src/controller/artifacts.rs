@@ -194,7 +194,7 @@ pub async fn record(
 
 /// Lets go of every artifact of `owner` that is not `needed`; the last owner's going removes it.
 pub async fn release(context: &Context, owner: &Owner, needed: &[&str]) -> Result<(), kube::Error> {
-    for meta in context.stores.artifacts.state() {
+    for meta in context.stores.artifacts.of(&owner.namespace, &owner.name) {
         let name = meta.metadata.name.clone().unwrap_or_default();
         let owners = meta.metadata.owner_references.as_deref().unwrap_or_default();
         let ours = owners.iter().position(|reference| reference.uid == owner.uid);

@@ -2,21 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{
-    Client, Resource,
-    runtime::{events::Recorder, reflector::Store},
-};
+use kube::{Client, Resource, runtime::events::Recorder};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
     answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
-    measure, policies::InForce, resolve::Trees, signatures::Delivered, stores::Stores,
+    measure, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -153,7 +149,7 @@ pub fn read_sources(config: &SourcesConfig) -> Result<Sources, String> {
 impl Context {
     /// Forgets what is about objects that are gone.
     pub fn forget_what_is_gone(&self) {
-        fn alive<K: Resource<DynamicType: Eq + Hash + Clone> + Clone + 'static>(store: &Store<K>) -> HashSet<String> {
+        fn alive<K: Resource<DynamicType = ()>>(store: &Shelf<K>) -> HashSet<String> {
             store.state().iter().filter_map(|object| object.meta().uid.clone()).collect()
         }
         let artifacts = alive(&self.stores.artifacts);

@@ -25,6 +25,7 @@ mod protection;
 mod resolve;
 mod rollout;
 mod run;
+mod shelf;
 mod shift;
 mod signatures;
 mod slim;
@@ -39,6 +40,7 @@ pub use context::{Config, Stance, read_sources};
 pub use crds::{Definitions, run as watch_definitions};
 pub use decide::{render_input, served_names};
 pub use notes::Notes;
+pub use resolve::{LookedUp, look_up};
 pub use run::{RunError, Surroundings, run};
 
 use std::{sync::PoisonError, time::Duration};

@@ -24,7 +24,7 @@ pub fn check(kind: &str, object: &Value, catalogue: &Catalogue) -> Vec<(Severity
     let read = match kind {
         "ModelDeployment" => serde_json::from_value(object.clone()).map(|object| deployment(&object, catalogue)),
         "ClusterModelPolicy" => serde_json::from_value(object.clone()).map(|object| policy(&object)),
-        "InferenceEngine" => serde_json::from_value(object.clone()).map(|object| engine(object)),
+        "InferenceEngine" => serde_json::from_value(object.clone()).map(engine),
         _ => Ok(vec![]),
     };
     read.unwrap_or_else(|error| vec![(Severity::Error, Finding::new(vec![], format!("it cannot be read: {error}")))])

@@ -40,7 +40,12 @@ static NAMES: AtomicU32 = AtomicU32::new(1);
 impl World {
     /// The world that most tests share. It ends with the process.
     pub fn shared() -> &'static Self {
-        SHARED.get_or_init(|| {
+        Self::kept(&SHARED)
+    }
+
+    /// A world with an operator that several tests share, kept there until the process ends.
+    pub fn kept(there: &'static OnceLock<Self>) -> &'static Self {
+        there.get_or_init(|| {
             let (send, receive) = std::sync::mpsc::channel();
             // Its tasks belong to no test's event loop.
             std::thread::spawn(move || {
@@ -57,10 +62,15 @@ impl World {
     /// A world of one's own with a running operator.
     pub async fn with_operator() -> Self {
         let mut world = Self::without_operator().await;
-        world.operator = Some(world.another_operator("first").await);
-        let ready = async || if world.operator().get("readyz").await.0 == 200 { Ok(()) } else { Err("it is not".to_owned()) };
-        world.eventually("the operator is ready", ready).await;
+        world.start_operator().await;
         world
+    }
+
+    /// Starts the world's operator, with what the chart has configured.
+    pub async fn start_operator(&mut self) {
+        self.operator = Some(self.another_operator("first").await);
+        let ready = async || if self.operator().get("readyz").await.0 == 200 { Ok(()) } else { Err("it is not".to_owned()) };
+        self.eventually("the operator is ready", ready).await;
     }
 
     /// A world of one's own in which nothing of Bonafide runs; the chart is installed.

@@ -6,14 +6,15 @@
 
 mod altered;
 mod claims;
+pub mod ending;
 mod interrupted;
 mod lifecycle;
 mod node;
-mod place;
+pub mod place;
 mod refused;
 mod served;
 mod sources;
 mod tampered;
 mod upkeep;
 mod witness;
-mod world;
+pub mod world;
