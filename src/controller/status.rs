@@ -13,14 +13,14 @@ use super::{
     decide::{Blocked, Decision, Judged, Stage},
     diagnose::Found,
     gate::Doors,
-    plan::Owner,
+    plan::{self, Owner},
     progress::{self, Step},
     rollout,
     slim::SlimPod,
 };
 use crate::{
     api::{
-        AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management, ModelDeployment,
+        AVAILABLE, Assurance, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management, ModelDeployment,
         ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED, VOUCHED,
     },
     trust::{Trust, Verdict},
@@ -207,13 +207,19 @@ fn content_finding(current: Option<&Judged>, verified: Option<&Judged>, summary:
         (Some(judged), _) if judged.seen.refusal.is_some() => {
             Finding::new(CONTENT_VERIFIED, Some(false), Reason::DigestMismatch, summary.message.clone())
         }
-        (_, Some(judged)) => Finding::new(
-            CONTENT_VERIFIED,
-            Some(true),
-            Reason::Verified,
-            format!("Every file was hashed while it was fetched; the content is {}.", judged.seen.revision.digest),
-        ),
+        (_, Some(judged)) => Finding::new(CONTENT_VERIFIED, Some(true), Reason::Verified, how_verified(judged)),
         _ => Finding::new(CONTENT_VERIFIED, None, Reason::Pending, "No replica has fetched the weights."),
+    }
+}
+
+/// How the bytes were verified, and what that does not guarantee.
+fn how_verified(judged: &Judged) -> String {
+    let digest = judged.seen.revision.digest;
+    match plan::assurance(&judged.seen.revision.template) {
+        Assurance::Copied => format!("Every file was hashed while it was fetched; the content is {digest}."),
+        Assurance::InPlace => format!(
+            "Every file was hashed where it lies before the engine started; the content is {digest}. Assurance=InPlace: whoever may write to the claim can change it afterwards."
+        ),
     }
 }
 
