@@ -18,7 +18,7 @@ test: ## Every tier of tests
 
 test-unit: ## Pure steps, golden files, CEL in the library: seconds, no cluster
 	cargo test -p bonafide --lib
-	cargo test -p bonafide --test it -- golden drift cel:: lint::
+	cargo test -p bonafide --test it -- golden drift cel:: lint:: gitops::argo gitops::the_chart
 
 test-cluster: ## Against a real API server, without nodes
 	@./localcluster/prepare.sh

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::{Ready, ready},
+};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
@@ -21,7 +24,7 @@ use kube::{
         Config as ControllerConfig, Controller, WatchStreamExt as _,
         controller::Action,
         events::{Recorder, Reporter},
-        reflector::ObjectRef,
+        reflector::{self, ObjectRef},
         watcher,
     },
 };
@@ -119,9 +122,14 @@ pub async fn run(
     let stance = config.policy.default.into();
     background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock, publish));
 
-    let mut controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
-        .with_config(ControllerConfig::default().concurrency(CONCURRENCY));
-    let wishes = controller.store();
+    let (wishes, writer) = reflector::store::<Guarded>();
+    let stream = watcher(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
+        .default_backoff()
+        .reflect(writer)
+        .applied_objects()
+        .filter_map(told);
+    let mut controller =
+        Controller::for_stream(stream, wishes.clone()).with_config(ControllerConfig::default().concurrency(CONCURRENCY));
     let ours = watcher::Config::default().labels(LABEL_DEPLOYMENT).page_size(100);
 
     // Each watch fills a shelf and names the objects that a change concerns.
@@ -310,6 +318,14 @@ struct Failed(String);
 
 fn error_policy(_: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action {
     Action::requeue(context.backoff.failed(&error.0))
+}
+
+/// A watch that fails tries again by itself. The controller is not to hear of it: it would wait before it looks at any watch.
+fn told<T>(event: watcher::Result<T>) -> Ready<Option<watcher::Result<T>>> {
+    if let Err(error) = &event {
+        tracing::warn!(%error, "a watch failed; trying again");
+    }
+    ready(event.ok().map(Ok))
 }
 
 /// Puts what a watch says on a shelf, and names the objects that it concerns.

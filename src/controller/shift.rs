@@ -180,6 +180,9 @@ pub async fn note(
     observed: &Observed,
     decision: &Decision,
 ) -> Result<(), kube::Error> {
+    if deployment.spec.management == Management::Paused {
+        return Ok(());
+    }
     for judged in &decision.revisions {
         let is_current = Some(&judged.seen.revision.name) == decision.current.as_ref();
         let answering = status::pods_of(&observed.pods, judged).iter().filter(|pod| progress::answers(pod)).count();

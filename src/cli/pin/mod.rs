@@ -53,7 +53,7 @@ pub struct PinArgs {
     #[arg(long)]
     resolve: bool,
     /// With --resolve: the hub, or a mirror of it
-    #[arg(long, value_name = "URL", env = "HF_ENDPOINT", requires = "resolve")]
+    #[arg(long, value_name = "URL", env = "HF_ENDPOINT")]
     endpoint: Option<String>,
     #[command(flatten)]
     cluster: ClusterArgs,

@@ -60,16 +60,19 @@ Examples:
         dry_run: bool,
     },
     /// Hold changes back: what serves goes on serving (spec.management: Paused)
+    #[command(after_help = "Example:\n  bonafide rollout pause llama-70b -n chat")]
     Pause {
         #[command(flatten)]
         what: What,
     },
     /// Let changes pass again
+    #[command(after_help = "Example:\n  bonafide rollout resume llama-70b -n chat")]
     Resume {
         #[command(flatten)]
         what: What,
     },
     /// Ask the source again what a branch stands for, and try again what was given up
+    #[command(after_help = "Example:\n  bonafide rollout retry llama-70b -n chat")]
     Retry {
         #[command(flatten)]
         what: What,

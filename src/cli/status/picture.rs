@@ -157,10 +157,10 @@ impl Seen {
 /// What stands in the way: conditions that are not as they should be, each reason once, the most telling first.
 fn causes(model: &Value, now: Timestamp) -> Vec<Piece> {
     let mut causes = vec![];
-    let Some(_) = model.pointer("/status/observedGeneration") else {
+    if model.pointer("/status/observedGeneration").and_then(Value::as_i64).is_none_or(|observed| observed < 0) {
         let message = "No manager has looked at it yet. If it stays so: kubectl get pods -A -l app.kubernetes.io/name=bonafide";
         return vec![(Paint::Busy, message.to_owned())];
-    };
+    }
     if model.pointer("/status/observedGeneration") != model.pointer("/metadata/generation") {
         causes.push((Paint::Busy, "The last change was not looked at yet; this speaks of the one before.".to_owned()));
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    place::{NAME, Place, condition, text},
+    place::{NAME, Place, condition, gated, text},
     world::{SYSTEM, World, helm},
 };
 use crate::support::{documents, path, restricted};
@@ -152,6 +152,8 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
     let place = Place::new(&world).await;
     place.deploy(NAME).await;
     let pod = place.let_in(NAME, 1).await.remove(0);
+    place.deploy("restarted").await;
+    let restarted = place.let_in("restarted", 1).await.remove(0);
     let protected = place.condition(NAME, "Ready", "False", "Unschedulable").await;
     assert!(!protected.to_string().contains("Unprotected"), "{protected}");
     let definitions = async || world.kubectl(&["get", "crd", "-o", "name"]).await.unwrap();
@@ -180,6 +182,8 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
 
     operator.signal("TERM");
     operator.ended().await;
+    let notes = world.helm(&["get", "notes", RELEASE, "-n", SYSTEM]).await.unwrap();
+    assert!(notes.contains("running ones keep serving, new pods stay gated"), "{notes}");
     world.helm(&["uninstall", RELEASE, "-n", SYSTEM]).await.unwrap();
     assert_eq!(definitions().await, before.0, "the definitions went, and every model with them");
     assert!(place.get("ModelDeployment", NAME).await.is_some());
@@ -192,11 +196,22 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
         ""
     );
 
+    // A pod that is made meanwhile waits: nobody says yes.
+    place.delete("Pod", &text(&restarted["metadata"]["name"])).await;
+    let new = async || match place.of("Pod", "restarted").await {
+        pods if pods.len() == 1 && pods[0]["metadata"]["uid"] != restarted["metadata"]["uid"] => Ok(()),
+        pods => Err(format!("{} pods", pods.len())),
+    };
+    world.eventually("another pod takes the place of the one that went", new).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(gated(&place.of("Pod", "restarted").await[0]));
+
     // Installed again, as another version and with another table of sources: pods stay as they are.
     let other =
         ["--set", "image.tag=another", "--set", "sources.allowedHosts={*.corp}", "--set", "protect.admissionPolicies=false"];
     world.helm(&[&["install", RELEASE, &chart(), "-n", SYSTEM, "--set", &endpoint][..], &other].concat()).await.unwrap();
     let _operator = world.another_operator("after").await;
+    place.let_in("restarted", 1).await;
     place.deploy("later").await;
     let later = place.let_in("later", 1).await.remove(0);
     assert!(text(&later["spec"]["initContainers"][0]["image"]).ends_with(":another"), "{later}");

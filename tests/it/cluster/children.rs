@@ -250,7 +250,7 @@ async fn two_deployments_share_a_record_and_with_the_last_everything_goes() {
 /// The garbage collector learns of new kinds every half minute.
 const COLLECTOR: std::time::Duration = std::time::Duration::from_secs(90);
 
-async fn gone(place: &Place<'_>, deployment: &str) {
+pub async fn gone(place: &Place<'_>, deployment: &str) {
     let look = async || {
         let mut left = vec![];
         for kind in ["ControllerRevision", "ConfigMap", "Service", "PodDisruptionBudget", "Deployment", "ReplicaSet", "Pod"] {

@@ -40,7 +40,12 @@ static NAMES: AtomicU32 = AtomicU32::new(1);
 impl World {
     /// The world that most tests share. It ends with the process.
     pub fn shared() -> &'static Self {
-        SHARED.get_or_init(|| {
+        Self::kept(&SHARED)
+    }
+
+    /// A world with an operator that several tests share, kept there until the process ends.
+    pub fn kept(there: &'static OnceLock<Self>) -> &'static Self {
+        there.get_or_init(|| {
             let (send, receive) = std::sync::mpsc::channel();
             // Its tasks belong to no test's event loop.
             std::thread::spawn(move || {
