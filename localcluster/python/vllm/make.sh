@@ -7,10 +7,12 @@ out=$1; mirror=$2; here=$(cd "$(dirname "$0")" && pwd)
 root=$out/root; site=$root/opt/vllm
 trap 'rm -rf "$root" "$out/root0.tar" "$out/uv"' EXIT
 
-# Packages are unpacked and not set up: no shell, no package manager.
-mmdebstrap --variant=extract --include=python3.11-minimal,python3.11,libnuma1,libstdc++6,libgomp1,ca-certificates bookworm "$out/root0.tar" "$mirror"
+# Packages are unpacked and not set up.
+mmdebstrap --variant=extract --include=python3.11-minimal,python3.11,libnuma1,libstdc++6,libgomp1,ca-certificates,dash,util-linux bookworm "$out/root0.tar" "$mirror"
 mkdir -p "$root"; tar -xf "$out/root0.tar" -C "$root"
 for name in bin lib lib64 sbin; do [ -e "$root/$name" ] || ln -s "usr/$name" "$root/$name"; done
+# vLLM asks lscpu, through a shell.
+[ -e "$root/bin/sh" ] || ln -s dash "$root/bin/sh"
 mkdir -p "$root/tmp" "$root/dev"; chmod 1777 "$root/tmp"
 
 python3 -m venv "$out/uv"; "$out/uv/bin/python" -m pip install -q uv
@@ -23,7 +25,7 @@ mkdir -p "$site/vllm-0.32.0+cpu.dist-info"; : > "$site/vllm-0.32.0+cpu.dist-info
 printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' > "$site/vllm-0.32.0+cpu.dist-info/METADATA"
 find "$site" -name '*.a' -delete; rm -rf "$site/torch/include" "$site/torch/test" "$root/usr/share/doc" "$root/usr/share/man"
 mkdir -p "$root/usr/local/bin"
-printf '#!/usr/bin/python3.11\nimport sys\nfrom vllm.entrypoints.cli.main import main\nsys.exit(main())\n' > "$root/usr/local/bin/vllm"
+printf '#!/usr/bin/python3.11\nimport sys\nfrom vllm.entrypoints.cli.main import main\nif __name__ == "__main__":\n    sys.exit(main())\n' > "$root/usr/local/bin/vllm"
 chmod 755 "$root/usr/local/bin/vllm"
 
 # Programs of the new root, with this machine's devices, which go with their mount.
