@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
-    policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered, stores::Stores,
+    judgements::Judgements, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -119,6 +119,8 @@ pub struct Context {
     pub trees: Trees,
     /// Signatures that were delivered apart from their models, as they were read.
     pub delivered: Delivered,
+    /// Verdicts that were reached.
+    pub judgements: Judgements,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// Pods that were asked for a first answer.
@@ -160,6 +162,7 @@ impl Context {
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));
+        self.judgements.keep_only(|namespace, name| self.stores.artifacts.named(namespace, name).is_some());
         let recorded: HashSet<String> =
             self.stores.artifacts.state().iter().map(|artifact| artifacts::key(artifact.meta())).collect();
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| recorded.contains(key));

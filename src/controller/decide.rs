@@ -6,6 +6,7 @@ use super::{
     artifacts::{self, Artifact},
     claims,
     context::Context,
+    judgements,
     notes::Notes,
     observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
@@ -94,7 +95,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         let artifact = artifact.filter(|artifact| artifact.manifest.digest() == seen.revision.digest);
         let pin = pin.filter(|_| seen.asked_for);
         let verdict = match &artifact {
-            Some(artifact) => judge(context, &applicable, &observed.owner.namespace, artifact, pin).await?,
+            Some(artifact) => judge(context, &applicable, observed, artifact, pin).await?,
             None => None,
         };
         revisions.push(Judged { seen: seen.clone(), artifact, verdict });
@@ -148,22 +149,33 @@ fn is_refreshing(deployment: &ModelDeployment, revisions: &[Judged]) -> bool {
 async fn judge(
     context: &Context,
     applicable: &Applicable<'_>,
-    namespace: &str,
-    artifact: &Artifact,
+    observed: &Observed,
+    artifact: &Arc<Artifact>,
     pin: Option<Digest>,
 ) -> Result<Option<Verdict>, kube::Error> {
+    let namespace = &observed.owner.namespace;
     let Ok(source) = artifact.spec.source.parse::<Source>() else { return Ok(None) };
     let beside = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone()));
     let delivered = signatures::about(context, namespace, artifact.manifest.digest()).await?;
-    let bundles: Vec<_> = beside.chain(delivered.iter().map(|bundle| (**bundle).clone())).collect();
-    Ok(Some(applicable.judge(&Candidate {
-        source: &source,
-        revision: &artifact.spec.revision,
-        manifest: &artifact.manifest,
-        bundles: &bundles,
+    let question = judgements::Question {
+        namespace,
+        policies: &observed.policies,
+        labels: &observed.namespace_labels,
+        artifact,
+        delivered: &delivered,
         pin,
-        assurance: Assurance::Copied,
-    })))
+    };
+    Ok(context.judgements.reach(&question, || {
+        let bundles: Vec<_> = beside.chain(delivered.iter().map(|bundle| (**bundle).clone())).collect();
+        Some(applicable.judge(&Candidate {
+            source: &source,
+            revision: &artifact.spec.revision,
+            manifest: &artifact.manifest,
+            bundles: &bundles,
+            pin,
+            assurance: Assurance::Copied,
+        }))
+    }))
 }
 
 /// There is no revision that answers the wish: one is made, if everything allows it.
@@ -246,7 +258,7 @@ async fn renew(
     };
     decision.artifacts.push(artifact.clone());
     decision.model = Some(resolved_model(deployment, &artifact));
-    let Some(verdict) = judge(context, applicable, &observed.owner.namespace, &artifact, pin).await? else {
+    let Some(verdict) = judge(context, applicable, observed, &artifact, pin).await? else {
         return blocked(
             Stage::Spec,
             Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."),
@@ -319,7 +331,7 @@ async fn recall(
     let known = deployment.status.as_ref().and_then(|status| status.model.as_ref()).filter(|model| is_of(deployment, model));
     let Some(known) = known else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
-        decision.verdict = judge(context, applicable, &observed.owner.namespace, &artifact, pin).await?;
+        decision.verdict = judge(context, applicable, observed, &artifact, pin).await?;
         decision.model = Some(resolved_model(deployment, &artifact));
         decision.artifacts.push(artifact);
     }

@@ -15,6 +15,7 @@ mod diff;
 mod drain;
 mod fetched;
 mod gate;
+mod judgements;
 mod notes;
 mod observe;
 pub mod plan;

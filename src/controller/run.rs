@@ -21,7 +21,7 @@ use kube::{
         Config as ControllerConfig, Controller, WatchStreamExt as _,
         controller::Action,
         events::{Recorder, Reporter},
-        reflector::ObjectRef,
+        reflector::{self, ObjectRef},
         watcher,
     },
 };
@@ -119,9 +119,15 @@ pub async fn run(
     let stance = config.policy.default.into();
     background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock, publish));
 
-    let mut controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
-        .with_config(ControllerConfig::default().concurrency(CONCURRENCY));
-    let wishes = controller.store();
+    let (wishes, writer) = reflector::store();
+    // Who manages which field takes more room than all the rest of an object.
+    let changed = watcher(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .applied_objects();
+    let mut controller =
+        Controller::for_stream(changed, wishes.clone()).with_config(ControllerConfig::default().concurrency(CONCURRENCY));
     let ours = watcher::Config::default().labels(LABEL_DEPLOYMENT).page_size(100);
 
     // Each watch fills a shelf and names the objects that a change concerns.
@@ -209,6 +215,7 @@ pub async fn run(
         revisions: Default::default(),
         trees: Default::default(),
         delivered: Default::default(),
+        judgements: Default::default(),
         vouchers: Default::default(),
         answers: Default::default(),
         drains: Default::default(),

@@ -36,8 +36,10 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<(), kube
     // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
     let recorded = |verdict: &Verdict| verdict.trust() == Trust::Unsigned && !verdict.is_warned_of();
     let quiet = picture.decision.verdict.as_ref().is_some_and(recorded);
-    tell(context, deployment, &old, &findings, quiet).await;
-    apply(context, &deployment.metadata, &json!(status)).await
+    let status = json!(status);
+    let told = tell(context, deployment, &old, &findings, quiet);
+    let ((), written) = tokio::join!(told, apply(context, &deployment.metadata, &status));
+    written
 }
 
 /// Says of an object what stands in its way when nothing else is known of it; `stalled` when only a change of it can help.
