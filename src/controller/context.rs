@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::{
     answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
-    lookup::Lookups, measure, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered, stores::Stores,
-    write::Pace,
+    judgements::Judgements, lookup::Lookups, measure, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered,
+    stores::Stores, write::Pace,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -122,6 +122,8 @@ pub struct Context {
     pub delivered: Delivered,
     /// What pods found in claims.
     pub measured: measure::Results,
+    /// Verdicts that were reached.
+    pub judgements: Judgements,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// What was looked up beside the watches.
@@ -172,6 +174,7 @@ impl Context {
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));
+        self.judgements.keep_only(|namespace, name| self.stores.artifacts.named(namespace, name).is_some());
         let recorded: HashSet<String> =
             self.stores.artifacts.state().iter().map(|artifact| artifacts::key(artifact.meta())).collect();
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| recorded.contains(key));

@@ -17,6 +17,7 @@ mod diff;
 mod drain;
 mod fetched;
 mod gate;
+mod judgements;
 mod lookup;
 mod measure;
 mod needs;

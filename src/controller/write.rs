@@ -70,13 +70,15 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
     // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
     let recorded = |verdict: &Verdict| verdict.trust() == Trust::Unsigned && !verdict.is_warned_of();
     let quiet = picture.decision.verdict.as_ref().is_some_and(recorded);
-    tell(context, deployment, &old, &findings, quiet).await;
     if let Some(measured) = status.cold_start.as_ref().filter(|start| old.cold_start.as_ref() != Some(*start)) {
         for phase in &measured.phases {
             context.metrics.cold_start(&phase.name, &phase.duration);
         }
     }
-    apply(context, &deployment.metadata, &json!(status)).await?;
+    let told = tell(context, deployment, &old, &findings, quiet);
+    let wanted = json!(status);
+    let ((), written) = tokio::join!(told, apply(context, &deployment.metadata, &wanted));
+    written?;
     context.pace.note(uid);
     Ok(None)
 }
