@@ -15,5 +15,6 @@ mod quiet;
 mod rollout;
 mod surroundings;
 mod unreadable;
+mod upgrade;
 mod verdicts;
 mod world;
