@@ -1,17 +1,19 @@
 # syntax=docker/dockerfile:1
-# The operator's image: one binary, and the few files of glibc that it needs. For amd64 and arm64:
+# The operator's image: one binary, the helper that it brings into pods, and the few files of glibc that it needs. For amd64 and arm64:
 #   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=0.1.0 -t REGISTRY/bonafide:0.1.0 --push .
 
 FROM docker.io/library/rust:1.95-slim-bookworm AS build
 WORKDIR /src
 ENV CARGO_TERM_COLOR=never
 # rust-toolchain.toml stays away: the image's own toolchain is that release, without the components for people.
-# Dependencies alone first: this layer lasts until Cargo.toml or Cargo.lock change. The second member of the workspace is for
-# tests; Cargo only wants to see that it exists.
+# Dependencies alone first: this layer lasts until Cargo.toml, Cargo.lock or the helper change. The third member of the
+# workspace is for tests; Cargo only wants to see that it exists.
 COPY Cargo.toml Cargo.lock ./
 COPY localcluster/Cargo.toml localcluster/
+COPY helper helper
 RUN mkdir -p src localcluster/src \
  && echo 'fn main() {}' | tee src/main.rs > localcluster/src/main.rs && touch src/lib.rs localcluster/src/lib.rs
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked cp "$(helper/build.sh)" /bonafide-helper
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --profile shipping --locked --package bonafide --bin bonafide
 COPY src src
@@ -23,6 +25,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 FROM docker.io/library/debian:bookworm-slim AS files
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates libgcc-s1 && rm -rf /var/lib/apt/lists/*
 COPY --from=build /src/target/shipping/bonafide /rootfs/bonafide
+COPY --from=build /bonafide-helper /rootfs/bonafide-helper
 # The loader stands where the binary looks for it (/lib64 on amd64, /lib on arm64), libraries where the loader does. ldd names
 # what the binary is linked with; the resolver's modules are opened by name at run time.
 RUN set -eu; cd /rootfs; mkdir -p etc/ssl/certs tmp; chmod 1777 tmp; \
@@ -34,7 +37,7 @@ RUN set -eu; cd /rootfs; mkdir -p etc/ssl/certs tmp; chmod 1777 tmp; \
     echo 'hosts: files dns' > etc/nsswitch.conf; \
     echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' > etc/passwd; \
     echo 'nonroot:x:65532:' > etc/group; \
-    chroot /rootfs /bonafide --version
+    chroot /rootfs /bonafide --version; chroot /rootfs /bonafide-helper 2>&1 | grep --quiet usage
 
 FROM scratch
 ARG VERSION=0.1.0

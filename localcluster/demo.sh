@@ -64,7 +64,8 @@ openssl ec -in "$work/platform.key" -pubout -out "$work/platform.pem" 2>/dev/nul
 bold "Images"
 strip -o "$work/bonafide" "$bin/bonafide"
 prefix=${REGISTRY:-localhost}
-"$localcluster" image build --name "$prefix/bonafide:demo" --out "$work/bonafide.tar" --add "$work/bonafide=/bonafide" --entrypoint '["/bonafide"]'
+"$localcluster" image build --name "$prefix/bonafide:demo" --out "$work/bonafide.tar" --add "$work/bonafide=/bonafide" \
+  --add "$(./helper/build.sh)=/bonafide-helper" --entrypoint '["/bonafide"]'
 add=()
 for file in "$repository"/*; do add+=(--add "$file=/hub/acme/smollm2/$(basename "$file")"); done
 "$localcluster" image build --name "$prefix/bonafide-demo-hub:demo" --out "$work/hub.tar" --add "$localcluster=/localcluster" \

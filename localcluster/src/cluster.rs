@@ -9,24 +9,26 @@ use anyhow::{Context, Result, bail};
 use crate::binaries::{self, CONTROL_PLANE, NODE};
 use crate::control_plane::{self, Reach};
 use crate::kubectl::Kubectl;
+use crate::network::Network;
+use crate::node::{self, Node};
 use crate::pki::{self, ADMIN};
 use crate::process::Processes;
 use crate::progress::say;
 use crate::state::{Owner, Standing, State};
 use crate::teardown::{self, Teardown};
-use crate::{assets, network, node, packages, paths, progress, registry};
+use crate::{assets, dns, network, packages, paths, progress, registry};
 
 /// What kind of cluster to start.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// 0 for a control plane alone, which needs no root and of which there can be many; 1 for one node whose containers
-    /// are real, which needs root and is there once per machine.
+    /// 0 for a control plane alone, which needs no root and of which there can be many; up to [`network::NODES`] nodes,
+    /// whose containers are real, need root; [`network::SLOTS`] clusters can have nodes at the same time.
     pub nodes: u8,
     /// Where everything of it is kept; by default a directory of its own under the system's temporary directory.
     pub state: Option<PathBuf>,
-    /// OCI archives whose images the node has from the start.
+    /// OCI archives whose images every node has from the start.
     pub images: Vec<PathBuf>,
-    /// How long to wait for the machine's one node while another cluster has it; by default not at all.
+    /// How long to wait while others have all that the machine has for clusters with nodes; by default not at all.
     pub patience: Duration,
 }
 
@@ -44,13 +46,14 @@ impl Cluster {
     /// Starts a cluster, and waits until it can be used. What it needs is built and installed first, when missing;
     /// progress is told on standard error.
     pub async fn start(options: Options) -> Result<Self> {
-        let with_node = match options.nodes {
+        let with_nodes = match options.nodes {
             0 if !options.images.is_empty() => bail!("images need a node to be loaded into: ask for one node"),
-            0 => false,
-            1 => true,
-            more => bail!("{more} nodes were asked for; there can be 0 (a control plane alone) or 1"),
+            more if more > network::NODES => {
+                bail!("{more} nodes were asked for; there can be 0 (a control plane alone) to {}", network::NODES)
+            }
+            nodes => nodes > 0,
         };
-        if with_node && paths::user()? != 0 {
+        if with_nodes && paths::user()? != 0 {
             bail!("a node needs root, as it runs containers: run this as root, or ask for 0 nodes");
         }
         let state = match &options.state {
@@ -58,8 +61,8 @@ impl Cluster {
             None => State::temporary()?,
         };
         // Better now than after minutes of building.
-        state.wait_until_free(with_node, options.patience).await?;
-        if with_node {
+        state.wait_until_free(with_nodes, options.patience).await?;
+        if with_nodes {
             packages::ensure(packages::NODE).await?;
             binaries::ensure(&[CONTROL_PLANE.as_slice(), NODE.as_slice()].concat()).await?;
             assets::path(assets::PAUSE_IMAGE).await?;
@@ -67,7 +70,7 @@ impl Cluster {
             binaries::ensure(&CONTROL_PLANE).await?;
         }
         let began = Instant::now();
-        let teardown = state.claim(with_node).await?;
+        let teardown = state.claim(options.nodes).await?;
         let mut processes = Processes::new(&state);
         let kubectl = match bring_up(&state, &mut processes, &options).await {
             Ok(kubectl) => kubectl,
@@ -136,30 +139,120 @@ impl Cluster {
         Ok(path)
     }
 
-    /// Loads the images of an OCI archive into the node.
+    /// Loads the images of an OCI archive into every node that runs.
     pub async fn load_image(&self, archive: &Path) -> Result<()> {
-        self.has_node()?;
-        node::load_image(&self.state, archive).await
+        self.network()?;
+        for node in Node::all(&self.state).iter().filter(|node| node.runs()) {
+            node.load_image(archive).await?;
+        }
+        Ok(())
     }
 
-    /// Lets the node pull from `registry` (`HOST:PORT`) over plain HTTP, from the next pull on.
-    /// [`network::REGISTRY`] is allowed from the start.
+    /// The addresses of a cluster with nodes.
+    pub fn network(&self) -> Result<Network> {
+        match self.state.network() {
+            Some((network, _)) => Ok(network),
+            None => bail!("the cluster in {} has no node: start it with one (`--nodes 1`)", self.state.directory().display()),
+        }
+    }
+
+    /// Lets the nodes pull from `registry` (`HOST:PORT`) over plain HTTP, from the next pull on.
+    /// [`Network::registry`] is allowed from the start.
     pub fn allow_plain_http(&self, registry: &str) -> Result<()> {
-        self.has_node()?;
+        self.network()?;
         node::allow_plain_http(&self.state, registry)
     }
 
-    /// Starts an image registry at [`network::REGISTRY`], which ends with the cluster; does nothing when it runs.
+    /// Starts an image registry at [`Network::registry`], which ends with the cluster; does nothing when it runs.
     pub async fn start_registry(&mut self) -> Result<()> {
-        self.has_node()?;
-        registry::start(&self.state, &mut self.processes).await
+        let network = self.network()?;
+        registry::start(&self.state, &mut self.processes, network).await
     }
 
-    fn has_node(&self) -> Result<()> {
-        if !self.state.has_node() {
-            bail!("the cluster in {} has no node: start it with one (`--nodes 1`)", self.state.directory().display());
+    /// The directory on this machine that is `/var/lib/kubelet` on a node.
+    pub fn kubelet(&self, node: u8) -> PathBuf {
+        self.state.path(&node::name(node)).join("places/var-lib-kubelet")
+    }
+
+    /// Ends all that runs on a node at once, as when its power fails; its object in the cluster stays, and turns not ready.
+    pub async fn stop_node(&mut self, node: u8) -> Result<()> {
+        let network = self.network()?;
+        let nodes = Node::all(&self.state);
+        self::node(&nodes, node)?.stop(&mut self.processes).await?;
+        match nodes.iter().find(|node| node.runs()) {
+            Some(other) => network.reach_services(other.number),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Starts a node that was stopped, with what is on its disk, and waits until it is ready.
+    pub async fn start_node(&mut self, node: u8) -> Result<()> {
+        self.network()?;
+        let nodes = Node::all(&self.state);
+        let node = self::node(&nodes, node)?;
+        if node.runs() {
+            bail!("{} runs already", node.name());
+        }
+        node.start(&mut self.processes).await?;
+        node.ready(&mut self.processes, &self.kubectl).await
+    }
+
+    /// Cuts a node off from the others and from this machine, while all on it runs on; or lets it back.
+    pub fn link_node(&self, node: u8, up: bool) -> Result<()> {
+        let nodes = Node::all(&self.state);
+        self.network()?.link(self::node(&nodes, node)?.number, up)
+    }
+
+    /// Ends a process of the control plane at once (`etcd`, `kube-apiserver`, `kube-controller-manager`,
+    /// `kube-scheduler`), as `kill -9` does, and waits until it is gone. [`Cluster::restart`] starts it again.
+    pub async fn kill(&mut self, process: &str) -> Result<()> {
+        self.processes.kill(process).await
+    }
+
+    /// Starts a process again that was ended, as it was started before. Does not wait until it answers.
+    pub fn restart(&mut self, process: &str) -> Result<()> {
+        self.processes.start_again(process)
+    }
+
+    /// Starts again what has ended of the control plane, and waits until the API server says that it is ready. The
+    /// controllers and the scheduler give up when the API server fails them at the wrong moment; elsewhere the kubelet
+    /// starts them anew.
+    pub async fn ready(&mut self) -> Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < control_plane::READY_WITHIN {
+            for process in control_plane::PROCESSES {
+                if !self.processes.runs(process) {
+                    self.restart(process)?;
+                }
+            }
+            if self.kubectl.succeeds(&["get", "--raw=/readyz"]).await {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the API server is not ready again; the logs are in {}", self.state.path("log").display())
+    }
+
+    /// Copies what etcd holds into the directory `to`, which must not exist. etcd is ended for it and started again, so
+    /// that the copy is of one moment.
+    pub async fn snapshot(&mut self, to: &Path) -> Result<()> {
+        self.kill(control_plane::ETCD).await?;
+        let copied = copy(&self.state.path("etcd"), to).await;
+        self.restart(control_plane::ETCD)?;
+        copied?;
+        self.ready().await
+    }
+
+    /// Puts back what [`Cluster::snapshot`] copied, as after a disaster: versions of objects go backwards. As Kubernetes'
+    /// manual says, everything of the control plane is started anew with it, as it keeps what it has read.
+    pub async fn restore(&mut self, from: &Path) -> Result<()> {
+        for process in control_plane::PROCESSES.into_iter().rev() {
+            self.kill(process).await?;
+        }
+        let data = self.state.path("etcd");
+        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+        copy(from, &data).await?;
+        self.ready().await
     }
 
     /// Ends the cluster, and waits until nothing is left of it. One that was found with [`Cluster::attach`] ends, too.
@@ -208,6 +301,10 @@ pub async fn status(state: &Path) -> Result<String> {
         lines.push(format!("ends with process {}", process.pid));
     }
     lines.push(format!("kubeconfig: {}", state.kubeconfig(ADMIN).display()));
+    if let Some((network, nodes)) = state.network() {
+        let registry = if state.process("registry").is_some() { network.registry() } else { "none".to_owned() };
+        lines.push(format!("network: {network}, {nodes} nodes, this machine is {}, registry: {registry}", network.host()));
+    }
     for (name, alive) in state.processes()? {
         let log = state.log(&name);
         let word = if alive { "runs".to_owned() } else { format!("HAS ENDED, see {}", log.display()) };
@@ -222,15 +319,42 @@ pub async fn status(state: &Path) -> Result<String> {
     Ok(lines.join("\n"))
 }
 
+fn node<'a>(nodes: &'a [Node<'a>], number: u8) -> Result<&'a Node<'a>> {
+    let there = nodes.len();
+    nodes.get(usize::from(number)).with_context(|| format!("there is no node {number}: the cluster has {there}, from 0"))
+}
+
+async fn copy(from: &Path, to: &Path) -> Result<()> {
+    let output = tokio::process::Command::new("cp").arg("-a").arg(from).arg(to).output().await.context("cannot run cp")?;
+    if !output.status.success() {
+        bail!("cannot copy {}: {}", from.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
 async fn bring_up(state: &State, processes: &mut Processes, options: &Options) -> Result<Kubectl> {
     control_plane::link_programs(state, &CONTROL_PLANE).await?;
-    if options.nodes == 0 {
-        return control_plane::start(state, processes, Reach::ThisMachine).await;
-    }
+    let Some((network, _)) = state.network() else {
+        return control_plane::start(state, processes, Reach::ThisMachine, &[]).await;
+    };
     control_plane::link_programs(state, &NODE).await?;
-    network::create_bridge()?;
-    let kubectl = control_plane::start(state, processes, Reach::Bridge).await?;
-    node::start(state, processes, &kubectl, &options.images).await?;
+    network.create_bridge()?;
+    let nodes = Node::all(state);
+    let names: Vec<String> = nodes.iter().map(Node::name).collect();
+    let kubectl = control_plane::start(state, processes, Reach::Bridge(network), &names).await?;
+    node::allow_plain_http(state, &network.registry())?;
+    for node in &nodes {
+        node.start(processes).await?;
+    }
+    network.reach_services(0)?;
+    dns::start(state, processes, &kubectl, network).await?;
+    for image in &options.images {
+        futures::future::try_join_all(nodes.iter().map(|node| node.load_image(image))).await?;
+    }
+    for node in &nodes {
+        node.ready(processes, &kubectl).await?;
+    }
+    dns::ready(processes, network).await?;
     Ok(kubectl)
 }
 

@@ -1,6 +1,9 @@
 //! etcd, the API server, the controllers and the scheduler, as processes of this machine.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,13 +11,16 @@ use anyhow::{Context, Result};
 
 use crate::binaries;
 use crate::kubectl::Kubectl;
-use crate::network::{API_PORT, HOST, SERVICES, SERVICES_API};
+use crate::network::{API_PORT, Network, SERVICES, SERVICES_API};
 use crate::pki::{self, ADMIN, Pki};
 use crate::process::{Processes, Surroundings, last_lines};
 use crate::state::State;
 
 /// How long the API server may take until it is ready. It takes three seconds on two idle cores.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// The ports of API servers on 127.0.0.1: below what Linux gives to clients.
+const PORTS: Range<u16> = 20_000..32_000;
 
 /// How often another port is tried when somebody takes the chosen one first.
 const PORT_TRIES: usize = 5;
@@ -24,32 +30,44 @@ const PORT_TRIES: usize = 5;
 pub(crate) enum Reach {
     /// On a free port of 127.0.0.1.
     ThisMachine,
-    /// On the bridge, where the node and its pods reach it too.
-    Bridge,
+    /// On the bridge, where the nodes and their pods reach it too.
+    Bridge(Network),
 }
 
 impl Reach {
     fn address(self) -> IpAddr {
         match self {
             Self::ThisMachine => Ipv4Addr::LOCALHOST.into(),
-            Self::Bridge => HOST.into(),
+            Self::Bridge(network) => network.host().into(),
+        }
+    }
+
+    /// The range of Services, and the first address of it.
+    fn services(self) -> (String, IpAddr) {
+        match self {
+            Self::ThisMachine => (SERVICES.to_owned(), SERVICES_API.into()),
+            Self::Bridge(network) => (network.services(), network.services_api().into()),
         }
     }
 
     fn port(self) -> Result<u16> {
-        if self == Self::Bridge {
+        if matches!(self, Self::Bridge(_)) {
             return Ok(API_PORT);
         }
-        let listener = TcpListener::bind((self.address(), 0)).context("there is no free port on 127.0.0.1")?;
-        Ok(listener.local_addr().context("cannot see which port is free")?.port())
+        // Not one that the kernel gives to clients: whoever knocks while the API server is away could be given just that
+        // port, be connected with itself, and keep the API server from coming back.
+        let start = RandomState::new().hash_one(std::process::id()) % u64::from(PORTS.end - PORTS.start);
+        let start = PORTS.start + u16::try_from(start).unwrap_or_default();
+        let mut ports = (start..PORTS.end).chain(PORTS.start..start);
+        ports.find(|port| TcpListener::bind((self.address(), *port)).is_ok()).context("there is no free port on 127.0.0.1")
     }
 }
 
 /// Brings a control plane up, to where pods can be created in the namespace `default`.
-pub(crate) async fn start(state: &State, processes: &mut Processes, reach: Reach) -> Result<Kubectl> {
+pub(crate) async fn start(state: &State, processes: &mut Processes, reach: Reach, nodes: &[String]) -> Result<Kubectl> {
     let names =
         ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
-    let pki = pki::create(state, &names, &[reach.address(), SERVICES_API.into()])?;
+    let pki = pki::create(state, &names, &[reach.address(), reach.services().1], nodes)?;
     let plane = ControlPlane { state, pki, reach, kubectl: kubectl(state) };
     plane.start_etcd(processes)?;
     plane.start_api_server(processes).await?;
@@ -87,7 +105,7 @@ impl ControlPlane<'_> {
             // What it holds ends with the cluster, so it need not survive a power cut.
             "--unsafe-no-fsync".into(),
         ];
-        processes.start("etcd", &Surroundings::default(), &self.state.program("etcd"), &arguments)?;
+        processes.start(ETCD, &Surroundings::default(), &self.state.program(ETCD), &arguments)?;
         Ok(())
     }
 
@@ -125,7 +143,7 @@ impl ControlPlane<'_> {
             format!("--service-account-key-file={}", path(&pki.service_accounts)),
             format!("--service-account-signing-key-file={}", path(&pki.service_accounts_key)),
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
-            format!("--service-cluster-ip-range={SERVICES}"),
+            format!("--service-cluster-ip-range={}", self.reach.services().0),
             "--authorization-mode=Node,RBAC".into(),
             // As kubeadm does.
             "--enable-admission-plugins=NodeRestriction".into(),
@@ -149,7 +167,7 @@ impl ControlPlane<'_> {
         // Both serve health and metrics only; without a port, several control planes do not meet.
         let no_port = || "--secure-port=0".to_owned();
         let alone = || "--leader-elect=false".to_owned();
-        let controllers = [
+        let mut controllers = vec![
             kubeconfig("controller-manager"),
             alone(),
             no_port(),
@@ -161,8 +179,12 @@ impl ControlPlane<'_> {
             // The usual limits make it wait for seconds on its own requests while it starts.
             "--kube-api-qps=500".into(),
             "--kube-api-burst=1000".into(),
-            format!("--service-cluster-ip-range={SERVICES}"),
+            format!("--service-cluster-ip-range={}", self.reach.services().0),
         ];
+        if matches!(self.reach, Reach::Bridge(_)) {
+            // A node is lost when it has missed four times to say that it is there.
+            controllers.push("--node-monitor-grace-period=20s".into());
+        }
         let scheduler = [kubeconfig("scheduler"), alone(), no_port()];
         let outside = Surroundings::default();
         processes.start(CONTROLLERS, &outside, &self.state.program(CONTROLLERS), &controllers)?;
@@ -173,9 +195,13 @@ impl ControlPlane<'_> {
     }
 }
 
-const API_SERVER: &str = "kube-apiserver";
+pub(crate) const ETCD: &str = "etcd";
+pub(crate) const API_SERVER: &str = "kube-apiserver";
 const CONTROLLERS: &str = "kube-controller-manager";
 const SCHEDULER: &str = "kube-scheduler";
+
+/// All of them, in the order in which they start.
+pub(crate) const PROCESSES: [&str; 4] = [ETCD, API_SERVER, CONTROLLERS, SCHEDULER];
 
 /// Makes the cluster's programs callable by their names, from its directory `bin`.
 pub(crate) async fn link_programs(state: &State, names: &[&str]) -> Result<()> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use tokio::net::UdpSocket;
 
 use crate::kubectl::Kubectl;
-use crate::network::HOST;
+use crate::network::Network;
 use crate::process::{Processes, Surroundings};
 use crate::state::State;
 
@@ -17,13 +17,14 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 const COREDNS: &str = "coredns";
 
-/// Starts DNS at [`HOST`]. It answers for `cluster.local` and, as pods reach nothing beyond this machine, says of every
+/// Starts DNS at [`Network::host`]. It answers for `cluster.local` and, as pods reach nothing beyond this machine, says of every
 /// other name that there is none. Nothing is cached: a Service is there once it is there.
-pub(crate) async fn start(state: &State, processes: &mut Processes, kubectl: &Kubectl) -> Result<()> {
+pub(crate) async fn start(state: &State, processes: &mut Processes, kubectl: &Kubectl, network: Network) -> Result<()> {
+    let host = network.host();
     kubectl.apply(ACCESS).await.context("cannot let DNS read the cluster's Services")?;
     let configuration = format!(
-        "cluster.local:53 {{\n  bind {HOST}\n  errors\n  kubernetes {{\n    kubeconfig {}\n    pods insecure\n  }}\n}}\n\
-         .:53 {{\n  bind {HOST}\n  errors\n  template ANY ANY {{\n    rcode NXDOMAIN\n  }}\n}}\n",
+        "cluster.local:53 {{\n  bind {host}\n  errors\n  kubernetes {{\n    kubeconfig {}\n    pods insecure\n  }}\n}}\n\
+         .:53 {{\n  bind {host}\n  errors\n  template ANY ANY {{\n    rcode NXDOMAIN\n  }}\n}}\n",
         state.kubeconfig("dns").display()
     );
     let path = state.path("Corefile");
@@ -34,15 +35,15 @@ pub(crate) async fn start(state: &State, processes: &mut Processes, kubectl: &Ku
 }
 
 /// Waits until DNS knows the API server's Service.
-pub(crate) async fn ready(processes: &mut Processes) -> Result<()> {
-    let answers = async || resolves("kubernetes.default.svc.cluster.local").await.unwrap_or(false);
+pub(crate) async fn ready(processes: &mut Processes, network: Network) -> Result<()> {
+    let answers = async || resolves(network, "kubernetes.default.svc.cluster.local").await.unwrap_or(false);
     processes.wait_for("DNS", COREDNS, WITHIN, answers).await
 }
 
-/// Whether DNS at [`HOST`] has an IPv4 address for `name`.
-async fn resolves(name: &str) -> Result<bool> {
+/// Whether DNS at [`Network::host`] has an IPv4 address for `name`.
+async fn resolves(network: Network, name: &str) -> Result<bool> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-    socket.connect((HOST, 53)).await?;
+    socket.connect((network.host(), 53)).await?;
     socket.send(&question(name)?).await?;
     let mut answer = [0_u8; 512];
     let received = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut answer)).await??;

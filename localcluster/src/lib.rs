@@ -1,4 +1,4 @@
-//! A real Kubernetes on this machine: a control plane, and if asked for a node with real containers.
+//! A real Kubernetes on this machine: a control plane, and if asked for nodes with real containers.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -37,3 +37,4 @@ mod teardown;
 
 pub use cluster::{Cluster, Options, down, status};
 pub use kubectl::Kubectl;
+pub use network::Network;

@@ -37,7 +37,10 @@ enum Command {
     Status,
     /// Print the path of the administrator's kubeconfig
     Kubeconfig,
-    /// Load images of OCI archives into the node
+    /// End all that runs on a node at once, as when its power fails; or start it again
+    #[command(subcommand)]
+    Node(Power),
+    /// Load images of OCI archives into the nodes
     LoadImage {
         /// OCI archives
         #[arg(required = true, value_name = "FILE")]
@@ -62,18 +65,32 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Up {
-    /// 0 for a control plane alone, without root; 1 for a node that runs containers
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    /// 0 for a control plane alone, without root; else how many nodes that run containers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=i64::from(network::NODES)))]
     nodes: u8,
-    /// OCI archives whose images the node has from the start
+    /// OCI archives whose images every node has from the start
     #[arg(long, num_args = 1.., value_name = "FILE")]
     images: Vec<PathBuf>,
-    /// Wait at most so long while another cluster has the machine's one node
+    /// Wait at most so long while others have all that the machine has for clusters with nodes
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     patience: u64,
-    /// Start an image registry beside the cluster, at 198.19.0.1:5000 over plain HTTP
+    /// Start an image registry beside the cluster, over plain HTTP; `status` tells its address
     #[arg(long)]
     registry: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Power {
+    /// End all that runs on it at once
+    Stop {
+        /// Its number: the first is 0
+        number: u8,
+    },
+    /// Start it again, with what is on its disk
+    Start {
+        /// Its number: the first is 0
+        number: u8,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -167,6 +184,8 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Down => down(cli.state).await,
         Command::Status => tell(localcluster::status(&cli.state).await?),
         Command::Kubeconfig => tell(Cluster::attach(&cli.state)?.kubeconfig().display()),
+        Command::Node(Power::Stop { number }) => Cluster::attach(&cli.state)?.stop_node(number).await,
+        Command::Node(Power::Start { number }) => Cluster::attach(&cli.state)?.start_node(number).await,
         Command::LoadImage { files } => load_images(&cli.state, &files).await,
         Command::Asset(asset) => tell(assets::path(&asset.name).await?.display()),
         Command::Image(image) => image.run().await,
@@ -236,7 +255,8 @@ impl Image {
         match self {
             Self::Build(build) => image::build(&build.name, &build.out, &build.add, &build.entrypoint.0, &build.user).await,
             Self::Push { file, destination, plain_http } => {
-                let plain = plain_http || destination.starts_with(&format!("{}/", network::REGISTRY));
+                let ours = destination.split_once('/').is_some_and(|(registry, _)| network::is_registry(registry));
+                let plain = plain_http || ours;
                 image::push(&file, &destination, plain).await
             }
         }

@@ -16,13 +16,12 @@ use serde_json::json;
 use crate::state::State;
 
 /// The users of a cluster by the name of their kubeconfig, and the groups each is in.
-pub(crate) const USERS: [(&str, &str, &str); 6] = [
+const USERS: [(&str, &str, &str); 5] = [
     (ADMIN, "admin", "system:masters"),
     ("controller-manager", "system:kube-controller-manager", ""),
     ("scheduler", "system:kube-scheduler", ""),
     ("proxy", "system:kube-proxy", ""),
     ("dns", "localcluster:dns", ""),
-    ("node0", "system:node:node0", "system:nodes"),
 ];
 
 /// Who may do everything.
@@ -38,11 +37,12 @@ pub(crate) struct Pki {
     pub service_accounts: PathBuf,
     pub service_accounts_key: PathBuf,
     pub tokens: PathBuf,
-    secrets: Vec<(&'static str, String)>,
+    secrets: Vec<(String, String)>,
 }
 
-/// Makes the certificates and tokens of a cluster whose API server is reached under `names` and `addresses`.
-pub(crate) fn create(state: &State, names: &[&str], addresses: &[std::net::IpAddr]) -> Result<Pki> {
+/// Makes the certificates and tokens of a cluster whose API server is reached under `names` and `addresses`, and of its
+/// `nodes`, each of which is a user too.
+pub(crate) fn create(state: &State, names: &[&str], addresses: &[std::net::IpAddr], nodes: &[String]) -> Result<Pki> {
     let directory = state.path("pki");
     let ca_key = KeyPair::generate().context("cannot generate a key")?;
     let mut ca = CertificateParams::default();
@@ -62,7 +62,9 @@ pub(crate) fn create(state: &State, names: &[&str], addresses: &[std::net::IpAdd
 
     let mut secrets = Vec::new();
     let mut tokens = String::new();
-    for (index, (name, user, groups)) in USERS.into_iter().enumerate() {
+    let components = USERS.map(|(name, user, groups)| (name.to_owned(), user.to_owned(), groups)).into_iter();
+    let nodes = nodes.iter().map(|node| (node.clone(), format!("system:node:{node}"), "system:nodes"));
+    for (index, (name, user, groups)) in components.chain(nodes).enumerate() {
         let secret = secret()?;
         let groups = if groups.is_empty() { String::new() } else { format!(",\"{groups}\"") };
         tokens.push_str(&format!("{secret},{user},{index}{groups}\n"));

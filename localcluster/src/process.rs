@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::packages;
 use crate::state::State;
@@ -76,18 +77,26 @@ pub(crate) struct Processes {
 
 #[derive(Debug)]
 struct Process {
-    name: &'static str,
+    name: String,
     log: PathBuf,
     child: Child,
 }
 
 /// How a process is started, beside its command line.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Surroundings {
     /// The control group it and its descendants live in.
     pub cgroup: Option<PathBuf>,
     /// The process whose network and mounts it shares.
     pub inside: Option<u32>,
+}
+
+/// All that it takes to start a process again.
+#[derive(Debug, Serialize, Deserialize)]
+struct CommandLine {
+    surroundings: Surroundings,
+    program: PathBuf,
+    arguments: Vec<String>,
 }
 
 impl Processes {
@@ -96,24 +105,64 @@ impl Processes {
     }
 
     /// Starts a process; its output goes to the log of that name.
-    pub(crate) fn start(
-        &mut self,
-        name: &'static str,
-        surroundings: &Surroundings,
-        program: &Path,
-        arguments: &[String],
-    ) -> Result<u32> {
+    pub(crate) fn start(&mut self, name: &str, surroundings: &Surroundings, program: &Path, arguments: &[String]) -> Result<u32> {
         let log = self.state.log(name);
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let line = CommandLine { surroundings: surroundings.clone(), program: program.to_owned(), arguments: arguments.to_vec() };
+        let path = self.state.command(name);
+        let text = serde_json::to_string(&line).context("a command line cannot be written down")?;
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        self.launch(name, &line)
+    }
+
+    /// Starts a process of this cluster that has ended, as it was started before.
+    pub(crate) fn start_again(&mut self, name: &str) -> Result<()> {
+        if self.runs(name) {
+            bail!("{name} runs already");
+        }
+        self.forget(name);
+        let path = self.state.command(name);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("{name} was never started: cannot read {}", path.display()))?;
+        let line = serde_json::from_str(&text).with_context(|| format!("{} is no command line", path.display()))?;
+        self.launch(name, &line).map(|_| ())
+    }
+
+    /// Whether a process runs, or is being started by this process and not on record yet.
+    pub(crate) fn runs(&mut self, name: &str) -> bool {
+        let starting = |process: &mut Process| process.name == name && matches!(process.child.try_wait(), Ok(None));
+        self.state.process(name).is_some() || self.list.iter_mut().any(starting)
+    }
+
+    /// Ends a process of this cluster at once, whoever started it, and waits until it is gone.
+    pub(crate) async fn kill(&mut self, name: &str) -> Result<()> {
+        let process = loop {
+            match self.state.process(name) {
+                Some(process) => break process,
+                None if self.runs(name) => tokio::time::sleep(Duration::from_millis(5)).await,
+                None => bail!("{name} does not run"),
+            }
+        };
+        kill(&[process.pid.to_string()])?;
+        while process.is_alive() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.forget(name);
+        Ok(())
+    }
+
+    fn launch(&mut self, name: &str, line: &CommandLine) -> Result<u32> {
+        let log = self.state.log(name);
+        let output = File::options().append(true).open(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new("sh");
         command.args(["-c", include_str!("launch.sh"), "launch"]).arg(self.state.record(name));
-        command.arg(surroundings.cgroup.as_deref().unwrap_or(Path::new("")));
-        if let Some(pid) = surroundings.inside {
+        command.arg(line.surroundings.cgroup.as_deref().unwrap_or(Path::new("")));
+        if let Some(pid) = line.surroundings.inside {
             command.args(["nsenter", "--target", &pid.to_string(), "--net", "--mount", "--"]);
         }
         let child = command
-            .arg(program)
-            .args(arguments)
+            .arg(&line.program)
+            .args(&line.arguments)
             .current_dir(self.state.directory())
             .env("PATH", self.search_path()?)
             .stdin(Stdio::null())
@@ -122,12 +171,15 @@ impl Processes {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let pid = child.id();
-        self.list.push(Process { name, log, child });
+        self.list.push(Process { name: name.to_owned(), log, child });
         Ok(pid)
     }
 
     /// Forgets the process `name`, which has ended, so that it can be started anew.
     pub(crate) fn forget(&mut self, name: &str) {
+        for process in self.list.iter_mut().filter(|process| process.name == name) {
+            let _ = process.child.try_wait();
+        }
         self.list.retain(|process| process.name != name);
     }
 
@@ -171,6 +223,13 @@ impl Processes {
         let directories = std::iter::once(self.state.programs()).chain(packages::search_path());
         std::env::join_paths(directories).context("a directory of PATH holds a colon")
     }
+}
+
+/// Ends processes at once, as far as they are there.
+pub(crate) fn kill(pids: &[String]) -> Result<()> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "kill -KILL \"$@\" 2>/dev/null; true", "kill"]).args(pids);
+    command.status().context("cannot run sh").map(|_| ())
 }
 
 /// The last lines of a log, indented; or why there are none.
@@ -219,7 +278,7 @@ mod tests {
     async fn a_process_that_ends_while_others_wait_is_named_at_once_with_its_last_lines() {
         let directory = tempfile::tempdir().unwrap();
         let state = State::at(&directory.path().join("cluster")).unwrap();
-        for name in ["log", "pid"] {
+        for name in ["log", "pid", "command"] {
             fs::create_dir_all(state.path(name)).unwrap();
         }
         let mut processes = Processes::new(&state);
@@ -234,7 +293,9 @@ mod tests {
     async fn a_process_that_cannot_be_put_on_record_does_not_run() {
         let directory = tempfile::tempdir().unwrap();
         let state = State::at(&directory.path().join("cluster")).unwrap();
-        fs::create_dir_all(state.path("log")).unwrap();
+        for name in ["log", "command"] {
+            fs::create_dir_all(state.path(name)).unwrap();
+        }
         let mut processes = Processes::new(&state);
         let witness = directory.path().join("witness");
         processes.start("etcd", &Surroundings::default(), Path::new("touch"), &[witness.display().to_string()]).unwrap();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::network::NODE;
+use crate::network::{Network, SLOTS};
+use crate::node::PLACES;
 use crate::process::Identity;
 use crate::progress::say;
 use crate::teardown::Teardown;
@@ -72,6 +73,11 @@ impl State {
         self.path("pid").join(process)
     }
 
+    /// Where the command line of a process is written down.
+    pub(crate) fn command(&self, process: &str) -> PathBuf {
+        self.path("command").join(process)
+    }
+
     /// Where the cluster's programs are found by their names.
     pub(crate) fn programs(&self) -> PathBuf {
         self.path("bin")
@@ -112,8 +118,16 @@ impl State {
         fs::read_to_string(self.path("id")).ok()
     }
 
-    pub(crate) fn has_node(&self) -> bool {
-        self.path("node").exists()
+    /// The network of a cluster with nodes, and how many nodes it was started with.
+    pub(crate) fn network(&self) -> Option<(Network, u8)> {
+        let text = fs::read_to_string(self.path("node")).ok()?;
+        let mut words = text.split_ascii_whitespace();
+        Some((Network::parse(words.next()?)?, words.next()?.parse().ok()?))
+    }
+
+    /// The name of its control group and bridge, also when another version of this program started it.
+    pub(crate) fn name_on_machine(&self) -> Option<String> {
+        fs::read_to_string(self.path("node")).ok()?.split_ascii_whitespace().next().map(str::to_owned)
     }
 
     /// Makes the cluster live on when this process ends.
@@ -150,11 +164,11 @@ impl State {
     /// # Errors
     ///
     /// When something still is after `patience`: what it is, and how to end it.
-    pub(crate) async fn wait_until_free(&self, with_node: bool, patience: Duration) -> Result<()> {
+    pub(crate) async fn wait_until_free(&self, with_nodes: bool, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         let mut told = false;
         loop {
-            match self.in_the_way(with_node) {
+            match self.in_the_way(with_nodes) {
                 Err(error) if Instant::now() < deadline => {
                     if !std::mem::replace(&mut told, true) {
                         say(format_args!("waiting at most {} s: {error:#}", patience.as_secs()));
@@ -170,13 +184,13 @@ impl State {
     ///
     /// # Errors
     ///
-    /// When another cluster has the directory or, for a cluster `with_node`, the machine's one node.
-    pub(crate) async fn claim(&self, with_node: bool) -> Result<Teardown> {
+    /// When another cluster has the directory or, for a cluster with nodes, others have all there is for such.
+    pub(crate) async fn claim(&self, nodes: u8) -> Result<Teardown> {
         remove_forgotten_temporaries().await?;
         loop {
             let lock = lock()?;
-            let Some(remains) = self.in_the_way(with_node)? else {
-                let id = self.occupy(with_node)?;
+            let Some(remains) = self.in_the_way(nodes > 0)? else {
+                let id = self.occupy(nodes)?;
                 drop(lock);
                 return Teardown::guard(self, &id);
             };
@@ -187,7 +201,7 @@ impl State {
     }
 
     /// The remains that have to go first; an error when a cluster is in the way that does not have to.
-    pub(crate) fn in_the_way(&self, with_node: bool) -> Result<Option<State>> {
+    pub(crate) fn in_the_way(&self, with_nodes: bool) -> Result<Option<State>> {
         match self.standing()? {
             Standing::Free => {}
             Standing::Remains => return Ok(Some(self.clone())),
@@ -195,20 +209,25 @@ impl State {
                 bail!("there is a cluster in {} already, {}", self.directory.display(), self.how_to_end(&owner))
             }
         }
-        if !with_node {
+        if !with_nodes {
             return Ok(None);
         }
-        let Ok(holder) = fs::read_to_string(paths::run()?.join("node")) else { return Ok(None) };
-        let holder = State::at(Path::new(holder.trim()))?;
-        match holder.standing() {
-            Ok(Standing::Remains) => Ok(Some(holder)),
-            Ok(Standing::Held(owner)) => bail!(
-                "this machine can hold one cluster with a node at a time, and {} is one, {}",
-                holder.directory.display(),
-                holder.how_to_end(&owner)
-            ),
-            Ok(Standing::Free) | Err(_) => Ok(None),
+        let mut held = Vec::new();
+        let mut free = false;
+        for network in Network::all() {
+            match holder(network)? {
+                Some((remains, Standing::Remains)) => return Ok(Some(remains)),
+                Some((holder, Standing::Held(owner))) => {
+                    held.push(format!("{}, {}", holder.directory.display(), holder.how_to_end(&owner)));
+                }
+                _ if network.is_foreign() => held.push(format!("{} has an address that is not ours", network.host())),
+                _ => free = true,
+            }
         }
+        if !free {
+            bail!("this machine can hold {SLOTS} clusters with nodes at a time, and there are: {}", held.join("; "));
+        }
+        Ok(None)
     }
 
     fn how_to_end(&self, owner: &Owner) -> String {
@@ -218,7 +237,7 @@ impl State {
         }
     }
 
-    fn occupy(&self, with_node: bool) -> Result<String> {
+    fn occupy(&self, nodes: u8) -> Result<String> {
         if self.directory.parent() == Some(&paths::temporary_states()?) {
             paths::make_private(&paths::temporary_states()?)?;
         }
@@ -229,17 +248,44 @@ impl State {
         // With the id, it is seen to be a cluster's; so what is cut short after it is removed like one.
         fs::create_dir_all(&self.directory).with_context(|| format!("cannot create {}", self.directory.display()))?;
         write(&self.path("id"), &id)?;
-        for directory in ["pid", "log", "bin", "kubeconfig", "pki"] {
+        for directory in ["pid", "log", "bin", "command", "kubeconfig", "pki"] {
             let path = self.path(directory);
             fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         }
-        if with_node {
-            write(&self.path("node"), NODE)?;
-            write(&paths::run()?.join("node"), &self.directory.to_string_lossy())?;
+        if nodes > 0 {
+            let free = |network: &Network| holder(*network).is_ok_and(|holder| holder.is_none()) && !network.is_foreign();
+            let network = Network::all().find(free).context("the networks of nodes were taken meanwhile: try again")?;
+            write(&self.path("node"), &format!("{network} {nodes}"))?;
+            write(&paths::run()?.join(network.claim()), &self.directory.to_string_lossy())?;
+            make_places()?;
         }
         write(&self.path("owner"), &owner)?;
         Ok(id)
     }
+}
+
+/// Whose a network is, and how things stand there; nobody's when there is no cluster any more where one had it.
+fn holder(network: Network) -> Result<Option<(State, Standing)>> {
+    let Ok(directory) = fs::read_to_string(paths::run()?.join(network.claim())) else { return Ok(None) };
+    let holder = State::at(Path::new(directory.trim()))?;
+    Ok(match holder.standing() {
+        Ok(Standing::Free) | Err(_) => None,
+        Ok(standing) => Some((holder, standing)),
+    })
+}
+
+/// Makes the directories that nodes mount over, where there are none. They are on record before they are made, so that
+/// the last cluster with nodes removes them: a node loses what is mounted on one that is removed.
+fn make_places() -> Result<()> {
+    let record = paths::run()?.join("made-directories");
+    let made = fs::read_to_string(&record).unwrap_or_default();
+    let missing: Vec<_> = PLACES.into_iter().filter(|place| !Path::new(place).exists()).collect();
+    let lines: String = missing.iter().map(|place| format!("{place}\n")).collect();
+    fs::write(&record, made + &lines).with_context(|| format!("cannot write {}", record.display()))?;
+    for place in missing {
+        fs::create_dir(place).with_context(|| format!("cannot create {place}"))?;
+    }
+    Ok(())
 }
 
 /// Holds what clusters are claimed and ended under.
@@ -287,7 +333,7 @@ mod tests {
     fn a_cluster_belongs_to_the_process_that_brings_it_up_until_it_is_left_to_the_machine() {
         let (_directory, state) = state();
         assert_eq!(state.standing().unwrap(), Standing::Free);
-        state.occupy(false).unwrap();
+        state.occupy(0).unwrap();
         assert_eq!(state.standing().unwrap(), Standing::Held(Owner::Process(Identity::own().unwrap())));
         state.leave_to_machine().unwrap();
         assert_eq!(state.standing().unwrap(), Standing::Remains, "its API server does not run");

@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::network::NODE;
 use crate::paths;
 use crate::state::State;
 
@@ -75,6 +74,6 @@ fn command(state: &State, id: &str) -> Result<Command> {
     // A session of its own: an interrupt at the terminal ends the process that had the cluster, and not this one.
     let mut command = Command::new("setsid");
     command.args(["sh", "-c", SCRIPT, "teardown"]).arg(state.directory()).arg(id).arg(paths::run()?);
-    command.arg(if state.has_node() { NODE } else { "" }).current_dir("/");
+    command.arg(state.name_on_machine().unwrap_or_default()).current_dir("/");
     Ok(command)
 }

@@ -6,7 +6,7 @@
 #
 # Usage: sh -c THIS teardown STATE ID RUN NODE [wait]
 #   STATE  the cluster's directory      ID    the start that is meant: a later start in the same place is left alone
-#   RUN    the directory of the lock    NODE  the name of the node's control group and bridge; empty without a node
+#   RUN    the directory of the lock    NODE  the name of the nodes' control group and bridge; empty without nodes
 state=$1 id=$2 run=$3 node=$4
 if [ "${5-}" = wait ]; then
     read -r word && [ "$word" = release ] && exit 0
@@ -35,8 +35,8 @@ while kill_recorded; [ -n "$left" ] && [ $tries -lt 200 ]; do
 done
 
 if [ -n "$node" ]; then
-    # Containers, and what watches over them, live in the node's control group. With the last of its processes, the
-    # node's mounts and networks are gone too: the kernel sees to it.
+    # Containers, and what watches over them, live in the nodes' control group. With the last of its processes, a node's
+    # mounts and networks are gone too: the kernel sees to it.
     groups=$(ls -d /sys/fs/cgroup/"$node" /sys/fs/cgroup/*/"$node" 2>/dev/null)
     tries=0
     while [ -n "$groups" ] && [ $tries -lt 200 ]; do
@@ -51,9 +51,16 @@ if [ -n "$node" ]; then
         tries=$((tries + 1))
     done
     ip link del "$node" 2>/dev/null
-    # The places of the node's mounts, where there were none before.
-    [ -f "$state/made-directories" ] && sort -r "$state/made-directories" | xargs -r rmdir 2>/dev/null
-    [ "$(cat "$run/node" 2>/dev/null)" = "$state" ] && rm -f "$run/node"
+    left=
+    for claim in "$run"/node*; do
+        [ "$(cat "$claim" 2>/dev/null)" = "$state" ] && rm -f "$claim"
+        [ -e "$claim" ] && left=yes
+    done
+    # The places of nodes' mounts, where there were none before: with the last cluster that has nodes.
+    if [ -z "$left" ] && [ -f "$run/made-directories" ]; then
+        sort -r "$run/made-directories" | xargs -r rmdir 2>/dev/null
+        rm -f "$run/made-directories"
+    fi
 fi
 
 # The id goes last, so that a teardown that is cut short is taken up again.

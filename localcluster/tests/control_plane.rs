@@ -63,7 +63,7 @@ async fn two_control_planes_at_once_know_nothing_of_each_other() {
 #[tokio::test]
 async fn a_request_that_cannot_be_met_is_answered_with_what_can() {
     let ask = async |options| Cluster::start(options).await.unwrap_err().to_string();
-    assert!(ask(Options { nodes: 2, ..Options::default() }).await.contains("0 (a control plane alone) or 1"));
+    assert!(ask(Options { nodes: 9, ..Options::default() }).await.contains("0 (a control plane alone) to 8"));
     assert!(ask(Options { images: vec!["a.tar".into()], ..Options::default() }).await.contains("one node"));
     assert!(ask(Options { state: Some("relative".into()), ..Options::default() }).await.contains("absolute"));
     let nothing = tempfile::tempdir().unwrap();

@@ -41,18 +41,23 @@ fn what_a_killed_start_left_is_removed_by_the_next_start() {
 }
 
 #[test]
-fn a_node_that_was_killed_half_way_is_removed_by_down() {
+fn nodes_that_were_killed_half_way_are_removed_by_down() {
     let places = ["/run/containerd", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods"];
     let before = places.map(|place| Path::new(place).exists());
     let (_directory, state) = state();
-    let (kubelet, etcd) = kill_with_guard(start(&state, "1"), &state, "kubelet");
+    let (kubelet, etcd) = kill_with_guard(start(&state, "2"), &state, "node1-kubelet");
     assert!(runs(etcd) && runs(kubelet), "there is nothing to remove, so this shows nothing");
-    assert!(Path::new("/sys/class/net/bonafide-node0").exists());
+    let name = fs::read_to_string(state.join("node")).unwrap().split(' ').next().unwrap().to_owned();
+    let bridge = Path::new("/sys/class/net").join(&name);
+    assert!(bridge.exists() && !groups(&name).is_empty(), "there is nothing to remove, so this shows nothing");
     run(&["down"], &state);
     assert!(!state.exists() && !runs(kubelet) && !runs(etcd));
-    assert!(!Path::new("/sys/class/net/bonafide-node0").exists());
-    assert_eq!(groups(), Vec::<PathBuf>::new());
-    assert_eq!(places.map(|place| Path::new(place).exists()), before);
+    assert!(!bridge.exists());
+    assert_eq!(groups(&name), Vec::<PathBuf>::new());
+    let others = fs::read_dir("/run/bonafide-localcluster")
+        .unwrap()
+        .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("node"));
+    assert!(others || places.map(|place| Path::new(place).exists()) == before);
     assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(state.to_str().unwrap()));
 }
 
@@ -93,7 +98,12 @@ fn process(up: &mut Child, state: &Path, name: &str) -> u32 {
     let id = || fs::read_to_string(&record).ok()?.split(' ').next()?.parse().ok();
     let mut is_there = || {
         assert_eq!(up.try_wait().unwrap(), None, "the start ended before {name} was seen; above, it says why");
-        id().is_some_and(|id| command_line(id).contains(&format!("/{name}\0")))
+        id().is_some_and(|id| {
+            command_line(id).contains(&format!(
+                "/{}\0",
+                name.split_once('-').filter(|(node, _)| node.starts_with("node")).map_or(name, |(_, program)| program)
+            ))
+        })
     };
     eventually(&format!("{name} starts"), &mut is_there);
     id().unwrap()
@@ -111,10 +121,10 @@ fn children(parent: u32) -> Vec<u32> {
     .collect()
 }
 
-/// The node's control groups, in either version.
-fn groups() -> Vec<PathBuf> {
+/// The nodes' control groups, in either version.
+fn groups(name: &str) -> Vec<PathBuf> {
     let roots = fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
-    let groups = roots.chain([PathBuf::from("/sys/fs/cgroup")]).map(|root| root.join("bonafide-node0"));
+    let groups = roots.chain([PathBuf::from("/sys/fs/cgroup")]).map(|root| root.join(name));
     groups.filter(|group| group.exists()).collect()
 }
 

@@ -95,14 +95,14 @@ pub struct PolicyVerdict {
     pub name: String,
     /// The policy's generation that was evaluated.
     pub generation: i64,
-    /// `Trusted` or `Refused`.
+    /// `Trusted`, `Refused`, or `Unsigned`: not trusted, and served all the same because of the policy's mode.
     #[schemars(length(max = 32))]
     pub result: String,
-    /// The reason when it was refused.
+    /// The reason when it is not trusted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// The sentence for people when it was refused.
+    /// The sentence for people when it is not trusted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,

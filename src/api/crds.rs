@@ -2,15 +2,16 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{ClusterModelPolicy, InferenceEngine, ModelArtifact, ModelDeployment};
+use super::{ClusterModelPolicy, InferenceEngine, ModelArtifact, ModelDeployment, ModelSignature};
 
 /// The file name and the definition of every kind, as `crds/` has them.
 pub fn crds() -> Vec<(&'static str, Value)> {
     [
         ("modeldeployments.yaml", ModelDeployment::crd()),
         ("modelartifacts.yaml", ModelArtifact::crd()),
+        ("modelsignatures.yaml", ModelSignature::crd()),
         ("clustermodelpolicies.yaml", ClusterModelPolicy::crd()),
         ("inferenceengines.yaml", InferenceEngine::crd()),
     ]
@@ -37,6 +38,12 @@ fn clean(crd: &CustomResourceDefinition) -> Value {
     {
         if let Some(description) = schema.pointer("/properties/spec/description").cloned() {
             schema.as_object_mut().map(|schema| schema.insert("description".to_owned(), description));
+        }
+        // An object that nobody looked at yet is not done: kstatus takes one without a status for that.
+        if let Some(status) = schema.pointer_mut("/properties/status").and_then(Value::as_object_mut)
+            && status.get("properties").is_some_and(|known| known.get("observedGeneration").is_some())
+        {
+            status.insert("default".to_owned(), json!({ "observedGeneration": -1 }));
         }
     }
     value

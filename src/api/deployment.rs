@@ -125,13 +125,16 @@ pub enum Management {
 /// Where the weights come from.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.source.startsWith('pvc://') || (!has(self.cache) && !has(self.secretRef))").message("model.cache and model.secretRef have no meaning with a pvc:// source: its files are read where they lie"))]
 pub struct Model {
-    /// The source: `hf://OWNER/NAME`.
+    /// The source: `hf://OWNER/NAME`, a repository of the hub; `https://HOST/PATH`, a manifest file as `bonafide manifest` writes it;
+    /// `pvc://CLAIM/PATH`, a directory in a PersistentVolumeClaim of this namespace.
     #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = Rule::new("self.matches('^hf://[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$') && !self.contains('..') && !self.contains('--')")
-        .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct: no other scheme, no user info, no query, no '%' and no '..'; a revision goes into spec.model.revision"))]
+    #[x_kube(validation = Rule::new("!self.contains('..') && !self.matches('/[.](/|$)') && (self.matches('^hf://[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$') ? !self.contains('--') : self.matches('^https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_.~+@=-]+)+$') ? !self.contains(':443/') : self.matches('^pvc://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9_.~+@=-]+)*$'))")
+        .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct, https://HOST/PATH of a manifest, or pvc://CLAIM/PATH: no other scheme, no user info, no query, no '%' and no '..'; a revision goes into spec.model.revision"))]
     pub source: String,
-    /// A branch, a tag or a commit. It is resolved once, recorded in the status, and kept. Absent: the source's default branch.
+    /// A branch, a tag or a commit. It is resolved once, recorded in the status, and kept. Absent: the source's default branch. Of
+    /// an `https://` source the SHA-256 of its manifest file; absent: the one that is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]([A-Za-z0-9_./-]*[A-Za-z0-9_.-])?$') && !self.contains('..') && !self.contains('//')")
@@ -149,9 +152,18 @@ pub struct Model {
     #[x_kube(validation = Rule::new("self.all(f, !f.startsWith('/') && !f.contains('..') && !f.matches('[?\\\\[\\\\]{}!\\\\\\\\]'))")
         .message("files are globs relative to the model's root; only '*' and '**' are wildcards, and '..' and a leading '/' are not allowed"))]
     pub files: Vec<String>,
-    /// A Secret of type `bonafide.dev/source` in this namespace, with the keys `token` and `hosts`.
+    /// Where the signature is. Absent: `model.sig`, `*.oms.sig` or `*.sig` at the model's root; ModelSignatures of the namespace
+    /// that are about the content count besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureFile>,
+    /// A Secret of type `bonafide.dev/source` in this namespace, with the keys `hosts` and `token`, or `hosts`, `username` and
+    /// `password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
+    /// A claim in which fetched bytes are kept, so that the next replica does not download them again. Absent: each replica
+    /// fetches into a directory of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// The names by which requests ask for the model. Absent: the last part of the source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
@@ -159,6 +171,26 @@ pub struct Model {
     #[x_kube(validation = Rule::new("self.all(n, n.matches('^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$'))")
         .message("servedNames have letters, digits, '_', '.', '/', ':', '@' and '-', and begin with a letter, a digit or '_'"))]
     pub served_names: Vec<String>,
+}
+
+/// A claim in which fetched bytes are kept.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// A PersistentVolumeClaim of this namespace. Only its directory `bonafide/` is written to.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("this must be the name of a PersistentVolumeClaim: lower-case letters, digits, '-' and '.'"))]
+    pub claim_name: String,
+}
+
+/// A signature beside the model.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SignatureFile {
+    /// Its path within the source.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains('..') && !self.contains('//') && !self.contains('*') && !self.endsWith('/')")
+        .message("signature.file is a path relative to the model's root, without '*', '..', '//' and a leading '/'"))]
+    pub file: String,
 }
 
 /// A Secret of the same namespace.
@@ -200,6 +232,22 @@ pub struct Resources {
     /// Accelerators. Absent: the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<Accelerator>,
+    /// Processors that a replica's engine is sure to get: `4`, `1.5` or `500m`. It may use more where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}([.][0-9]{1,3})?|[0-9]{1,9}m)$') && !self.matches('^[0.]+m?$')").message("cpu is a number of processors: 4, 1.5 or 500m"))]
+    pub cpu: Option<String>,
+    /// Memory of a replica's engine, and no more: `16Gi`. What lies in `/dev/shm` is part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message("memory is a whole number of bytes, perhaps with k, M, G, T, Ki, Mi, Gi or Ti: 16Gi"))]
+    pub memory: Option<String>,
+    /// The most that `/dev/shm` may hold, through which an engine's processes speak to each other. Absent: half of `memory`, or
+    /// 16Gi when that is absent too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message("sharedMemory is a whole number of bytes, perhaps with k, M, G, T, Ki, Mi, Gi or Ti: 2Gi"))]
+    pub shared_memory: Option<String>,
 }
 
 /// Accelerators of one class.
@@ -224,7 +272,7 @@ pub struct ModelDeploymentStatus {
     /// `Ready`, `Idle`, `Waiting`, `Fetching`, `Loading`, `Blocked` or `Degraded`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub state: String,
-    /// `Signed`, `Pinned`, `Refused` or `Unknown`.
+    /// `Signed`, `Pinned`, `Unsigned`, `Refused` or `Unknown`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trust: String,
     /// Replicas that answer, of those wanted: `2/2`.
@@ -264,6 +312,10 @@ pub struct ModelDeploymentStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// What a newer version wrote beside that: written again as it is, so that nothing is lost.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The model as resolved.

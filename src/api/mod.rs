@@ -10,6 +10,7 @@ mod engine;
 mod pod;
 mod policy;
 mod reason;
+mod signature;
 
 pub use artifact::*;
 pub use condition::*;
@@ -20,6 +21,7 @@ pub use engine::*;
 pub use pod::*;
 pub use policy::*;
 pub use reason::*;
+pub use signature::*;
 
 /// The API group of every kind here, and the prefix of our labels, annotations and gates.
 pub const GROUP: &str = "bonafide.dev";
@@ -32,6 +34,9 @@ pub const LABEL_DEPLOYMENT: &str = "bonafide.dev/deployment";
 
 /// Label on children of one revision: that revision's name.
 pub const LABEL_REVISION: &str = "bonafide.dev/revision";
+
+/// Label on a pod that looks into a claim: the ModelDeployment for which it does.
+pub const LABEL_MEASURES: &str = "bonafide.dev/measures";
 
 /// On a ModelDeployment: a new value asks the source again what a branch stands for, and tries again what was given up.
 pub const ANNOTATION_REFRESH: &str = "bonafide.dev/refresh";

@@ -1,11 +1,18 @@
 //! What the author of a ModelDeployment may say of its pods: a curated part of what Kubernetes has.
 
+mod affinity;
+mod volume;
+
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::deployment::SecretRef;
+
+pub use affinity::*;
+pub use volume::*;
 
 /// What may be said of the pods.
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,7 +38,73 @@ pub struct Pod {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("serviceAccountName must be the name of a ServiceAccount"))]
     pub service_account_name: Option<String>,
+    /// Nodes and pods that the pods go to, or stay away from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// How evenly the replicas are spread over nodes or zones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Atomic)]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// The PriorityClass of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub priority_class_name: Option<String>,
+    /// The RuntimeClass of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub runtime_class_name: Option<String>,
+    /// The scheduler of the pods. Absent: the cluster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub scheduler_name: Option<String>,
+    /// The queue of Kueue in which the pods wait for quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub queue_name: Option<String>,
+    /// Labels of the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    #[x_kube(validation = Rule::new(KEYS).message("the keys of labels and annotations have letters, digits, '-', '_' and '.', at most 63 of them, perhaps after a domain and '/'"))]
+    #[x_kube(validation = Rule::new("self.all(k, k.startsWith('app.kubernetes.io/') ? k != 'app.kubernetes.io/managed-by' : !k.matches('^([^/]*[.])?(bonafide[.]dev|kubernetes[.]io|k8s[.]io)/') && k != 'pod-template-hash' && k != 'kueue.x-k8s.io/queue-name')").message("labels of bonafide.dev, kubernetes.io and k8s.io are not yours to set (but app.kubernetes.io/ is); for Kueue there is spec.pod.queueName"))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "annotations")]
+    #[x_kube(validation = Rule::new(KEYS).message("the keys of labels and annotations have letters, digits, '-', '_' and '.', at most 63 of them, perhaps after a domain and '/'"))]
+    #[x_kube(validation = Rule::new("self.all(k, k.startsWith('cluster-autoscaler.kubernetes.io/') || !k.matches('^([^/]*[.])?(bonafide[.]dev|kubernetes[.]io|k8s[.]io)/'))").message("annotations of bonafide.dev, kubernetes.io and k8s.io are not yours to set (but cluster-autoscaler.kubernetes.io/ is)"))]
+    pub annotations: BTreeMap<String, String>,
+    /// Extended resources beside the accelerators, and how many of each: `rdma/hca: 1`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "counts")]
+    #[x_kube(validation = Rule::new("self.all(k, k.size() <= 317 && k.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && !k.matches('^([^/]*[.])?kubernetes[.]io/') && !(k in ['nvidia.com/gpu', 'amd.com/gpu']))").message("extraResources are named DOMAIN/NAME, for example rdma/hca; accelerators go into spec.resources.accelerator"))]
+    pub extra_resources: BTreeMap<String, i64>,
+    /// More volumes for the engine, below /mnt and /data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = Rule::new("self.all(v, self.exists_one(w, w.mountPath == v.mountPath))").message("two extra volumes have the same mountPath"))]
+    pub extra_volumes: Vec<ExtraVolume>,
+    /// `Fixed` (the default): user and group 65532. `Assigned`: none is written, and the cluster assigns one, as OpenShift's
+    /// restricted-v2 does.
+    #[serde(default, skip_serializing_if = "is_fixed")]
+    pub user: PodUser,
 }
+
+/// Which user the containers run as. Never root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PodUser {
+    #[default]
+    Fixed,
+    Assigned,
+}
+
+fn is_fixed(user: &PodUser) -> bool {
+    *user == PodUser::Fixed
+}
+
+/// What a key of a label or an annotation is.
+const KEYS: &str = "self.all(k, k.size() <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
 
 /// At most 64 labels with values that a label may have.
 fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -40,6 +113,17 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "maxProperties": 64,
         "additionalProperties": { "type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$" },
     })
+}
+
+/// At most 64 annotations of at most 4096 characters.
+fn annotations(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": { "type": "string", "maxLength": 4096 } })
+}
+
+/// At most 8 resources.
+fn counts(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let count = schemars::json_schema!({ "type": "integer", "format": "int64", "minimum": 1, "maximum": 100_000 });
+    schemars::json_schema!({ "type": "object", "maxProperties": 8, "additionalProperties": count })
 }
 
 /// A taint that does not keep the pods away.

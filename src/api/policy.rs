@@ -28,7 +28,9 @@ pub struct ClusterModelPolicySpec {
     /// The namespaces it is for, by their labels. Empty (the default): every namespace.
     #[serde(default)]
     pub namespace_selector: LabelSelector,
-    /// What becomes of a model that a rule does not accept: `Enforce` (the default) refuses it.
+    /// What becomes of a model whose signatures a rule does not accept: `Enforce` (the default) refuses it; `Warn` serves it, calls
+    /// it Unsigned and says so in an Event; `Audit` serves it and calls it Unsigned. Damaged signatures, changed files, pins,
+    /// `deny` and sources that no rule names are refused in every mode.
     #[serde(default)]
     pub mode: Mode,
     /// What becomes of a model whose source no rule matches: `Refuse` (the default) or `Accept`.
@@ -53,6 +55,11 @@ pub struct ClusterModelPolicySpec {
     /// `Reject` refuses the model when the engine would read one.
     #[serde(default)]
     pub unsigned_files: UnsignedFiles,
+    /// How sure it has to be that the engine reads the bytes that were verified: `Copied` (the default) wants them hashed while they
+    /// are brought to a place of the pod's own; `InPlace` also takes those that are hashed where they lie, in a claim that others
+    /// may write to afterwards (`pvc://` sources and `model.cache`). It holds for the sources that a rule of the policy names.
+    #[serde(default)]
+    pub minimum_assurance: Assurance,
 }
 
 /// How strictly a policy acts.
@@ -60,6 +67,16 @@ pub struct ClusterModelPolicySpec {
 pub enum Mode {
     #[default]
     Enforce,
+    Warn,
+    Audit,
+}
+
+/// How sure it is that an engine reads the bytes that were verified.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Assurance {
+    #[default]
+    Copied,
+    InPlace,
 }
 
 /// What becomes of a source that no rule matches.

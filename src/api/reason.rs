@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Makes the enumeration, the texts that stand in conditions, and the list from which `docs/reasons.md` is made.
 macro_rules! reasons {
-    ($($group:literal { $($name:ident: $meaning:literal,)* })*) => {
+    ($($group:literal { $($name:ident: $meaning:literal $(=> $helps:literal)?,)* })*) => {
         /// The CamelCase reason of a condition. The same value labels the Event and the metric.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
@@ -26,6 +26,13 @@ macro_rules! reasons {
             pub const fn meaning(self) -> &'static str {
                 match self {
                     $($(Self::$name => $meaning,)*)*
+                }
+            }
+
+            /// What helps, in a sentence or two; empty where nothing is wrong.
+            pub const fn helps(self) -> &'static str {
+                match self {
+                    $($(Self::$name => concat!($($helps)?),)*)*
                 }
             }
         }
@@ -143,6 +150,18 @@ reasons! {
         CrdOutdated: "The CustomResourceDefinitions in the cluster are older than this version of Bonafide.",
         ApiError: "The API server did not do its part; it is asked again.",
         InternalError: "Bonafide made a mistake.",
+    }
+}
+
+impl Reason {
+    /// The reasons that are about pods: those that an engine's messages can have.
+    pub fn of_pods() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().filter(|(group, _)| *group == "Pods.").flat_map(|(_, reasons)| reasons.iter().copied())
+    }
+
+    /// Whether something is wrong: it is not as it should be, and waiting alone is not what helps.
+    pub fn is_trouble(self) -> bool {
+        !Self::ALL.iter().take(2).any(|(_, reasons)| reasons.contains(&self))
     }
 }
 

@@ -1,8 +1,12 @@
 //! `bonafide fetch`: the init container that brings a model's bytes and lets nothing else in.
 
+mod bring;
+pub(super) mod listen;
+
 use std::{
     collections::BTreeMap,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -15,6 +19,9 @@ use tokio::{
     time::{Instant, interval_at},
 };
 
+pub use bring::HELPER;
+use listen::Shown;
+
 use crate::{
     api::{Problem, Reason, SECRET_TYPE},
     model::{Digest, Manifest, Source},
@@ -26,7 +33,7 @@ use crate::{
 
 /// Download a model while hashing it, and keep only what the manifest says
 ///
-/// Everything is written below --into: tree/ holds exactly the manifest's files, read-only, when the command ends with 0;
+/// Everything but --bring is written below --into: tree/ holds exactly the manifest's files, read-only, when the command ends with 0;
 /// partial/ holds what is on its way and is continued by the next run; refused.json remembers a refusal.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes:
@@ -44,16 +51,16 @@ pub struct Fetch {
     /// The model, for example hf://acme/smollm2
     #[arg(long)]
     source: Source,
-    /// The immutable revision: a commit
+    /// The immutable revision: a hub's commit, the SHA-256 of a manifest file
     #[arg(long, value_name = "COMMIT")]
     revision: String,
     /// The administrator's table of sources, JSON or YAML
     #[arg(long, value_name = "FILE")]
     sources: PathBuf,
-    /// A mounted Secret of type bonafide.dev/source: a directory with the files token and hosts
+    /// A mounted Secret of type bonafide.dev/source: a directory with the files hosts and token, or hosts, username and password
     #[arg(long, value_name = "DIR")]
     credentials: Option<PathBuf>,
-    /// The directory to work in; nothing else is written to
+    /// The directory to work in
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
     /// Where the outcome goes, one line of JSON; without it, to the kubelet's place if there is one
@@ -62,6 +69,12 @@ pub struct Fetch {
     /// How long no byte may come before the command gives up for now, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     patience: u64,
+    /// Where GET /progress is answered while the command runs, for example [::]:8081; nowhere when it is not given
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// A directory into which the program bonafide-helper is copied, which stands beside this one
+    #[arg(long, value_name = "DIR")]
+    bring: Option<PathBuf>,
 }
 
 /// Complete: every file has the expected size and SHA-256.
@@ -96,12 +109,13 @@ impl From<Problem> for Unusable {
 /// Runs the command; the outcome is in the exit code and in the termination log.
 pub async fn run(args: Fetch) -> ExitCode {
     let progress = Arc::new(Progress::default());
-    let (outcome, code) = match prepare(&args) {
+    let brought = args.bring.as_deref().map_or(Ok(()), bring::bring).map_err(Unusable::Usage);
+    let (outcome, code) = match brought.and_then(|()| prepare(&args)) {
         Err(Unusable::Usage(problem)) => (Outcome::Failed(problem), EXIT_USAGE),
         Err(Unusable::Refused(refused)) => (Outcome::Refused(refused), EXIT_REFUSED),
         Ok((resolver, job)) => {
             let limits = Limits { patience: Duration::from_secs(args.patience), ..Limits::default() };
-            let outcome = watch(resolver, job, limits, &progress).await;
+            let outcome = watch(resolver, job, limits, &progress, args.listen).await;
             let code = match outcome {
                 Outcome::Complete { .. } => EXIT_COMPLETE,
                 Outcome::Refused(_) => EXIT_REFUSED,
@@ -123,7 +137,7 @@ pub async fn run(args: Fetch) -> ExitCode {
 }
 
 /// Fetches, with a line of progress now and then, until it is done or somebody wants it to stop.
-async fn watch(resolver: Resolver, job: Job, limits: Limits, progress: &Arc<Progress>) -> Outcome {
+async fn watch(resolver: Resolver, job: Job, limits: Limits, progress: &Arc<Progress>, listen: Option<SocketAddr>) -> Outcome {
     let stopped = || {
         let message = "The fetch was told to stop. What came is kept, and the next run continues there.";
         Outcome::Failed(Problem::new(Reason::FetchFailed, message))
@@ -136,20 +150,30 @@ async fn watch(resolver: Resolver, job: Job, limits: Limits, progress: &Arc<Prog
         }
     };
     let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
-    let mut last = progress.snapshot(None);
+    let shown = Arc::new(Shown::new(Arc::clone(progress)));
+    shown.keep();
+    let mut telling = std::pin::pin!(tell(listen, Arc::clone(&shown)));
     let mut fetching = std::pin::pin!(fetch(resolver, job, limits, Arc::clone(progress)));
     loop {
         tokio::select! {
             outcome = &mut fetching => return outcome,
             _ = terminate.recv() => return stopped(),
             _ = interrupt.recv() => return stopped(),
-            _ = ticks.tick() => {
-                let now = progress.snapshot(Some(&last));
-                eprintln!("{now}");
-                last = now;
-            }
+            _ = ticks.tick() => eprintln!("{}", shown.keep()),
+            () = &mut telling => {}
         }
     }
+}
+
+/// Answers those who ask how far it is. That nobody can ask is no reason not to fetch.
+async fn tell(listen: Option<SocketAddr>, shown: Arc<Shown>) {
+    if let Some(address) = listen {
+        let served = async { listen::serve(listen::bind(address).await?, shown).await };
+        if let Err(error) = served.await {
+            eprintln!("--listen {address}: nobody can ask for /progress: {error}");
+        }
+    }
+    std::future::pending().await
 }
 
 fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
@@ -165,7 +189,10 @@ fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
     let sources = Sources::parse(&table).map_err(|error| usage(format!("--sources {}: {error}", args.sources.display())))?;
     let credentials = args.credentials.as_deref().map(credentials).transpose()?;
     if args.revision.is_empty() || !args.revision.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return Err(usage(format!("--revision {:?} is no commit: expected 40 hexadecimal digits", args.revision)));
+        return Err(usage(format!(
+            "--revision {:?} is no immutable revision: expected the hexadecimal digits of a commit or of a digest",
+            args.revision
+        )));
     }
     if !args.into.is_dir() {
         return Err(usage(format!("--into {} is no directory", args.into.display())));
@@ -178,7 +205,7 @@ fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
 /// The Secret as the kubelet mounts it. Its type cannot be seen from here; the manager checks it before it mounts it.
 fn credentials(dir: &Path) -> Result<Credentials, Problem> {
     let mut data = BTreeMap::new();
-    for key in ["token", "hosts"] {
+    for key in Credentials::KEYS {
         let file = dir.join(key);
         if file.exists() {
             data.insert(key.to_owned(), read(&file, MAX_FILE)?);

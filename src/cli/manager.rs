@@ -2,12 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
+use kube::client::ClientBuilder;
+
 use super::{USAGE, fail};
 use crate::{
     controller,
     runtime::{
+        fence::Fence,
         http::{self, Readiness},
-        lease::Lease,
+        lease::{Lease, Led},
         metrics::Metrics,
         shutdown::Shutdown,
     },
@@ -29,6 +32,9 @@ pub struct ManagerArgs {
     #[arg(long, env = "POD_NAME", default_value = "bonafide")]
     identity: String,
 }
+
+/// How long the first look at the definitions may keep a standby from being ready.
+const FIRST_LOOK: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Runs until a signal or until the lease is lost.
 pub fn run(args: &ManagerArgs) -> ExitCode {
@@ -59,18 +65,30 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         Ok(shutdown) => shutdown,
         Err(error) => return fail(1, format_args!("signals cannot be heard: {error}")),
     };
-    let client = match kube::Client::try_default().await {
-        Ok(client) => client,
+    let fence = Fence::default();
+    // The lease has a way of its own: it is what opens the fence.
+    let ways = async {
+        let config = kube::Config::infer().await.map_err(|error| error.to_string())?;
+        let fenced = ClientBuilder::try_from(config.clone()).map_err(|error| error.to_string())?.with_layer(&fence).build();
+        Ok::<_, String>((kube::Client::try_from(config).map_err(|error| error.to_string())?, fenced))
+    };
+    let (open, client) = match ways.await {
+        Ok(ways) => ways,
         Err(error) => return fail(1, format_args!("there is no way to an API server: {error}")),
     };
     let (metrics, readiness) = (Arc::new(Metrics::default()), Readiness::default());
-    // A standby is ready: it answers its probes and waits for its turn.
-    readiness.set(true);
     let serving = tokio::spawn({
         let (readiness, metrics, shutdown, address) = (readiness.clone(), metrics.clone(), shutdown.clone(), args.listen);
         async move { http::serve(address, readiness, metrics, &shutdown).await }
     });
-    let mut lease = Lease::new(client.clone(), &args.namespace, "bonafide-manager", &args.identity);
+    // A standby looks as well: a new version that lacks its definitions is not ready, so the old one is not replaced by it.
+    let mut definitions = controller::Definitions::default();
+    let _ = tokio::time::timeout(FIRST_LOOK, definitions.look(&client, &readiness)).await;
+    // A standby is ready: it answers its probes and waits for its turn.
+    readiness.set(true);
+    let looking = controller::watch_definitions(client.clone(), readiness.clone(), definitions);
+    let _looking = tokio::task::JoinSet::from_iter([looking]);
+    let mut lease = Lease::new(open, fence.clone(), &args.namespace, "bonafide-manager", &args.identity);
     // Its end with the process is no failure.
     let broken = async {
         match serving.await {
@@ -84,24 +102,26 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         acquired = lease.acquire(&shutdown) => if acquired.is_none() { return ExitCode::SUCCESS },
         problem = &mut broken => return fail(1, problem),
     }
-    let surroundings = match controller::Surroundings::real(client, &config) {
-        Ok(surroundings) => surroundings,
-        Err(error) => return fail(1, error),
-    };
     tracing::info!(identity = args.identity, "leading");
     metrics.leader.set(1);
-    readiness.set(false);
-    let ended = tokio::select! {
-        ended = controller::run(surroundings, config, &args.namespace, metrics.clone(), readiness, shutdown.clone()) => ended.map(|()| false),
-        () = lease.hold(&shutdown) => Ok(true),
-        problem = &mut broken => return fail(1, problem),
+    let ended = loop {
+        readiness.set(false);
+        let surroundings = match controller::Surroundings::real(client.clone(), &config) {
+            Ok(surroundings) => surroundings,
+            Err(error) => return fail(1, error),
+        };
+        let (config, metrics, readiness) = (config.clone(), metrics.clone(), readiness.clone());
+        let work = controller::run(surroundings, config, &args.namespace, metrics, readiness, shutdown.clone());
+        tokio::select! {
+            ended = lease.lead(&shutdown, work) => if !matches!(ended, Led::WentBack) { break ended },
+            problem = &mut broken => return fail(1, problem),
+        }
     };
     metrics.leader.set(0);
-    lease.release().await;
     match ended {
-        Err(error) => fail(1, error),
-        Ok(true) if !is_over(&shutdown).await => fail(1, "the lease was lost; starting again as a standby"),
-        Ok(_) => ExitCode::SUCCESS,
+        Led::Done(Err(error)) => fail(1, error),
+        Led::Lost if !is_over(&shutdown).await => fail(1, "the lease was lost; starting again as a standby"),
+        Led::Done(Ok(())) | Led::Lost | Led::WentBack => ExitCode::SUCCESS,
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use bonafide_helper::gauges::sum;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+
+pub use crate::weights::fetch::Download;
+use crate::weights::measure::Measured;
 
 /// How an engine is asked, frozen with its revision: an engine's definition may change while its pods run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,26 +33,15 @@ pub struct FirstRequest {
     pub body: String,
 }
 
-/// How far the container that fetches is, as it says itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Download {
-    /// Bytes of all files.
-    pub total: u64,
-    /// Bytes on the disk and hashed.
-    pub hashed: u64,
-    /// Bytes a second, lately.
-    pub rate: f64,
-    /// Seconds since it began.
-    pub elapsed_seconds: f64,
-    /// Seconds since a byte came or was hashed.
-    pub idle_seconds: f64,
-}
-
 /// Asks pods. The answers say nothing about trust: they are the word of the pod.
 pub trait Ask: Send + Sync {
     /// How far the download is.
     fn download(&self, at: SocketAddr) -> BoxFuture<'_, Result<Download, String>>;
+
+    /// What a pod found in a claim; the error says that it has not finished, or what it answers instead.
+    fn measured(&self, at: SocketAddr) -> BoxFuture<'_, Result<Measured, String>> {
+        Box::pin(async move { Err(format!("{at} was not asked")) })
+    }
 
     /// Whether the engine answers its first request; the error says what it answered instead.
     fn answers<'a>(&'a self, at: SocketAddr, request: &'a FirstRequest) -> BoxFuture<'a, Result<(), String>>;
@@ -99,6 +92,13 @@ impl Ask for Network {
         })
     }
 
+    fn measured(&self, at: SocketAddr) -> BoxFuture<'_, Result<Measured, String>> {
+        Box::pin(async move {
+            let text = self.get(at, "/measured").await?;
+            serde_json::from_str(&text).map_err(|error| format!("/measured answers what cannot be read: {error}"))
+        })
+    }
+
     fn answers<'a>(&'a self, at: SocketAddr, request: &'a FirstRequest) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
             let FirstRequest { path, body: wanted } = request;
@@ -137,49 +137,4 @@ async fn body(mut answer: reqwest::Response) -> Result<String, String> {
 
 fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
-}
-
-/// The sum of the samples of these gauges in Prometheus' text format, over all labels.
-///
-/// # Errors
-/// When one of them is not there: then nothing is known, and nothing is assumed.
-pub fn sum(text: &str, gauges: &[String]) -> Result<u64, String> {
-    let mut total = 0.0;
-    for gauge in gauges {
-        let mut found = false;
-        for line in text.lines() {
-            let Some(rest) = line.strip_prefix(gauge.as_str()) else { continue };
-            let value = match rest.as_bytes().first() {
-                Some(b' ' | b'\t') => rest,
-                Some(b'{') => rest.rsplit_once('}').map_or("", |(_, value)| value),
-                _ => continue,
-            };
-            let value: f64 = value.split_whitespace().next().and_then(|value| value.parse().ok()).unwrap_or(f64::NAN);
-            if !value.is_finite() || value < 0.0 {
-                return Err(format!("{gauge} has a value that is no count"));
-            }
-            found = true;
-            total += value;
-        }
-        if !found {
-            return Err(format!("the metrics have no {gauge}"));
-        }
-    }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a finite count that is not negative")]
-    Ok(total.ceil() as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_work_of_an_engine_is_the_sum_of_its_gauges() {
-        let text = "# HELP x y\nvllm:num_requests_running{engine=\"0\",model_name=\"a b}\"} 2.0\nvllm:num_requests_waiting{engine=\"0\"} 1.0\nvllm:num_requests_waiting_by_reason{reason=\"capacity\"} 9\nplain 4 1700000000\n";
-        let sum = |gauges: &[&str]| sum(text, &gauges.iter().map(|gauge| (*gauge).to_owned()).collect::<Vec<_>>());
-        assert_eq!(sum(&["vllm:num_requests_running", "vllm:num_requests_waiting"]), Ok(3));
-        assert_eq!(sum(&["plain"]), Ok(4));
-        assert!(sum(&["vllm:num_requests"]).is_err());
-        assert!(super::sum("plain NaN\n", &["plain".to_owned()]).is_err());
-    }
 }

@@ -2,26 +2,22 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{
-    Client, Resource,
-    runtime::{events::Recorder, reflector::Store},
-};
+use kube::{Client, Resource, runtime::events::Recorder};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
     answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
-    policies::InForce, resolve::Trees, stores::Stores,
+    measure, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered, stores::Stores,
 };
 use crate::{
     api::ModelArtifactStatus,
     engine::Catalogue,
-    runtime::{clock::Clock, metrics::Metrics},
+    runtime::{clock::Clock, http::Obstacle, metrics::Metrics},
     trust::DefaultStance,
     weights::{Library, Sources},
 };
@@ -101,6 +97,10 @@ pub struct Context {
     pub policies: watch::Receiver<Option<Arc<InForce>>>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: watch::Receiver<Option<String>>,
+    /// What keeps everything from its work, if something does: then nothing is begun.
+    pub obstacle: watch::Receiver<Option<Obstacle>>,
+    /// Which objects were told of the obstacle, by UID: at which generation, and what.
+    pub told: Mutex<HashMap<String, (Option<i64>, String)>>,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.
@@ -117,6 +117,10 @@ pub struct Context {
     pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
     /// Trees of files that were listed.
     pub trees: Trees,
+    /// Signatures that were delivered apart from their models, as they were read.
+    pub delivered: Delivered,
+    /// What pods found in claims.
+    pub measured: measure::Results,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// Pods that were asked for a first answer.
@@ -145,11 +149,12 @@ pub fn read_sources(config: &SourcesConfig) -> Result<Sources, String> {
 impl Context {
     /// Forgets what is about objects that are gone.
     pub fn forget_what_is_gone(&self) {
-        fn alive<K: Resource<DynamicType: Eq + Hash + Clone> + Clone + 'static>(store: &Store<K>) -> HashSet<String> {
+        fn alive<K: Resource<DynamicType = ()>>(store: &Shelf<K>) -> HashSet<String> {
             store.state().iter().filter_map(|object| object.meta().uid.clone()).collect()
         }
         let artifacts = alive(&self.stores.artifacts);
         let revisions = alive(&self.stores.revisions);
+        self.delivered.keep_only(&alive(&self.stores.signatures));
         let pods = alive(&self.stores.pods);
         self.vouchers.keep_only(&pods);
         self.answers.keep_only(&pods);

@@ -9,11 +9,13 @@ pub mod ask;
 mod backoff;
 mod claims;
 mod context;
+mod crds;
 mod decide;
 mod diff;
 mod drain;
 mod fetched;
 mod gate;
+mod measure;
 mod notes;
 mod observe;
 pub mod plan;
@@ -23,20 +25,25 @@ mod protection;
 mod resolve;
 mod rollout;
 mod run;
+mod shelf;
 mod shift;
+mod signatures;
 mod slim;
 mod status;
 mod stores;
+mod volume_claims;
 mod vouch;
 mod write;
 
 pub use artifacts::name as artifact_name;
 pub use context::{Config, Stance, read_sources};
+pub use crds::{Definitions, run as watch_definitions};
 pub use decide::{render_input, served_names};
 pub use notes::Notes;
+pub use resolve::{LookedUp, look_up};
 pub use run::{RunError, Surroundings, run};
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use kube::api::Resource as _;
 
@@ -47,7 +54,10 @@ use self::{
     plan::Owner,
     status::Picture,
 };
-use crate::api::{ModelDeployment, Problem, Reason};
+use crate::{
+    api::{ModelDeployment, Problem, Reason},
+    runtime::http::Obstacle,
+};
 
 /// Looked at again after this time, also when no event says so.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -178,6 +188,19 @@ async fn keep_records(context: &Context, owner: &Owner, decision: &Decision) -> 
         return Ok(());
     }
     artifacts::release(context, owner, &needed).await
+}
+
+/// Something is in the way of everything: the object is told so, and nothing is done for it.
+async fn obstructed(context: &Context, metadata: &kube::api::ObjectMeta, obstacle: &Obstacle) -> Result<(), kube::Error> {
+    let problem = Problem::new(Reason::CrdOutdated, obstacle.message.clone());
+    let (uid, telling) = (metadata.uid.clone().unwrap_or_default(), (metadata.generation, problem.message.clone()));
+    // A definition that lacks the very fields in which it is told would be told for ever.
+    if context.told.lock().unwrap_or_else(PoisonError::into_inner).get(&uid) == Some(&telling) {
+        return Ok(());
+    }
+    write::trouble_as_far_as_possible(context, metadata, &problem).await?;
+    context.told.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, telling);
+    Ok(())
 }
 
 /// An object that this version of Bonafide cannot read: it is told so, and the others go on.

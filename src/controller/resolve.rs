@@ -169,14 +169,17 @@ impl Reader<'_> {
         self.resolver.read(self.question.source, &self.listed.tree.revision, path, size, self.question.credentials).await
     }
 
-    /// The signatures at the root: `model.sig`, then `*.oms.sig`, then `*.sig`; the first of these that has any.
+    /// The signature that the wish names; else those at the root: `model.sig`, then `*.oms.sig`, then `*.sig`; the first of these
+    /// that has any.
     async fn bundles(&self) -> Result<BTreeMap<CleanPath, String>, Unanswered> {
         let mut known = self.listed.bundles.lock().await;
         if let Some(known) = &*known {
             return Ok(known.clone());
         }
         let mut found = BTreeMap::new();
-        for pattern in ["model.sig", "*.oms.sig", "*.sig"] {
+        let named = self.question.spec.model.signature.as_ref().map(|signature| signature.file.as_str());
+        let look: &[&str] = named.as_ref().map_or(&["model.sig", "*.oms.sig", "*.sig"], std::slice::from_ref);
+        for pattern in look {
             let Ok(pattern) = pattern.parse::<Glob>() else { continue };
             let files: Vec<_> =
                 self.listed.tree.files.iter().filter(|file| pattern.matches(file.path.as_str())).take(8).collect();
@@ -191,12 +194,26 @@ impl Reader<'_> {
             }
             for file in files {
                 let content = self.read(&file.path, file.size).await?;
+                if file.sha256.is_some_and(|listed| listed != Digest::of(&content)) {
+                    let (path, source) = (&file.path, self.question.source);
+                    let message =
+                        format!("{path}: {source} lists it with another SHA-256 than what it sends. It is asked again.");
+                    return Err(SourceError::invalid(message).into());
+                }
                 // A signature that is not text is kept as what it is: not a signature.
                 found.insert(file.path.clone(), String::from_utf8_lossy(&content).into_owned());
             }
             if !found.is_empty() {
                 break;
             }
+        }
+        if let Some(file) = named.filter(|_| found.is_empty()) {
+            let message = format!(
+                "spec.model.signature.file: {} at {} has no file {file}. Nothing was served. Correct the path, or leave \
+                 spec.model.signature out: then model.sig, *.oms.sig and *.sig are looked for.",
+                self.question.source, self.listed.tree.revision
+            );
+            return Err(Unanswered::Trust(Problem::new(Reason::Unsigned, message)));
         }
         *known = Some(found.clone());
         Ok(found)
@@ -243,5 +260,40 @@ pub fn ask_again(retry: &Retry, otherwise: Duration) -> Option<Duration> {
     match retry {
         Retry::Never => None,
         Retry::After(wait) => Some(wait.unwrap_or(otherwise)),
+    }
+}
+
+/// What a wish stands for at this moment.
+pub struct LookedUp {
+    /// The immutable revision.
+    pub revision: String,
+    /// The content digest of what would be served.
+    pub digest: String,
+}
+
+/// Asks the source what a wish stands for, as the manager does where no policy speaks.
+///
+/// # Errors
+/// What the source or the wish lacks.
+pub async fn look_up(
+    library: &dyn Library,
+    catalogue: &Catalogue,
+    spec: &ModelDeploymentSpec,
+    source: &Source,
+    credentials: Option<&Credentials>,
+) -> Result<LookedUp, Problem> {
+    let question = Question {
+        asker: "",
+        spec,
+        source,
+        revision: spec.model.revision.as_deref(),
+        credentials,
+        kept_engine: None,
+        restrict_to_signed: false,
+    };
+    match resolve(library, &Trees::default(), catalogue, &question).await {
+        Ok(answer) => Ok(LookedUp { revision: answer.artifact.revision, digest: answer.artifact.digest }),
+        Err(Unanswered::Source(error)) => Err(error.problem),
+        Err(Unanswered::Spec(problem) | Unanswered::Trust(problem)) => Err(problem),
     }
 }

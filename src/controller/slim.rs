@@ -220,6 +220,25 @@ impl SlimPod {
     }
 }
 
+/// A ModelSignature without the signature: which content it is about.
+#[derive(Resource, Debug, Clone, Default, Serialize, Deserialize)]
+#[resource(inherit = "crate::api::ModelSignature")]
+pub struct SlimSignature {
+    /// Name, UID, version.
+    pub metadata: ObjectMeta,
+    /// What it is about.
+    #[serde(default)]
+    pub spec: SlimSignatureSpec,
+}
+
+/// See [`SlimSignature`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SlimSignatureSpec {
+    /// The content digest.
+    #[serde(default)]
+    pub digest: String,
+}
+
 /// A Deployment as far as shifting replicas needs it.
 #[derive(Resource, Debug, Clone, Default, Serialize, Deserialize)]
 #[resource(inherit = "k8s_openapi::api::apps::v1::Deployment")]

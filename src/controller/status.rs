@@ -114,6 +114,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
             .clone()
             .map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
         conditions: vec![],
+        more: Default::default(),
     };
     (status, findings)
 }
@@ -243,7 +244,7 @@ fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimP
 
 fn with_retry(blocked: &Blocked) -> Problem {
     match (&blocked.stage, blocked.retry) {
-        (Stage::Source, Some(wait)) => {
+        (Stage::Source, Some(wait)) if blocked.problem.reason != Reason::Measuring => {
             Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1)))
         }
         _ => blocked.problem.clone(),
@@ -317,7 +318,7 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
     let of = |verdict: &Verdict| {
         let status = match verdict.trust() {
             Trust::Signed | Trust::Pinned => Some(true),
-            Trust::Refused => Some(false),
+            Trust::Unsigned | Trust::Refused => Some(false),
             Trust::Unknown => None,
         };
         (

@@ -8,7 +8,7 @@ use kube::{
     api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams},
     runtime::events::{Event, EventType},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     context::Context,
@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{
     api::{
-        FIELD_MANAGER, Finding, ModelDeployment, ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, SOURCE_RESOLVED,
-        STALLED, TRUSTED, settle, truncate,
+        AVAILABLE, FIELD_MANAGER, Finding, ModelDeployment, ModelDeploymentStatus, Problem, READY, RECONCILING, Reason,
+        SOURCE_RESOLVED, STALLED, TRUSTED, settle, truncate,
     },
     runtime::metrics::ReasonLabel,
+    trust::{Trust, Verdict},
 };
 
 /// Computes the status, writes it if it is another, and tells of the reasons that are new.
@@ -28,30 +29,59 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<(), kube
     let (mut status, findings) = compute(picture);
     let old = deployment.status.clone().unwrap_or_default();
     status.conditions = settle(&old.conditions, &findings, deployment.metadata.generation, context.clock.now());
+    status.more.clone_from(&old.more);
     if status == old {
         return Ok(());
     }
-    tell(context, deployment, &old, &findings).await;
+    // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
+    let recorded = |verdict: &Verdict| verdict.trust() == Trust::Unsigned && !verdict.is_warned_of();
+    let quiet = picture.decision.verdict.as_ref().is_some_and(recorded);
+    tell(context, deployment, &old, &findings, quiet).await;
     apply(context, &deployment.metadata, &json!(status)).await
 }
 
 /// Says of an object what stands in its way when nothing else is known of it; `stalled` when only a change of it can help.
 pub async fn trouble(context: &Context, metadata: &ObjectMeta, problem: &Problem, stalled: bool) -> Result<(), kube::Error> {
-    let api = api(context, metadata);
+    match troubled(context, metadata, problem, stalled).await? {
+        Some(status) => apply(context, metadata, &status).await,
+        None => Ok(()),
+    }
+}
+
+/// The same where the definition lacks fields of the status: what it knows of it is kept. Applying would be refused as a whole.
+pub async fn trouble_as_far_as_possible(context: &Context, metadata: &ObjectMeta, problem: &Problem) -> Result<(), kube::Error> {
+    let Some(status) = troubled(context, metadata, problem, true).await? else { return Ok(()) };
+    let body = json!({ "metadata": { "uid": metadata.uid }, "status": status });
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    context.metrics.wrote("ModelDeployment", "patch");
     let name = metadata.name.as_deref().unwrap_or_default();
-    let Some(live) = api.get_opt(name).await? else { return Ok(()) };
+    unless_gone(api(context, metadata).patch_status(name, &parameters, &Patch::Merge(body)).await).map(|_| ())
+}
+
+/// The status that tells of it; `None` when there is no such object, or it says so already.
+async fn troubled(
+    context: &Context,
+    metadata: &ObjectMeta,
+    problem: &Problem,
+    stalled: bool,
+) -> Result<Option<Value>, kube::Error> {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let Some(live) = api(context, metadata).get_opt(name).await? else { return Ok(None) };
     let old: ModelDeploymentStatus =
         live.data.get("status").cloned().and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default();
-    let findings = [READY, STALLED]
-        .map(|kind| Finding::new(kind, Some(kind == STALLED && stalled), problem.reason, problem.message.clone()));
+    // All three are said: of two that are true, a tool that knows kstatus believes the one that it asks for first.
+    let findings = [(READY, false), (RECONCILING, !stalled), (STALLED, stalled)]
+        .map(|(kind, status)| Finding::new(kind, Some(status), problem.reason, problem.message.clone()));
+    let serves = old.conditions.iter().any(|condition| condition.type_ == AVAILABLE && condition.status == "True");
     let mut status = ModelDeploymentStatus {
-        state: "Blocked".to_owned(),
+        observed_generation: metadata.generation,
+        state: if serves { "Degraded" } else { "Blocked" }.to_owned(),
         why: format!("{}: {}", problem.reason, problem.message),
         ..old.clone()
     };
     status.conditions.retain(|condition| !findings.iter().any(|finding| finding.kind == condition.type_));
     status.conditions.extend(settle(&old.conditions, &findings, metadata.generation, context.clock.now()));
-    if status == old { Ok(()) } else { apply(context, metadata, &json!(status)).await }
+    Ok((status != old).then(|| json!(status)))
 }
 
 fn api(context: &Context, metadata: &ObjectMeta) -> Api<DynamicObject> {
@@ -59,7 +89,7 @@ fn api(context: &Context, metadata: &ObjectMeta) -> Api<DynamicObject> {
     Api::namespaced_with(context.client.clone(), namespace, &ApiResource::erase::<ModelDeployment>(&()))
 }
 
-async fn apply(context: &Context, metadata: &ObjectMeta, status: &serde_json::Value) -> Result<(), kube::Error> {
+async fn apply(context: &Context, metadata: &ObjectMeta, status: &Value) -> Result<(), kube::Error> {
     let name = metadata.name.as_deref().unwrap_or_default();
     // The UID keeps the status of one object from being written to its successor of the same name.
     let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": name, "uid": metadata.uid }, "status": status });
@@ -67,17 +97,24 @@ async fn apply(context: &Context, metadata: &ObjectMeta, status: &serde_json::Va
     let api = api(context, metadata);
     let written = api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await;
     let Some(written) = unless_gone(written)? else { return Ok(()) };
-    if written.data.get("status") == Some(status) {
-        return Ok(());
-    }
-    // What others wrote beside our fields stays when we apply, and nothing in this status is theirs to say.
+    let Some(whole) = remaining(status, written.data.get("status")) else { return Ok(()) };
+    // What others wrote beside our fields stays when we apply, and nothing of what we know in this status is theirs to say.
     let operations = json!([
         { "op": "test", "path": "/metadata/uid", "value": metadata.uid },
-        { "op": "add", "path": "/status", "value": status },
+        { "op": "add", "path": "/status", "value": whole },
     ]);
     let replace = serde_json::from_value(operations).map(Patch::<()>::Json).map_err(kube::Error::SerdeError)?;
     context.metrics.wrote("ModelDeployment", "patch");
     unless_gone(api.patch_status(name, &PatchParams::default(), &replace).await).map(|_| ())
+}
+
+/// What has to be written over what stands there; `None` when nothing has. Fields that only a newer version knows stay.
+fn remaining(wanted: &Value, found: Option<&Value>) -> Option<Value> {
+    let read = |status: Value| serde_json::from_value::<ModelDeploymentStatus>(status).ok();
+    let more = found.cloned().and_then(read).map(|found| found.more).unwrap_or_default();
+    let mut whole = wanted.clone();
+    whole.as_object_mut()?.extend(more);
+    (found != Some(&whole)).then_some(whole)
 }
 
 /// Somebody who deleted the object meanwhile, or made another of its name, is no error.
@@ -89,9 +126,9 @@ fn unless_gone(written: Result<DynamicObject, kube::Error>) -> Result<Option<Dyn
 }
 
 /// One Event for each reason that is new, the most telling condition first.
-async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploymentStatus, findings: &[Finding]) {
+async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploymentStatus, findings: &[Finding], quiet: bool) {
     let mut told: HashSet<Reason> = HashSet::new();
-    for kind in [READY, TRUSTED, SOURCE_RESOLVED] {
+    for kind in [READY, TRUSTED, SOURCE_RESOLVED].into_iter().filter(|kind| !(quiet && *kind == TRUSTED)) {
         let Some(finding) = findings.iter().find(|finding| finding.kind == kind) else { continue };
         let same = |reason: &str| reason == finding.reason.as_str();
         if finding.reason == Reason::Pending
@@ -121,5 +158,27 @@ async fn publish(context: &Context, deployment: &ModelDeployment, type_: EventTy
     let reference: ObjectReference = deployment.object_ref(&());
     if let Err(error) = context.recorder.publish(&event, &reference).await {
         tracing::warn!(deployment = deployment.name_any(), %error, "an Event could not be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_newer_version_wrote_stays_and_what_others_changed_does_not() {
+        let ours = json!({ "state": "Ready", "ready": "1/1", "why": "" , "replicas": 1 });
+        let with = |key: &str, value: Value| {
+            let mut status = ours.clone();
+            status.as_object_mut().unwrap().insert(key.to_owned(), value);
+            status
+        };
+        assert_eq!(remaining(&ours, Some(&ours)), None);
+        assert_eq!(remaining(&ours, Some(&with("later", json!({ "a": 1 })))), None);
+        assert_eq!(remaining(&ours, Some(&with("trust", json!("Signed")))), Some(ours.clone()));
+        let both = with("later", json!(1));
+        let mut changed = both.clone();
+        changed["state"] = json!("Idle");
+        assert_eq!(remaining(&ours, Some(&changed)), Some(both));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     model::{CleanPath, Glob},
 };
 
-use super::{template::Template, text::quoted};
+use super::{errors::Errors, template::Template, text::quoted};
 
 /// An engine that can be used: an [`InferenceEngineSpec`] of which every part was understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,7 @@ pub struct Engine {
     pub(super) command: Vec<Template>,
     pub(super) args: Vec<Template>,
     pub(super) env: Vec<(String, Template)>,
+    errors: Errors,
 }
 
 /// One format that an engine loads.
@@ -60,6 +61,7 @@ impl Engine {
         if spec.probes.start_timeout_seconds < 10 {
             return Err(checks.wrong("spec.probes.startTimeoutSeconds", "must be at least 10"));
         }
+        checks.asking(&spec)?;
         let command = checks.templates("spec.command", &spec.command)?;
         let args = checks.templates("spec.args", &spec.args)?;
         let env = checks.env(&spec)?;
@@ -69,7 +71,10 @@ impl Engine {
             return Err(checks.wrong("spec.loads", "is empty: an engine loads at least one format"));
         }
         let formats = spec.loads.iter().enumerate().map(|(index, loads)| checks.loads(index, loads)).collect::<Result<_, _>>()?;
-        Ok(Self { name: name.to_owned(), formats, command, args, env, spec })
+        let errors = Errors::compile(&spec.errors)
+            .map_err(|(index, field, problem)| checks.wrong(&format!("spec.errors[{index}].{field}"), problem))?;
+        checks.asking(&spec)?;
+        Ok(Self { name: name.to_owned(), formats, command, args, env, errors, spec })
     }
 
     /// The name by which `spec.engine.name` asks for it.
@@ -80,6 +85,11 @@ impl Engine {
     /// The definition as written.
     pub const fn spec(&self) -> &InferenceEngineSpec {
         &self.spec
+    }
+
+    /// What its messages mean.
+    pub const fn errors(&self) -> &Errors {
+        &self.errors
     }
 
     /// The image for a class of accelerators, if there is one.
@@ -130,6 +140,42 @@ impl Checks<'_> {
             }
         }
         if classes.is_empty() { Err(self.wrong("spec.images", "is empty: an engine has at least one image")) } else { Ok(()) }
+    }
+
+    /// What it is asked while it runs.
+    fn asking(&self, spec: &InferenceEngineSpec) -> Result<(), Problem> {
+        let paths = [
+            ("spec.metrics.path", spec.metrics.as_ref().map(|metrics| &metrics.path)),
+            ("spec.probes.request.path", spec.probes.request.as_ref().map(|request| &request.path)),
+        ];
+        for (field, path) in paths {
+            if let Some(path) = path.filter(|path| !path.starts_with('/') || !plain(path) || path.contains(char::is_whitespace)) {
+                let path = quoted(path, 80);
+                return Err(self.wrong(field, format_args!("is {path}: it must be a path that begins with '/', without spaces")));
+            }
+        }
+        if let Some(request) = &spec.probes.request
+            && serde_json::from_str::<serde_json::Value>(&request.body).is_err()
+        {
+            return Err(self.wrong("spec.probes.request.body", "is no JSON: it is what is posted"));
+        }
+        let Some(drain) = &spec.drain else { return Ok(()) };
+        if spec.metrics.is_none() {
+            return Err(self.wrong("spec.drain", "names gauges, and spec.metrics.path does not say where they are"));
+        }
+        if drain.idle_when_zero.is_empty() {
+            return Err(
+                self.wrong("spec.drain.idleWhenZero", "is empty: leave spec.drain out when nothing tells that it has no work")
+            );
+        }
+        for (index, gauge) in drain.idle_when_zero.iter().enumerate() {
+            let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+            if gauge.is_empty() || !gauge.chars().all(letter) || gauge.starts_with(|c: char| c.is_ascii_digit()) {
+                let field = format!("spec.drain.idleWhenZero[{index}]");
+                return Err(self.wrong(&field, format_args!("is {}, which is no name of a metric", quoted(gauge, 80))));
+            }
+        }
+        Ok(())
     }
 
     fn templates(&self, field: &str, texts: &[String]) -> Result<Vec<Template>, Problem> {
@@ -256,7 +302,15 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{EngineImage, EnvVar, Writable};
+    use crate::api::{EngineDrain, EngineError, EngineImage, EngineMetrics, EngineRequest, EnvVar, Writable};
+
+    fn error(pattern: &str, reason: &str, say: &str) -> EngineError {
+        EngineError { pattern: pattern.into(), reason: reason.into(), say: say.into() }
+    }
+
+    fn request(path: &str, body: &str) -> EngineRequest {
+        EngineRequest { path: path.into(), body: body.into() }
+    }
 
     fn spec() -> InferenceEngineSpec {
         serde_json::from_value(serde_json::json!({
@@ -277,7 +331,7 @@ mod tests {
     #[test]
     fn every_mistake_is_a_problem_that_names_the_field() {
         type Mistake = fn(&mut InferenceEngineSpec);
-        let mistakes: [(&str, Mistake); 23] = [
+        let mistakes: [(&str, Mistake); 34] = [
             ("spec.images is empty", |spec| spec.images.clear()),
             ("spec.images names the accelerator none twice", |spec| {
                 spec.images.push(EngineImage { accelerator: AcceleratorClass::None, image: "other".into() });
@@ -306,6 +360,27 @@ mod tests {
                 spec.user.switches = vec!["--fast".into()];
             }),
             ("spec.user.env[0]", |spec| spec.user.env = vec!["A=B".into()]),
+            ("spec.metrics.path", |spec| spec.metrics = Some(EngineMetrics { path: "metrics".into() })),
+            ("spec.probes.request.path", |spec| spec.probes.request = Some(request("/a b", "{}"))),
+            ("spec.drain names gauges", |spec| spec.drain = Some(EngineDrain { idle_when_zero: vec!["work".into()] })),
+            ("spec.drain.idleWhenZero is empty", |spec| {
+                spec.metrics = Some(EngineMetrics { path: "/metrics".into() });
+                spec.drain = Some(EngineDrain { idle_when_zero: vec![] });
+            }),
+            ("spec.drain.idleWhenZero[1]", |spec| {
+                spec.metrics = Some(EngineMetrics { path: "/metrics".into() });
+                spec.drain = Some(EngineDrain { idle_when_zero: vec!["a:b_c1".into(), "a b".into()] });
+            }),
+            ("spec.errors[0].match is no regular expression", |spec| spec.errors = vec![error("a(", "EngineFailed", "x")]),
+            ("spec.errors[0].match compiles to too much", |spec| {
+                spec.errors = vec![error("(a{1000}){1000}", "EngineFailed", "x")]
+            }),
+            ("spec.errors[1].reason must be one of", |spec| {
+                spec.errors = vec![error("a", "EngineFailed", "x"), error("a", "Signed", "x")];
+            }),
+            ("spec.errors[0].say uses ${name}", |spec| spec.errors = vec![error("(?<other>a)", "EngineFailed", "${name}")]),
+            ("spec.errors[0].say has a '${'", |spec| spec.errors = vec![error("(?<name>a)", "EngineFailed", "${name")]),
+            ("spec.probes.request.body", |spec| spec.probes.request = Some(request("/v1", "{"))),
             ("spec.loads is empty", |spec| spec.loads.clear()),
             ("spec.loads[0].files[0]", |spec| spec.loads[0].files = vec!["a?".into()]),
             ("spec.loads[0].prefer", |spec| {

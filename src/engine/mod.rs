@@ -8,6 +8,7 @@ mod allow;
 mod candidate;
 mod catalogue;
 mod definition;
+mod errors;
 mod format;
 mod render;
 mod select;
@@ -21,6 +22,7 @@ mod golden;
 
 pub use catalogue::Catalogue;
 pub use definition::Engine;
+pub use errors::{Errors, Explained, readable};
 pub use render::{RenderInput, Rendered, render};
 pub use select::{Selection, select, wanted};
 pub use text::human_size;

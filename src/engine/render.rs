@@ -50,6 +50,10 @@ pub struct Rendered {
     pub ready_path: String,
     /// How long loading may take, in seconds.
     pub start_timeout_seconds: i32,
+    /// The path of its metrics, if it has any.
+    pub metrics_path: Option<String>,
+    /// Gauges among them that are all zero when it has no work.
+    pub idle_when_zero: Vec<String>,
     /// The directories it writes to, beside a read-only root.
     pub writable: Vec<Writable>,
     /// Extended resources by name, and how many of each.
@@ -90,6 +94,8 @@ pub fn render(engine: &Engine, selection: &Selection, input: &RenderInput<'_>) -
         port: spec.port,
         ready_path: spec.probes.ready.clone(),
         start_timeout_seconds: spec.probes.start_timeout_seconds,
+        metrics_path: spec.metrics.as_ref().map(|metrics| metrics.path.clone()),
+        idle_when_zero: spec.drain.as_ref().map(|drain| drain.idle_when_zero.clone()).unwrap_or_default(),
         writable: spec.writable.iter().filter(|writable| writable.path != SHARED_MEMORY).cloned().collect(),
         resources: vendor.map(|vendor| (vendor.resource.to_owned(), count.to_string())).into_iter().collect(),
         tolerations: vendor.map(accelerator::Vendor::toleration).into_iter().collect(),

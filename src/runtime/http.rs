@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
+use tokio::sync::watch;
 
 use super::{metrics::Metrics, shutdown::Shutdown};
 
@@ -16,12 +17,47 @@ use super::{metrics::Metrics, shutdown::Shutdown};
 ///
 /// Not being ready is no reason for a restart: `/healthz` answers as long as the process turns its event loop.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness {
+    ready: Arc<AtomicBool>,
+    obstacle: watch::Sender<Option<Obstacle>>,
+}
+
+/// Something outside of the process that keeps it from its work until somebody mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Whether the objects that the work is about cannot even exist.
+    pub absent: bool,
+    /// What it is, and what to do.
+    pub message: String,
+}
 
 impl Readiness {
     /// Says whether the process can do its work.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Says what is in the way; `None`: nothing is.
+    pub fn obstruct(&self, obstacle: Option<Obstacle>) {
+        self.obstacle.send_if_modified(|known| {
+            let changed = *known != obstacle;
+            *known = obstacle;
+            changed
+        });
+    }
+
+    /// What is in the way, now and later.
+    pub fn obstacle(&self) -> watch::Receiver<Option<Obstacle>> {
+        self.obstacle.subscribe()
+    }
+
+    /// Nothing when the process can do its work, else why not.
+    fn why_not(&self) -> Option<String> {
+        if let Some(obstacle) = &*self.obstacle.borrow() {
+            return Some(obstacle.message.clone());
+        }
+        let unread = || "the API server's objects are not read yet".to_owned();
+        (!self.ready.load(Ordering::Relaxed)).then(unread)
     }
 }
 
@@ -39,15 +75,31 @@ pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Arc<Metri
 
 type Shared = (Readiness, Arc<Metrics>);
 
-async fn readyz(State((readiness, _)): State<Shared>) -> (StatusCode, &'static str) {
-    if readiness.0.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: the API server's objects are not read yet\n")
+async fn readyz(State((readiness, _)): State<Shared>) -> (StatusCode, String) {
+    match readiness.why_not() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }
 
 async fn exposition(State((_, metrics)): State<Shared>) -> Result<([(&'static str, &'static str); 1], String), StatusCode> {
     let text = metrics.encode().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_is_said_and_keeps_a_process_from_being_ready() {
+        let readiness = Readiness::default();
+        assert!(readiness.why_not().unwrap().contains("not read yet"));
+        readiness.set(true);
+        assert_eq!(readiness.why_not(), None);
+        readiness.obstruct(Some(Obstacle { absent: false, message: "a tree".to_owned() }));
+        assert_eq!(readiness.why_not().unwrap(), "a tree");
+        readiness.obstruct(None);
+        assert_eq!(readiness.why_not(), None);
+    }
 }

@@ -16,7 +16,7 @@ use kube::{
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::shutdown::Shutdown;
+use super::{fence::Fence, shutdown::Shutdown};
 
 /// How long a lease is good after it was last renewed.
 pub const DURATION: Duration = Duration::from_secs(15);
@@ -24,64 +24,115 @@ pub const DURATION: Duration = Duration::from_secs(15);
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two attempts to take or renew the lease.
 pub const RETRY: Duration = Duration::from_secs(3);
+/// An attempt that takes longer is given up: the next one may find another way.
+const ATTEMPT: Duration = Duration::from_secs(4);
+/// How long work may take to come to its end once the process is told to end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The lease of one name in one namespace, and who we are.
 pub struct Lease {
     api: Api<LeaseObject>,
+    fence: Fence,
     name: String,
     identity: String,
     seen: Option<(String, Instant)>,
+    /// The newest version that we wrote.
+    written: Option<String>,
+    /// Whether an older one was found since.
+    went_back: bool,
+}
+
+/// How the work under a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Led<T> {
+    /// By itself.
+    Done(T),
+    /// The lease was lost, or the work did not come to its end although the process does.
+    Lost,
+    /// The lease is still ours, but what the API server holds is older than what it told us before: it was restored from a
+    /// snapshot. Watches would wait for versions that are yet to come, and what was read counts no more.
+    WentBack,
 }
 
 impl Lease {
-    /// The lease `namespace/name`, to be held as `identity`.
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity: identity.to_owned(), seen: None }
+    /// The lease `namespace/name`, to be held as `identity`. While it is ours, and no longer, `fence` is open; `client` is not
+    /// behind it.
+    pub fn new(client: Client, fence: Fence, namespace: &str, name: &str, identity: &str) -> Self {
+        let api = Api::namespaced(client, namespace);
+        let (name, identity) = (name.to_owned(), identity.to_owned());
+        Self { api, fence, name, identity, seen: None, written: None, went_back: false }
     }
 
     /// Waits until the lease is ours. `None` when the process ends first.
     pub async fn acquire(&mut self, shutdown: &Shutdown) -> Option<()> {
         let mut waiting = false;
         loop {
-            match self.attempt().await {
-                Ok(true) => return Some(()),
-                Ok(false) if !waiting => {
+            match timeout(ATTEMPT, self.attempt()).await {
+                Ok(Ok(true)) => return Some(()),
+                Ok(Ok(false)) if !waiting => {
                     waiting = true;
                     tracing::info!(lease = self.name, "standing by: another manager holds the lease");
                 }
-                Ok(false) => {}
-                Err(error) => tracing::warn!(lease = self.name, %error, "the lease cannot be read or taken; trying again"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "the lease cannot be read or taken; trying again"),
+                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer; trying again"),
             }
             tokio::select! {
-                () = sleep(RETRY) => {}
+                biased;
                 () = shutdown.begun() => return None,
+                () = sleep(RETRY) => {}
             }
         }
     }
 
-    /// Renews the lease until it is lost or the process ends. After it returns nothing may be written any more.
-    pub async fn hold(&mut self, shutdown: &Shutdown) {
-        let mut renewed = Instant::now();
+    /// Works while the lease is ours, which it is when this is called; then gives it back, unless the work is to begin anew.
+    pub async fn lead<T>(&mut self, shutdown: &Shutdown, work: impl Future<Output = T>) -> Led<T> {
+        let over = async {
+            shutdown.begun().await;
+            sleep(FAREWELL).await;
+        };
+        let ended = tokio::select! {
+            biased;
+            went_back = self.hold() => if went_back { return Led::WentBack } else { Led::Lost },
+            () = over => Led::Lost,
+            ended = work => Led::Done(ended),
+        };
+        self.fence.close();
+        self.release().await;
+        ended
+    }
+
+    /// Renews the lease until it is lost, or until the API server went back in time.
+    async fn hold(&mut self) -> bool {
         let mut ticks = interval(RETRY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = shutdown.begun();
-        tokio::pin!(end);
+        let mut end = Instant::now() + RENEW_DEADLINE;
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = &mut end => return,
+            // Also while it waits: a process that was paused has lost it when it wakes.
+            if tokio::time::timeout_at(end, ticks.tick()).await.is_err() {
+                break;
             }
-            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
-            match timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return tracing::error!(lease = self.name, "the lease was taken by another manager"),
+            let began = Instant::now();
+            match timeout(ATTEMPT.min(end.saturating_duration_since(began)), self.attempt()).await {
+                Ok(Ok(true)) if std::mem::take(&mut self.went_back) => {
+                    tracing::warn!(lease = self.name, "the API server was restored from a snapshot: everything is read anew");
+                    return true;
+                }
+                // What counts is when it was asked for: nobody knows how long before the answer it was done.
+                Ok(Ok(true)) => end = began + RENEW_DEADLINE,
+                Ok(Ok(false)) => {
+                    tracing::error!(lease = self.name, "the lease was taken by another manager");
+                    return false;
+                }
                 Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "the lease could not be renewed; trying again"),
-                Err(_) => {}
+                Err(_) => tracing::warn!(lease = self.name, "the API server does not answer; trying again"),
             }
-            if renewed.elapsed() >= RENEW_DEADLINE {
-                return tracing::error!(lease = self.name, "the lease could not be renewed for {} s", RENEW_DEADLINE.as_secs());
+            if Instant::now() >= end {
+                break;
             }
         }
+        tracing::error!(lease = self.name, "the lease could not be renewed for {} s", RENEW_DEADLINE.as_secs());
+        false
     }
 
     /// Gives the lease back, so that a standby takes over at once.
@@ -104,10 +155,25 @@ impl Lease {
 
     /// Takes or renews the lease if that is possible now: whether it is ours.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
-        let Some(mut lease) = self.api.get_opt(&self.name).await? else {
+        let began = Instant::now();
+        let ours = self.take().await;
+        match &ours {
+            Ok(true) => self.fence.open_until(began + RENEW_DEADLINE),
+            Ok(false) => self.fence.close(),
+            Err(_) => {}
+        }
+        ours
+    }
+
+    async fn take(&mut self) -> Result<bool, kube::Error> {
+        let found = self.api.get_opt(&self.name).await?;
+        self.went_back |=
+            is_older(self.written.as_deref(), found.as_ref().map(|lease| lease.metadata.resource_version.as_deref()));
+        let Some(mut lease) = found else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let lease = LeaseObject { metadata, spec: Some(self.spec(None)) };
-            return settle(self.api.create(&PostParams::default(), &lease).await);
+            let written = self.api.create(&PostParams::default(), &lease).await;
+            return self.settle(written);
         };
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
@@ -115,7 +181,20 @@ impl Lease {
             return Ok(false);
         }
         lease.spec = Some(self.spec(Some(spec)));
-        settle(self.api.replace(&self.name, &PostParams::default(), &lease).await)
+        let written = self.api.replace(&self.name, &PostParams::default(), &lease).await;
+        self.settle(written)
+    }
+
+    /// Somebody who was faster is no error.
+    fn settle(&mut self, written: Result<LeaseObject, kube::Error>) -> Result<bool, kube::Error> {
+        match written {
+            Ok(lease) => {
+                self.written = lease.metadata.resource_version;
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn expired(&mut self, spec: &LeaseSpec, version: Option<&str>) -> bool {
@@ -146,11 +225,34 @@ impl Lease {
     }
 }
 
-/// Somebody who was faster is no error.
-fn settle(written: Result<LeaseObject, kube::Error>) -> Result<bool, kube::Error> {
-    match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        Err(error) => Err(error),
+/// Whether what is `found` of a lease, if it is there at all, is older than what was `written`. Versions of objects of one
+/// kind are numbers that only grow, as long as an API server is the same.
+fn is_older(written: Option<&str>, found: Option<Option<&str>>) -> bool {
+    let number = |version: Option<&str>| version.and_then(|version| version.parse::<u64>().ok());
+    match (number(written), found) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(written), Some(found)) => number(found).is_some_and(|found| found < written),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_below_what_was_written_says_that_history_went_back_and_nothing_else_does() {
+        assert!(is_older(Some("500"), Some(Some("499"))));
+        assert!(is_older(Some("1000"), Some(Some("999"))), "they are numbers and no texts");
+        assert!(is_older(Some("500"), None), "a snapshot from before the lease");
+        for (written, found) in
+            [(Some("500"), Some(Some("500"))), (Some("500"), Some(Some("501"))), (None, Some(Some("1"))), (None, None)]
+        {
+            assert!(!is_older(written, found), "{written:?} {found:?}");
+        }
+        assert!(
+            !is_older(Some("abc"), Some(Some("1"))) && !is_older(Some("5"), Some(Some("abc"))),
+            "a version that is no number says nothing"
+        );
     }
 }

@@ -16,10 +16,18 @@ use crate::{
 pub(super) struct Evidence<'a> {
     manifest: &'a Manifest,
     bundles: Vec<(&'a str, Result<Bundle, Rejected>)>,
-    answers: BTreeMap<Hint, Result<(), Failure>>,
+    answers: BTreeMap<Hint, Result<(), Box<Failures>>>,
 }
 
-/// Why a key does not vouch for the model.
+/// Why a key does not vouch for the model: of what is wrong with each bundle, what helps most.
+#[derive(Debug, Clone)]
+pub(super) struct Failures {
+    pub nearest: Failure,
+    /// Whether one of the bundles is damaged or was made for other bytes.
+    pub grave: bool,
+}
+
+/// Why a bundle does not make a key vouch for the model.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
     /// No bundle was found.
@@ -51,7 +59,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// Whether one of the bundles is `key`'s and covers every file. Of several failures, the one that helps most.
-    pub fn vouches(&mut self, key: &PublicKey) -> Result<(), Failure> {
+    pub fn vouches(&mut self, key: &PublicKey) -> Result<(), Box<Failures>> {
         if let Some(known) = self.answers.get(key.hint()) {
             return known.clone();
         }
@@ -62,11 +70,12 @@ impl<'a> Evidence<'a> {
                 Err(failure) => failures.push(failure),
             }
         }
-        let worst = failures.into_iter().min_by_key(|failure| Reverse(failure.helps())).unwrap_or(Failure::Unsigned);
-        self.remember(key, Err(worst))
+        let grave = failures.iter().any(Failure::is_grave);
+        let nearest = failures.into_iter().min_by_key(|failure| Reverse(failure.helps())).unwrap_or(Failure::Unsigned);
+        self.remember(key, Err(Box::new(Failures { nearest, grave })))
     }
 
-    fn remember(&mut self, key: &PublicKey, answer: Result<(), Failure>) -> Result<(), Failure> {
+    fn remember(&mut self, key: &PublicKey, answer: Result<(), Box<Failures>>) -> Result<(), Box<Failures>> {
         self.answers.insert(key.hint().clone(), answer.clone());
         answer
     }
@@ -127,6 +136,12 @@ impl Failure {
             Self::Gap { gap: Gap::Differs { .. }, .. } => Reason::DigestMismatch,
             Self::Gap { .. } => Reason::UnsignedFile,
         }
+    }
+
+    /// Whether it says more than that a signature is missing: something was damaged, or a signed file has other bytes. No mode of
+    /// a policy passes over that.
+    pub const fn is_grave(&self) -> bool {
+        matches!(self.reason(), Reason::DigestMismatch | Reason::SignatureMalformed | Reason::SignatureInvalid)
     }
 
     /// How much it helps to hear of this failure rather than of another one: the nearer to success, the more.

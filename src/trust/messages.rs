@@ -6,7 +6,7 @@ use super::{
     verdict::Candidate,
 };
 use crate::{
-    api::{Problem, Reason},
+    api::{Mode, Problem, Reason},
     model::{Digest, File, Source},
 };
 
@@ -59,6 +59,16 @@ pub(super) fn no_matching_rule(policy: &Policy, source: &Source) -> Problem {
     )
 }
 
+pub(super) fn in_place(policy: &Policy, source: &Source) -> Problem {
+    let name = &policy.name;
+    Problem::new(
+        Reason::AssuranceTooLow,
+        format!(
+            "{source} would be read in a claim that others may write to after the files were verified, and ClusterModelPolicy {name} wants them copied to a place of the pod's own (minimumAssurance: Copied). Nothing of it is served. Use a source that is fetched, without spec.model.cache, or ask for minimumAssurance: InPlace."
+        ),
+    )
+}
+
 pub(super) fn denied(policy: &Policy, deny: &Deny, file: &File, candidate: &Candidate<'_>) -> Problem {
     let reason = if deny.reason.is_empty() { String::new() } else { format!(": {}", deny.reason.trim_end_matches('.')) };
     let (name, entry) = (&policy.name, &deny.name);
@@ -93,9 +103,25 @@ pub(super) struct Unmet<'a> {
     /// Of the one in `missing` that came nearest, and how.
     pub nearest: &'a str,
     pub failure: Failure,
+    /// Whether a failure of one of `missing` is of a kind that no mode passes over.
+    pub grave: bool,
 }
 
 impl Unmet<'_> {
+    /// Whether the policy's mode lets the model be served all the same.
+    pub fn is_passed_over(&self) -> bool {
+        self.policy.mode != Mode::Enforce && !self.grave
+    }
+
+    /// What becomes of the model, in a sentence.
+    fn fate(&self) -> &'static str {
+        match self.policy.mode {
+            Mode::Warn if !self.grave => "It is served all the same, because the policy only warns (mode Warn).",
+            Mode::Audit if !self.grave => "It is served all the same, because the policy only records it (mode Audit).",
+            _ => "Nothing of it is served.",
+        }
+    }
+
     pub fn problem(&self, candidate: &Candidate<'_>) -> Problem {
         let policy = &self.policy.name;
         Problem::new(
@@ -120,27 +146,26 @@ impl Unmet<'_> {
     }
 
     fn detail(&self, place: &str, served: usize) -> String {
-        let nearest = self.nearest;
+        let (nearest, fate) = (self.nearest, self.fate());
         match &self.failure {
-            Failure::Unsigned => format!(
-                "{place} has no signature. Nothing of it is served. Have it signed, and put the signature beside the model as model.sig."
-            ),
-            Failure::Rejected { why, .. } if why.reason == Reason::WrongSigner && !self.signed.is_empty() => {
+            Failure::Unsigned => {
                 format!(
-                    "{place} is not signed by {}. Nothing of it is served. Have it signed by them too.",
-                    self.missing.join(" or ")
+                    "{place} has no signature. {fate} Have it signed, and put the signature beside the model as model.sig, or deliver it as a ModelSignature."
                 )
+            }
+            Failure::Rejected { why, .. } if why.reason == Reason::WrongSigner && !self.signed.is_empty() => {
+                format!("{place} is not signed by {}. {fate} Have it signed by them too.", self.missing.join(" or "))
             }
             Failure::Rejected { from, why, hint } if why.reason == Reason::WrongSigner => {
                 let by = self.who(hint.as_deref());
                 format!(
-                    "{place} is signed, but not by {}: {from} {by}. Nothing of it is served. Have it signed by somebody who is wanted, or ask for the signer to be added to the policy.",
+                    "{place} is signed, but not by {}: {from} {by}. {fate} Have it signed by somebody who is wanted, or ask for the signer to be added to the policy.",
                     self.missing.join(" or "),
                 )
             }
-            Failure::Rejected { from, why, .. } => format!("{from} of {place} {why}. Nothing of it is served."),
+            Failure::Rejected { from, why, .. } => format!("{from} of {place} {why}. {fate}"),
             Failure::Gap { gap: Gap::Differs { path, signed, found, more }, .. } => format!(
-                "{path}: signed as sha256 {}, but {place} now has {}{}. Nothing of it is served. If the new {} wanted, have {} signed again; if not, tell the repository's owner, or set spec.model.revision to what was signed.",
+                "{path}: signed as sha256 {}, but {place} now has {}{}. {fate} If the new {} wanted, have {} signed again; if not, tell the repository's owner, or set spec.model.revision to what was signed.",
                 signed.hex(),
                 found.hex(),
                 others(*more, "differs", "differ"),
@@ -148,15 +173,15 @@ impl Unmet<'_> {
                 if *more == 0 { "it" } else { "them" },
             ),
             Failure::Gap { from, gap: Gap::Unlisted { path, more } } => format!(
-                "{path}: {place} would serve it, but it is not among the files that {nearest} signed ({from}){}. Nothing of it is served. Have the model signed again with it, or narrow spec.model.files to what is signed.",
+                "{path}: {place} would serve it, but it is not among the files that {nearest} signed ({from}){}. {fate} Have the model signed again with it, or narrow spec.model.files to what is signed.",
                 others(*more, "is not either", "are not either"),
             ),
             Failure::Gap { from, gap: Gap::OtherModel { listed, example } } => format!(
-                "{from} is {nearest}'s signature of another model: it lists {listed} {}, such as {example}, and none of the {served} that {place} would serve. Nothing of it is served. Have this model signed, and put its signature there.",
+                "{from} is {nearest}'s signature of another model: it lists {listed} {}, such as {example}, and none of the {served} that {place} would serve. {fate} Have this model signed, and put its signature there.",
                 if *listed == 1 { "file" } else { "files" },
             ),
             Failure::Gap { from, gap: Gap::Nameless } => format!(
-                "{from} is {nearest}'s signature of one file, whose name it does not say, and {place} would serve {served} files. Nothing of it is served. Have the whole directory signed.",
+                "{from} is {nearest}'s signature of one file, whose name it does not say, and {place} would serve {served} files. {fate} Have the whole directory signed.",
             ),
         }
     }

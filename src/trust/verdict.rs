@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    evidence::Evidence,
+    evidence::{Evidence, Failures},
     messages::{self, Unmet},
     policy::{Demand, Policy, PolicyState, Rule},
 };
 use crate::{
-    api::{PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
+    api::{Assurance, Mode, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
     model::{Digest, Manifest, Source},
 };
 
@@ -54,6 +54,8 @@ pub struct Candidate<'a> {
     pub bundles: &'a [(String, String)],
     /// The content that its ModelDeployment insists on.
     pub pin: Option<Digest>,
+    /// Whether the bytes are verified on their way to the pod, or where they lie.
+    pub assurance: Assurance,
 }
 
 /// How far a model can be trusted: the column TRUST.
@@ -63,6 +65,8 @@ pub enum Trust {
     Signed,
     /// Nobody demands a signature, and the content is the pinned one.
     Pinned,
+    /// A signature that is demanded is missing, and the policy's mode lets the model be served all the same.
+    Unsigned,
     /// It may not be served.
     Refused,
     /// Nobody demands anything: it is served as it is.
@@ -77,6 +81,7 @@ pub struct Verdict {
     reason: Reason,
     message: String,
     problem: Option<Problem>,
+    warned: bool,
     signers: Vec<String>,
     per_policy: Vec<PolicyVerdict>,
 }
@@ -85,6 +90,8 @@ pub struct Verdict {
 struct Consent<'a> {
     signers: BTreeSet<&'a str>,
     demanded: bool,
+    /// The first demand that is not met, where the policy's mode passes over it.
+    lacking: Option<(Mode, Problem)>,
 }
 
 impl PolicySet {
@@ -98,10 +105,10 @@ impl PolicySet {
 
 impl<'a> Applicable<'a> {
     /// What is already certain before anything is asked of the network: no model of this source can be served.
-    pub fn before_resolve(&self, source: &Source) -> Result<(), Problem> {
+    pub fn before_resolve(&self, source: &Source, assurance: Assurance) -> Result<(), Problem> {
         let mut problems = self.policies.iter().filter_map(|state| {
             let accepted = in_force(state);
-            accepted.and_then(|policy| matching_rules(policy, source)).err()
+            accepted.and_then(|policy| matching_rules(policy, source, assurance)).err()
         });
         problems.next().or_else(|| self.default_problem()).map_or(Ok(()), Err)
     }
@@ -135,38 +142,46 @@ impl<'a> Applicable<'a> {
         let mut per_policy = Vec::new();
         let mut signers = BTreeSet::new();
         let mut demanding = Vec::new();
+        let mut lacking: Vec<(Mode, Problem)> = Vec::new();
         for state in &self.policies {
             let opinion = in_force(state).and_then(|policy| consent(policy, candidate, &mut evidence));
             per_policy.push(policy_verdict(state, &opinion));
             match opinion {
                 Ok(consent) => {
                     signers.extend(consent.signers.iter().map(|name| (*name).to_owned()));
-                    if consent.demanded {
-                        demanding.push(state.name());
+                    match consent.lacking {
+                        Some(found) => lacking.push(found),
+                        None if consent.demanded => demanding.push(state.name()),
+                        None => {}
                     }
                 }
                 Err(problem) => problems.push(problem),
             }
         }
         let problem = problems.into_iter().min_by_key(|problem| urgency(problem.reason));
-        let (trust, reason, message) = match &problem {
-            Some(problem) => (Trust::Refused, problem.reason, problem.message.clone()),
-            None if !demanding.is_empty() => {
+        // What is only to be recorded takes nothing away from a model that others have signed.
+        let warned = lacking.iter().any(|(mode, _)| *mode == Mode::Warn);
+        let counts = |mode| mode == Mode::Warn || (!warned && demanding.is_empty());
+        let unsigned = lacking.into_iter().find(|(mode, _)| counts(*mode)).map(|(_, problem)| problem);
+        let (trust, reason, message) = match (&problem, unsigned) {
+            (Some(problem), _) => (Trust::Refused, problem.reason, problem.message.clone()),
+            (None, Some(lacking)) => (Trust::Unsigned, lacking.reason, lacking.message),
+            (None, None) if !demanding.is_empty() => {
                 let who = signers.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let verb = if demanding.len() == 1 { "demands" } else { "demand" };
                 (Trust::Signed, Reason::Signed, format!("Signed by {who}, as {} {verb}.", demanding.join(" and ")))
             }
-            None if candidate.pin.is_some() => {
+            (None, None) if candidate.pin.is_some() => {
                 (Trust::Pinned, Reason::Pinned, "The content is the one that spec.model.digest pins.".to_owned())
             }
-            None => (
+            (None, None) => (
                 Trust::Unknown,
                 Reason::NoPolicy,
                 "No policy demands a signature of this model. It may be served as found; the digests of its files are recorded."
                     .to_owned(),
             ),
         };
-        Verdict { digest, trust, reason, message, problem, signers: signers.into_iter().collect(), per_policy }
+        Verdict { digest, trust, reason, message, problem, warned, signers: signers.into_iter().collect(), per_policy }
     }
 
     /// A policy that only denies takes away and grants nothing, so a recall does not open what the default keeps closed.
@@ -183,9 +198,13 @@ fn in_force(state: &PolicyState) -> Result<&Policy, Problem> {
     }
 }
 
-/// The rules for `source`; a problem when there is none and the policy refuses what no rule matches.
-fn matching_rules<'a>(policy: &'a Policy, source: &Source) -> Result<Vec<&'a Rule>, Problem> {
+/// The rules for `source`; a problem when there is none and the policy refuses what no rule matches, or when it wants the bytes
+/// to be copied and they are not.
+fn matching_rules<'a>(policy: &'a Policy, source: &Source, assurance: Assurance) -> Result<Vec<&'a Rule>, Problem> {
     let rules: Vec<_> = policy.matching(source).collect();
+    if !rules.is_empty() && (policy.minimum_assurance, assurance) == (Assurance::Copied, Assurance::InPlace) {
+        return Err(messages::in_place(policy, source));
+    }
     if rules.is_empty() && policy.unmatched == Unmatched::Refuse {
         return Err(messages::no_matching_rule(policy, source));
     }
@@ -198,12 +217,19 @@ fn consent<'a>(policy: &'a Policy, candidate: &Candidate<'_>, evidence: &mut Evi
             return Err(messages::denied(policy, deny, file, candidate));
         }
     }
-    let rules = matching_rules(policy, candidate.source)?;
-    let mut consent = Consent { signers: BTreeSet::new(), demanded: false };
+    let rules = matching_rules(policy, candidate.source, candidate.assurance)?;
+    let mut consent = Consent { signers: BTreeSet::new(), demanded: false, lacking: None };
     for rule in rules {
         consent.demanded = true;
         for demand in &rule.demands {
-            consent.signers.extend(meet(policy, rule, demand, evidence).map_err(|unmet| unmet.problem(candidate))?);
+            match meet(policy, rule, demand, evidence) {
+                Ok(signers) => consent.signers.extend(signers),
+                Err(unmet) if unmet.is_passed_over() => {
+                    consent.signers.extend(&unmet.signed);
+                    consent.lacking.get_or_insert_with(|| (policy.mode, unmet.problem(candidate)));
+                }
+                Err(unmet) => return Err(unmet.problem(candidate)),
+            }
         }
     }
     Ok(consent)
@@ -228,19 +254,25 @@ fn meet<'a>(
             Err(failure) => failures.push((signer.name.as_str(), failure)),
         }
     }
-    let missing = failures.iter().map(|(name, _)| *name).collect();
-    let nearest = failures.into_iter().rev().max_by_key(|(_, failure)| failure.helps());
+    let missing = failures.iter().map(|(name, _): &(&str, Box<Failures>)| *name).collect();
+    let grave = failures.iter().any(|(_, failures)| failures.grave);
+    let nearest = failures.into_iter().rev().max_by_key(|(_, failures)| failures.nearest.helps());
     match nearest {
-        Some((nearest, failure)) if keys.len() < demand.minimum => {
-            Err(Box::new(Unmet { policy, rule, demand, signed, missing, nearest, failure }))
+        Some((nearest, failures)) if keys.len() < demand.minimum => {
+            let failure = failures.nearest;
+            Err(Box::new(Unmet { policy, rule, demand, signed, missing, nearest, failure, grave }))
         }
         _ => Ok(signed),
     }
 }
 
 fn policy_verdict(state: &PolicyState, opinion: &Result<Consent<'_>, Problem>) -> PolicyVerdict {
+    let names = |consent: &Consent<'_>| consent.signers.iter().map(|name| (*name).to_owned()).collect();
     let (result, reason, message, signers) = match opinion {
-        Ok(consent) => ("Trusted", String::new(), String::new(), consent.signers.iter().map(|name| (*name).to_owned()).collect()),
+        Ok(consent) => match &consent.lacking {
+            None => ("Trusted", String::new(), String::new(), names(consent)),
+            Some((_, problem)) => ("Unsigned", problem.reason.to_string(), problem.message.clone(), names(consent)),
+        },
         Err(problem) => ("Refused", problem.reason.to_string(), problem.message.clone(), Vec::new()),
     };
     PolicyVerdict {
@@ -281,7 +313,13 @@ impl Verdict {
         self.trust != Trust::Refused
     }
 
-    /// The reason for the condition `Trusted`: that of [`Verdict::problem`], or `Signed`, `Pinned` or `NoPolicy`.
+    /// Whether a policy with `mode: Warn` lacks a signature: people are to hear of it.
+    pub const fn is_warned_of(&self) -> bool {
+        self.warned
+    }
+
+    /// The reason for the condition `Trusted`: that of [`Verdict::problem`], that of what is lacking where the model is served all
+    /// the same, or `Signed`, `Pinned` or `NoPolicy`.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
@@ -312,6 +350,7 @@ impl fmt::Display for Trust {
         f.write_str(match self {
             Self::Signed => "Signed",
             Self::Pinned => "Pinned",
+            Self::Unsigned => "Unsigned",
             Self::Refused => "Refused",
             Self::Unknown => "Unknown",
         })

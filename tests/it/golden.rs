@@ -54,6 +54,8 @@ fn every_pod_template_keeps_the_restricted_profile() {
         let objects = documents(&output);
         restricted::check(&of_kind(&objects, "Deployment")["spec"]["template"]["spec"])
             .unwrap_or_else(|breach| panic!("{name}: {breach}"));
+        let user = of_kind(&objects, "Deployment").pointer("/spec/template/spec/securityContext/runAsUser").is_some();
+        assert_eq!(user, name != "assigned", "{name}: only who says so leaves the user to the cluster");
     }
 }
 
@@ -131,7 +133,7 @@ fn what_is_fetched_is_exactly_what_was_recorded() {
 }
 
 #[test]
-fn the_number_of_replicas_the_labels_of_the_object_and_the_pin_make_no_other_revision() {
+fn the_number_of_replicas_the_labels_of_the_object_the_pin_and_the_strategy_make_no_other_revision() {
     let input = "tests/golden/render/llama-cpp-cpu.in.yaml";
     let directory = tempfile::tempdir().unwrap();
     let name = |change: &dyn Fn(&mut Value)| {
@@ -145,6 +147,8 @@ fn the_number_of_replicas_the_labels_of_the_object_and_the_pin_make_no_other_rev
     assert_eq!(name(&|object| object["spec"]["replicas"] = json!(5)), before);
     assert_eq!(name(&|object| object["metadata"]["labels"] = json!({"team": "birds"})), before);
     assert_eq!(name(&|object| object["spec"]["model"]["digest"] = json!(format!("sha256:{}", "0".repeat(64)))), before);
+    assert_eq!(name(&|object| object["spec"]["rollout"] = json!({"strategy": "Surge", "deadline": "5m"})), before);
+    assert_ne!(name(&|object| object["spec"]["rollout"] = json!({"drain": "5m"})), before);
     assert_ne!(name(&|object| object["spec"]["engine"] = json!({"contextLength": 2048})), before);
     assert_ne!(name(&|object| object["spec"]["model"]["servedNames"] = json!(["other"])), before);
 }

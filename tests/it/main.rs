@@ -4,8 +4,13 @@
 
 mod cel;
 mod cluster;
+mod conformance;
 mod drift;
 mod e2e;
+mod gitops;
 mod golden;
+mod lint;
+mod sim;
 mod support;
+mod vllm;
 mod weights;

@@ -57,7 +57,11 @@ pub fn wish(spec: &ModelDeploymentSpec) -> String {
     if let Some(model) = model.as_object_mut() {
         model.remove("digest");
     }
-    let wish = json!({ "model": model, "engine": spec.engine, "resources": spec.resources, "pod": spec.pod });
+    let mut wish = json!({ "model": model, "engine": spec.engine, "resources": spec.resources, "pod": spec.pod });
+    // The one part of a rollout that stands in pods.
+    if let (Some(drain), Some(wish)) = (&spec.rollout.drain, wish.as_object_mut()) {
+        wish.insert("drain".to_owned(), json!(drain));
+    }
     Digest::of(wish.to_string()).hex()
 }
 

@@ -19,7 +19,14 @@ use crate::{
 fn decision() -> Decision {
     let (source, content) = ("hf://orbit/whale".parse::<Source>().unwrap(), Digest::of("w"));
     let manifest = Manifest::new(vec![File { path: "w.gguf".parse().unwrap(), size: 1, sha256: content }]).unwrap();
-    let candidate = Candidate { source: &source, revision: "c0ffee", manifest: &manifest, bundles: &[], pin: None };
+    let candidate = Candidate {
+        source: &source,
+        revision: "c0ffee",
+        manifest: &manifest,
+        bundles: &[],
+        pin: None,
+        assurance: Default::default(),
+    };
     let verdict = PolicySet::default().for_namespace(&Default::default()).judge(&candidate);
     let revision = json!({
         "name": "0000aaaa", "number": 1, "wish": "w", "artifact": "whale-1", "source": source, "commit": "c0ffee", "digest": manifest.digest(),

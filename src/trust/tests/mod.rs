@@ -3,6 +3,7 @@
 mod bundles;
 mod fixtures;
 mod keys;
+mod modes;
 mod policies;
 mod selectors;
 mod verdicts;

@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use super::fixtures::{Person, data, manifest, policy, signer};
 use crate::{
-    api::{Problem, Reason},
+    api::{Assurance, Problem, Reason},
     model::{Digest, Manifest, Source},
     trust::{Candidate, DefaultStance, PolicySet, PolicyState, Trust, Verdict},
 };
 
-const FILES: [(&str, &str); 2] = [("config.json", "{}"), ("model.gguf", "weights")];
-const COMMIT: &str = "12fd25f77366fa6b3b4b768ec3050bf629380bac";
+pub(super) const FILES: [(&str, &str); 2] = [("config.json", "{}"), ("model.gguf", "weights")];
+pub(super) const COMMIT: &str = "12fd25f77366fa6b3b4b768ec3050bf629380bac";
 
-fn person(name: &str) -> Person {
+pub(super) fn person(name: &str) -> Person {
     Person::new(match name {
         "platform" => 1,
         "ann" => 2,
@@ -22,52 +22,52 @@ fn person(name: &str) -> Person {
     })
 }
 
-fn set(policies: &[(&str, Value)]) -> PolicySet {
+pub(super) fn set(policies: &[(&str, Value)]) -> PolicySet {
     let state = |(name, spec): &(&str, Value)| PolicyState::of(&policy(name, spec.clone()), &|_| None);
     PolicySet { policies: policies.iter().map(state).collect(), default: DefaultStance::Allow }
 }
 
-fn signers() -> Value {
+pub(super) fn signers() -> Value {
     json!(["platform", "ann", "bob", "carol"].map(|name| signer(name, &person(name))))
 }
 
 /// A policy with one rule, for hf://acme/*: signed by the platform.
-fn platform() -> Value {
+pub(super) fn platform() -> Value {
     demanding(json!([{"name": "platform", "anyOf": ["platform"]}]))
 }
 
-fn demanding(signed_by: Value) -> Value {
+pub(super) fn demanding(signed_by: Value) -> Value {
     json!({"signers": signers(), "rules": [{"name": "ours", "sources": {"include": ["hf://acme/*"]}, "signedBy": signed_by}]})
 }
 
-fn recall(content: &str) -> Value {
+pub(super) fn recall(content: &str) -> Value {
     json!({"unmatched": "Accept", "deny": [{"name": "poisoned", "fileDigests": [Digest::of(content)], "reason": "withdrawn by its publisher"}]})
 }
 
-fn source() -> Source {
+pub(super) fn source() -> Source {
     "hf://acme/smollm2".parse().unwrap()
 }
 
-fn signed(who: &[&str]) -> Vec<(String, String)> {
+pub(super) fn signed(who: &[&str]) -> Vec<(String, String)> {
     who.iter().map(|name| (format!("{name}.sig"), person(name).signs(&FILES))).collect()
 }
 
-fn bundle(content: String) -> Vec<(String, String)> {
+pub(super) fn bundle(content: String) -> Vec<(String, String)> {
     vec![("model.sig".to_owned(), content)]
 }
 
-fn judge_all(set: &PolicySet, manifest: &Manifest, bundles: &[(String, String)], pin: Option<Digest>) -> Verdict {
+pub(super) fn judge_all(set: &PolicySet, manifest: &Manifest, bundles: &[(String, String)], pin: Option<Digest>) -> Verdict {
     let source = source();
-    let candidate = Candidate { source: &source, revision: COMMIT, manifest, bundles, pin };
+    let candidate = Candidate { source: &source, revision: COMMIT, manifest, bundles, pin, assurance: Assurance::Copied };
     set.for_namespace(&BTreeMap::new()).judge(&candidate)
 }
 
-fn judge(policies: &[(&str, Value)], bundles: &[(String, String)]) -> Verdict {
+pub(super) fn judge(policies: &[(&str, Value)], bundles: &[(String, String)]) -> Verdict {
     judge_all(&set(policies), &manifest(&FILES), bundles, None)
 }
 
 /// The problem of a refusal, having checked that everything about it says so.
-fn refused(verdict: &Verdict) -> &Problem {
+pub(super) fn refused(verdict: &Verdict) -> &Problem {
     assert_eq!(verdict.trust(), Trust::Refused, "{}", verdict.message());
     assert!(!verdict.may_serve());
     let problem = verdict.problem().unwrap();
@@ -113,7 +113,7 @@ fn no_signature_is_refused() {
     assert_eq!(problem.reason, Reason::Unsigned);
     assert_eq!(
         problem.message,
-        "hf://acme/smollm2@12fd25f has no signature. Nothing of it is served. Have it signed, and put the signature beside the model as model.sig. ClusterModelPolicy production demands a signature of platform (rule ours, signedBy platform)."
+        "hf://acme/smollm2@12fd25f has no signature. Nothing of it is served. Have it signed, and put the signature beside the model as model.sig, or deliver it as a ModelSignature. ClusterModelPolicy production demands a signature of platform (rule ours, signedBy platform)."
     );
     let per_policy = verdict.per_policy();
     assert_eq!((per_policy[0].result.as_str(), per_policy[0].reason.as_str()), ("Refused", "Unsigned"));
@@ -296,7 +296,14 @@ fn a_policy_of_other_namespaces_has_no_say() {
     assert_eq!(judge_all(&set, &manifest(&FILES), &[], None).trust(), Trust::Unknown);
     let source = source();
     let manifest = manifest(&FILES);
-    let candidate = Candidate { source: &source, revision: COMMIT, manifest: &manifest, bundles: &[], pin: None };
+    let candidate = Candidate {
+        source: &source,
+        revision: COMMIT,
+        manifest: &manifest,
+        bundles: &[],
+        pin: None,
+        assurance: Assurance::Copied,
+    };
     let production = BTreeMap::from([("tier".to_owned(), "production".to_owned())]);
     assert_eq!(refused(&set.for_namespace(&production).judge(&candidate)).reason, Reason::Unsigned);
 }
@@ -310,13 +317,13 @@ fn a_source_that_no_rule_matches_is_refused_unless_the_policy_accepts_it() {
     let problem = refused(&verdict);
     assert_eq!(problem.reason, Reason::NoMatchingRule);
     assert!(problem.message.contains("its rules are for hf://acme/*"), "{problem}");
-    assert_eq!(refusing.for_namespace(&BTreeMap::new()).before_resolve(&source()).unwrap_err(), *problem);
+    assert_eq!(refusing.for_namespace(&BTreeMap::new()).before_resolve(&source(), Assurance::Copied).unwrap_err(), *problem);
     spec["unmatched"] = json!("Accept");
     let accepting = set(&[("production", spec)]);
     let verdict = judge_all(&accepting, &manifest(&FILES), &[], None);
     assert_eq!((verdict.trust(), verdict.reason()), (Trust::Unknown, Reason::NoPolicy));
     assert_eq!(verdict.per_policy()[0].result, "Trusted");
-    assert_eq!(accepting.for_namespace(&BTreeMap::new()).before_resolve(&source()), Ok(()));
+    assert_eq!(accepting.for_namespace(&BTreeMap::new()).before_resolve(&source(), Assurance::Copied), Ok(()));
 }
 
 #[test]
@@ -343,7 +350,7 @@ fn a_broken_policy_refuses_everything_in_its_namespaces() {
     let problem = refused(&verdict);
     assert_eq!(problem.reason, Reason::PolicyNotAccepted);
     assert!(problem.message.contains("spec.signers[platform].publicKey.pem"), "{problem}");
-    assert_eq!(broken.for_namespace(&BTreeMap::new()).before_resolve(&source()).unwrap_err(), *problem);
+    assert_eq!(broken.for_namespace(&BTreeMap::new()).before_resolve(&source(), Assurance::Copied).unwrap_err(), *problem);
     assert_eq!(verdict.per_policy()[0].reason, "PolicyNotAccepted");
     spec["namespaceSelector"] = json!({"matchLabels": {"tier": "production"}});
     let elsewhere = judge_all(&set(&[("a", spec)]), &manifest(&FILES), &[], None);
@@ -356,7 +363,10 @@ fn a_policy_that_cannot_be_read_refuses_everything_everywhere() {
     let unreadable = PolicyState::Broken { name: "new".to_owned(), generation: 0, selector: None, problem };
     let set = PolicySet { policies: vec![unreadable], default: DefaultStance::Allow };
     for labels in [BTreeMap::new(), BTreeMap::from([("tier".to_owned(), "lab".to_owned())])] {
-        assert_eq!(set.for_namespace(&labels).before_resolve(&source()).unwrap_err().reason, Reason::PolicyUnreadable);
+        assert_eq!(
+            set.for_namespace(&labels).before_resolve(&source(), Assurance::Copied).unwrap_err().reason,
+            Reason::PolicyUnreadable
+        );
     }
     let verdict = judge_all(&set, &manifest(&FILES), &[], None);
     assert!(refused(&verdict).message.contains("spec.mode"));
@@ -374,8 +384,11 @@ fn without_a_policy_the_default_decides() {
     assert_eq!((judge(&allow, Some(found)).trust(), judge(&allow, Some(found)).reason()), (Trust::Pinned, Reason::Pinned));
     assert_eq!(refused(&judge(&deny, None)).reason, Reason::DefaultDeny);
     assert_eq!(refused(&judge(&deny, Some(found))).reason, Reason::DefaultDeny);
-    assert_eq!(allow.for_namespace(&BTreeMap::new()).before_resolve(&source()), Ok(()));
-    assert_eq!(deny.for_namespace(&BTreeMap::new()).before_resolve(&source()).unwrap_err().reason, Reason::DefaultDeny);
+    assert_eq!(allow.for_namespace(&BTreeMap::new()).before_resolve(&source(), Assurance::Copied), Ok(()));
+    assert_eq!(
+        deny.for_namespace(&BTreeMap::new()).before_resolve(&source(), Assurance::Copied).unwrap_err().reason,
+        Reason::DefaultDeny
+    );
 }
 
 #[test]
@@ -447,6 +460,6 @@ fn many_changed_files_with_long_names_fit_a_condition() {
 
 #[test]
 fn trust_is_written_as_the_column_shows_it() {
-    let words = [Trust::Signed, Trust::Pinned, Trust::Refused, Trust::Unknown].map(|trust| trust.to_string());
-    assert_eq!(words, ["Signed", "Pinned", "Refused", "Unknown"]);
+    let words = [Trust::Signed, Trust::Pinned, Trust::Unsigned, Trust::Refused, Trust::Unknown].map(|trust| trust.to_string());
+    assert_eq!(words, ["Signed", "Pinned", "Unsigned", "Refused", "Unknown"]);
 }

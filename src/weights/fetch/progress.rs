@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// Counters that the fetch writes and anybody may read while it runs.
@@ -33,6 +34,22 @@ pub struct Snapshot {
     pub rate: f64,
 }
 
+/// How far a fetch is, as it says itself to those who ask for `/progress`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Download {
+    /// Bytes of all files.
+    pub total: u64,
+    /// Bytes on the disk and hashed.
+    pub hashed: u64,
+    /// Bytes a second, lately.
+    pub rate: f64,
+    /// Seconds since it began.
+    pub elapsed_seconds: f64,
+    /// Seconds since a byte came or was hashed.
+    pub idle_seconds: f64,
+}
+
 impl Default for Progress {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
@@ -52,7 +69,14 @@ impl Progress {
         Snapshot { total: self.total.load(Relaxed), hashed, received: self.received.load(Relaxed), elapsed, rate }
     }
 
-    pub(super) fn expect(&self, bytes: u64) {
+    /// The same for others, with the rate since `earlier`.
+    pub fn download(&self, earlier: Option<&Snapshot>) -> Download {
+        let Snapshot { total, hashed, elapsed, rate, .. } = self.snapshot(earlier);
+        let (elapsed_seconds, idle_seconds) = (elapsed.as_secs_f64(), self.idle().as_secs_f64());
+        Download { total, hashed, rate, elapsed_seconds, idle_seconds }
+    }
+
+    pub(in crate::weights) fn expect(&self, bytes: u64) {
         self.total.store(bytes, Relaxed);
         self.touch();
     }
@@ -118,5 +142,13 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(progress.snapshot(Some(&first)).to_string(), "25 %, 1.0 GB of 4.0 GB, 500.0 MB/s, 6 s left");
         assert_eq!(progress.idle(), Duration::from_secs(2));
+        let told = Download {
+            total: 4_000_000_000,
+            hashed: 1_000_000_000,
+            rate: 500_000_000.0,
+            elapsed_seconds: 3.0,
+            idle_seconds: 2.0,
+        };
+        assert_eq!(progress.download(Some(&first)), told);
     }
 }

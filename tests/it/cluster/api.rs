@@ -65,7 +65,7 @@ async fn what_decides_about_security_has_a_default_that_everybody_sees() {
     let found = try_write(&place.client, "POST", "/apis/bonafide.dev/v1alpha1/clustermodelpolicies", &policy).await.unwrap();
     assert_eq!(
         found["spec"],
-        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "namespaceSelector": {}})
+        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "namespaceSelector": {}})
     );
     let model = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": NAME}, "spec": {"model": {"source": "hf://a/b"}}});
     let url = format!("/apis/bonafide.dev/v1alpha1/namespaces/{}/modeldeployments", place.name);
@@ -79,11 +79,11 @@ async fn what_decides_about_security_has_a_default_that_everybody_sees() {
 async fn a_null_does_not_slip_past_a_default() {
     let place = Place::new(World::shared()).await;
     let policy = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterModelPolicy", "metadata": {"name": "nulls"},
-        "spec": {"mode": null, "unmatched": null, "unsignedFiles": null, "namespaceSelector": null}});
+        "spec": {"mode": null, "unmatched": null, "unsignedFiles": null, "minimumAssurance": null, "namespaceSelector": null}});
     let found = try_write(&place.client, "POST", "/apis/bonafide.dev/v1alpha1/clustermodelpolicies", &policy).await.unwrap();
     assert_eq!(
         found["spec"],
-        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "namespaceSelector": {}})
+        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "namespaceSelector": {}})
     );
 }
 
@@ -123,6 +123,7 @@ async fn what_is_rendered_is_stored_as_it_is_and_passes_the_restricted_profile()
         .await;
     place.create("ServiceAccount", "keeper", json!({})).await;
     place.until("ServiceAccount", "default", "exists", |_| true).await;
+    super::pods::classes(&place).await;
     for file in files("tests/golden/render").iter().filter(|file| file.ends_with(".out.yaml")) {
         for mut object in documents(&support::text(format!("tests/golden/render/{file}"))) {
             let kind = text(&object["kind"]);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    place::{NAME, Place, condition, text},
+    place::{NAME, Place, condition, gated, text},
     world::{SYSTEM, World, helm},
 };
 use crate::support::{documents, path, restricted};
@@ -54,6 +54,7 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
         &[
             "metrics.podMonitor.enabled=true",
             "manager.replicas=1",
+            r#"manager.user="Assigned""#,
             r#"manager.tolerations=[{"operator":"Exists"}]"#,
             r#"imagePullSecrets=["corp"]"#,
         ],
@@ -68,10 +69,13 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
         );
         assert_eq!(
             of_kind(&objects, "CustomResourceDefinition").len(),
-            if set.contains(&"crds.enabled=false") { 0 } else { 4 },
+            if set.contains(&"crds.enabled=false") { 0 } else { bonafide::api::crds().len() },
             "{set:?}"
         );
         let deployment = of_kind(&objects, "Deployment")[0];
+        let security = &deployment["spec"]["template"]["spec"]["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true, "{set:?}");
+        assert_eq!(security["runAsUser"].is_null(), set.contains(&r#"manager.user="Assigned""#), "{set:?}");
         assert_eq!(
             deployment["spec"]["template"]["spec"]["containers"][0]["image"],
             json!(config.image),
@@ -148,11 +152,13 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
     let place = Place::new(&world).await;
     place.deploy(NAME).await;
     let pod = place.let_in(NAME, 1).await.remove(0);
+    place.deploy("restarted").await;
+    let restarted = place.let_in("restarted", 1).await.remove(0);
     let protected = place.condition(NAME, "Ready", "False", "Unschedulable").await;
     assert!(!protected.to_string().contains("Unprotected"), "{protected}");
     let definitions = async || world.kubectl(&["get", "crd", "-o", "name"]).await.unwrap();
     let before = (definitions().await, place.versions(NAME).await);
-    assert_eq!(before.0.matches(".bonafide.dev").count(), 4, "{}", before.0);
+    assert_eq!(before.0.matches(".bonafide.dev").count(), bonafide::api::crds().len(), "{}", before.0);
 
     let endpoint = format!("sources.hf.endpoint={}", world.hub.url());
     let upgrade = [
@@ -176,6 +182,8 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
 
     operator.signal("TERM");
     operator.ended().await;
+    let notes = world.helm(&["get", "notes", RELEASE, "-n", SYSTEM]).await.unwrap();
+    assert!(notes.contains("running ones keep serving, new pods stay gated"), "{notes}");
     world.helm(&["uninstall", RELEASE, "-n", SYSTEM]).await.unwrap();
     assert_eq!(definitions().await, before.0, "the definitions went, and every model with them");
     assert!(place.get("ModelDeployment", NAME).await.is_some());
@@ -188,11 +196,22 @@ async fn an_upgrade_and_an_end_of_the_chart_leave_models_and_their_definitions()
         ""
     );
 
+    // A pod that is made meanwhile waits: nobody says yes.
+    place.delete("Pod", &text(&restarted["metadata"]["name"])).await;
+    let new = async || match place.of("Pod", "restarted").await {
+        pods if pods.len() == 1 && pods[0]["metadata"]["uid"] != restarted["metadata"]["uid"] => Ok(()),
+        pods => Err(format!("{} pods", pods.len())),
+    };
+    world.eventually("another pod takes the place of the one that went", new).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(gated(&place.of("Pod", "restarted").await[0]));
+
     // Installed again, as another version and with another table of sources: pods stay as they are.
     let other =
         ["--set", "image.tag=another", "--set", "sources.allowedHosts={*.corp}", "--set", "protect.admissionPolicies=false"];
     world.helm(&[&["install", RELEASE, &chart(), "-n", SYSTEM, "--set", &endpoint][..], &other].concat()).await.unwrap();
     let _operator = world.another_operator("after").await;
+    place.let_in("restarted", 1).await;
     place.deploy("later").await;
     let later = place.let_in("later", 1).await.remove(0);
     assert!(text(&later["spec"]["initContainers"][0]["image"]).ends_with(":another"), "{later}");

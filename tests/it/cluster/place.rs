@@ -23,7 +23,9 @@ pub struct Place<'a> {
 /// The resource of a kind.
 pub fn resource(kind: &str) -> ApiResource {
     let (group, version) = match kind {
-        "ModelDeployment" | "ModelArtifact" | "ClusterModelPolicy" | "InferenceEngine" => ("bonafide.dev", "v1alpha1"),
+        "ModelDeployment" | "ModelArtifact" | "ModelSignature" | "ClusterModelPolicy" | "InferenceEngine" => {
+            ("bonafide.dev", "v1alpha1")
+        }
         "Deployment" | "ReplicaSet" | "ControllerRevision" => ("apps", "v1"),
         "PodDisruptionBudget" => ("policy", "v1"),
         "Lease" => ("coordination.k8s.io", "v1"),
@@ -65,6 +67,11 @@ impl<'a> Place<'a> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.name}});
         cluster_wide(&place.client, "Namespace").create(&PostParams::default(), &parse(namespace)).await.unwrap();
         place
+    }
+
+    /// A namespace that is there already.
+    pub async fn again(world: &'a World, name: &str) -> Self {
+        Self { world, client: world.client().await, name: name.to_owned() }
     }
 
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {

@@ -11,7 +11,7 @@ use std::{
 use localcluster::{
     Cluster, Options, assets, binaries,
     hub::{self, Hub},
-    image, network,
+    image,
 };
 use tokio::{process::Command, runtime::Handle, sync::OwnedMutexGuard};
 
@@ -112,7 +112,7 @@ impl World {
         let (root, keys) = (cluster.state().join("hub"), cluster.state().join("keys"));
         fs::create_dir(&root).unwrap();
         fs::create_dir(&keys).unwrap();
-        let free = SocketAddr::from((network::HOST, 0));
+        let free = SocketAddr::from((cluster.network().unwrap().host(), 0));
         let mut options = hub::Options {
             listen: free,
             cdn: Some(free),
@@ -202,7 +202,7 @@ impl World {
 
     /// The directory on this machine that is `/var/lib/kubelet` on the node.
     pub fn kubelet(&self) -> PathBuf {
-        self.cluster.state().join("places/var-lib-kubelet")
+        self.cluster.kubelet(0)
     }
 
     /// Runs kubectl as the cluster's administrator.
@@ -214,7 +214,8 @@ impl World {
 async fn operator_image(scratch: &Path) -> PathBuf {
     let (program, archive) = (scratch.join("bonafide"), scratch.join("bonafide.tar"));
     output(Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_bonafide"))).await;
-    let added = [(program, "/bonafide".to_owned())];
+    let helper = PathBuf::from(output(&mut Command::new(path("helper/build.sh"))).await.trim());
+    let added = [(program, "/bonafide".to_owned()), (helper, "/bonafide-helper".to_owned())];
     image::build("localhost/bonafide:e2e", &archive, &added, &["/bonafide".to_owned()], "65532:65532").await.unwrap();
     archive
 }

@@ -1,5 +1,9 @@
 //! What several tests need.
 
+pub mod dice;
+pub mod fake_api;
+pub mod argo;
+pub mod kstatus;
 pub mod restricted;
 pub mod rules;
 pub mod signer;

@@ -40,8 +40,10 @@ pub fn check(pod: &Value) -> Result<(), String> {
             expect(port, "/hostPort", &Value::Null)?;
         }
     }
-    match pod.pointer("/securityContext/runAsUser").and_then(Value::as_i64) {
-        Some(user) if user > 0 => Ok(()),
+    // A pod that names no user gets one of the cluster's, and runAsNonRoot keeps that from being root.
+    match pod.pointer("/securityContext/runAsUser") {
+        None => Ok(()),
+        Some(user) if user.as_i64().is_some_and(|user| user > 0) => Ok(()),
         other => Err(format!("/securityContext/runAsUser is {other:?}")),
     }
 }

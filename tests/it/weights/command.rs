@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use bonafide::weights::fetch::Report;
+use bonafide::weights::fetch::{Download, Report};
 use localcluster::hub::Faults;
 
 use super::*;
@@ -216,6 +216,49 @@ async fn any_user_can_run_it_with_nothing_writable_but_the_directory() {
         assert_eq!(pod.report().outcome, "Complete");
     }
     assert_eq!(fs::read(pod.dir.path().join("into/tree/sub/model.gguf")).unwrap(), b"GGUF and more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_tells_how_far_it_is_and_brings_the_helper_along() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let content = noise(4 * MIB, 27);
+    let served: [(&str, &[u8]); 1] = [("model.gguf", &content)];
+    let place = Place::new(&served).await;
+    place.hub.set_faults(Faults { bytes_per_second: Some(2 * MIB as u64), ..Faults::default() });
+    let manifest = manifest(&served);
+    let pod = Pod::new(&place, &manifest);
+    let (binary, bin) = (pod.dir.path().join("bonafide"), pod.dir.path().join("bin"));
+    fs::copy(env!("CARGO_BIN_EXE_bonafide"), &binary).unwrap();
+    fs::create_dir(&bin).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let command = || {
+        let mut command = Command::new(&binary);
+        command.args(pod.command(&place, &manifest.digest()).get_args()).env_clear().stderr(Stdio::piped());
+        command.arg("--bring").arg(&bin).arg(format!("--listen=[::]:{port}"));
+        command
+    };
+    let (status, said) = wait(command().spawn().unwrap()).await;
+    assert_eq!(status.code(), Some(64), "an image without the helper: {said}");
+    assert!(pod.report().message.contains("bonafide-helper"), "{}", pod.report().message);
+
+    fs::write(pod.dir.path().join("bonafide-helper"), "the helper").unwrap();
+    let child = command().spawn().unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut seen: Vec<Download> = Vec::new();
+    let began = Instant::now();
+    while !seen.iter().any(|seen| seen.hashed > MIB as u64) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{seen:?}");
+        if let Ok(answer) = client.get(format!("http://127.0.0.1:{port}/progress")).send().await {
+            seen.push(serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(fs::read(bin.join("bonafide-helper")).unwrap(), b"the helper", "it is there before the weights are");
+    let last = seen.last().unwrap();
+    assert_eq!(last.total, content.len() as u64);
+    assert!(last.hashed < last.total && last.rate > 1e5 && last.elapsed_seconds > 0.1 && last.idle_seconds < 5.0, "{last:?}");
+    let (status, said) = wait(child).await;
+    assert_eq!(status.code(), Some(0), "{said}");
 }
 
 fn rustix_is_root() -> bool {

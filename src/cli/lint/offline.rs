@@ -1,0 +1,145 @@
+//! What only the manager would say of an object, as far as it needs neither a cluster nor the source.
+
+use serde_json::Value;
+
+use super::{Finding, Severity};
+use crate::{
+    api::{ClusterModelPolicy, InferenceEngine, ModelDeployment, Problem, Reason},
+    cli::yaml::Step,
+    controller,
+    engine::{self, Catalogue, Engine, RenderInput, Selection},
+    model::Source,
+    trust::Policy,
+};
+
+/// Stands in for a key in a Secret, which is not here: a public key whose private one nobody has.
+const STAND_IN: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYLzEaJiOIvYcZl9iW/pdJvE+LYbZ
+DFjgtN1J21KK9Q7NZW3GG833RV9EwpX72UakxZdTjnVHdHHY3K1bj/48Cg==
+-----END PUBLIC KEY-----
+";
+
+/// What is wrong with an object that keeps every rule of its definition.
+pub fn check(kind: &str, object: &Value, catalogue: &Catalogue) -> Vec<(Severity, Finding)> {
+    let read = match kind {
+        "ModelDeployment" => serde_json::from_value(object.clone()).map(|object| deployment(&object, catalogue)),
+        "ClusterModelPolicy" => serde_json::from_value(object.clone()).map(|object| policy(&object)),
+        "InferenceEngine" => serde_json::from_value(object.clone()).map(engine),
+        _ => Ok(vec![]),
+    };
+    read.unwrap_or_else(|error| vec![(Severity::Error, Finding::new(vec![], format!("it cannot be read: {error}")))])
+}
+
+fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Severity, Finding)> {
+    let spec = &deployment.spec;
+    let mut found = vec![];
+    let mut problem = |problem: Problem| found.push((Severity::Error, of(&problem)));
+    let namespace = deployment.metadata.namespace.as_deref().unwrap_or("default");
+    let source = Source::in_namespace(&spec.model.source, namespace);
+    if let Err(error) = &source {
+        problem(Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")));
+    }
+    if let Err(wrong) = engine::wanted(&spec.model.files) {
+        problem(wrong);
+    }
+    let engines: Vec<&Engine> = match spec.engine.name.as_deref().map(|name| catalogue.get(name)) {
+        Some(Ok(engine)) => vec![engine],
+        Some(Err(unknown)) => {
+            let message = format!(
+                "spec.engine.name: {} If the cluster has an InferenceEngine of that name, give its object with -f.",
+                unknown.message
+            );
+            problem(Problem::new(unknown.reason, message));
+            vec![]
+        }
+        // Which engine it will be depends on the files: it is right when one of them takes it.
+        None => catalogue.engines().collect(),
+    };
+    if let Ok(source) = &source {
+        let served = controller::served_names(deployment, source);
+        let tries: Vec<Option<Problem>> =
+            engines.iter().map(|engine| refused(engine, controller::render_input(deployment, &served))).collect();
+        if tries.iter().all(Option::is_some)
+            && let Some(refusal) = tries.into_iter().flatten().next()
+        {
+            problem(refusal);
+        }
+    }
+    if spec.engine.context_length.is_some() && !engines.is_empty() && !engines.iter().any(|engine| takes_context(engine)) {
+        let names: Vec<&str> = engines.iter().map(|engine| engine.name()).collect();
+        problem(Problem::new(
+            Reason::InvalidSpec,
+            format!(
+                "spec.engine.contextLength: it has no meaning for engine {}, whose command line has no $(CONTEXT_LENGTH). Leave it out.",
+                names.join(", ")
+            ),
+        ));
+    }
+    if let Some(revision) = &spec.model.revision
+        && spec.model.digest.is_none()
+        && !is_commit(revision)
+    {
+        let path = ["spec", "model", "revision"].map(|step| Step::Key(step.to_owned()));
+        let message =
+            format!("{revision:?} is a branch or a tag: what it stands for can change, and another cluster may get other bytes");
+        let next = Some("`bonafide pin -f FILE --in-place` writes the commit and the digest".to_owned());
+        found.push((Severity::Hint, Finding { path: path.to_vec(), message, next }));
+    }
+    found
+}
+
+/// What a commit looks like.
+pub fn is_commit(revision: &str) -> bool {
+    matches!(revision.len(), 40 | 64) && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn takes_context(engine: &Engine) -> bool {
+    let spec = engine.spec();
+    let texts = spec.args.iter().chain(&spec.command).chain(spec.env.iter().map(|variable| &variable.value));
+    texts.into_iter().any(|text| text.contains("$(CONTEXT_LENGTH)"))
+}
+
+/// What the engine has against the deployment, whatever its files are.
+fn refused(engine: &Engine, input: RenderInput<'_>) -> Option<Problem> {
+    let entry = "model".parse().ok()?;
+    let selection = Selection { format: String::new(), files: vec![], entry };
+    engine::render(engine, &selection, &input).err()
+}
+
+fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
+    let stand_in = Policy::compile(policy, &|_| Some(STAND_IN.to_owned()));
+    stand_in.err().map(|problem| (Severity::Error, of(&problem))).into_iter().collect()
+}
+
+fn engine(object: InferenceEngine) -> Vec<(Severity, Finding)> {
+    let name = object.metadata.name.unwrap_or_default();
+    Engine::parse(&name, object.spec).err().map(|problem| (Severity::Error, of(&problem))).into_iter().collect()
+}
+
+/// A problem, at the field with which its message begins.
+fn of(problem: &Problem) -> Finding {
+    let (field, rest) = problem.message.split_once(": ").unwrap_or(("", &problem.message));
+    let path = path(field);
+    if path.is_empty() {
+        return Finding::new(vec![], problem.to_string());
+    }
+    let exact = crate::cli::yaml::written(&path) == field;
+    Finding::new(path, format!("{}: {}", problem.reason, if exact { rest } else { &problem.message }))
+}
+
+/// `spec.engine.args[1]` as steps, as far as it is one; nothing for what is no field.
+fn path(field: &str) -> Vec<Step> {
+    if !field.starts_with("spec.") || field.contains(' ') {
+        return vec![];
+    }
+    let mut path = vec![];
+    for part in field.split('.') {
+        let (name, index) = part.split_once('[').unwrap_or((part, ""));
+        path.push(Step::Key(name.to_owned()));
+        if !index.is_empty() {
+            let Some(index) = index.strip_suffix(']').and_then(|index| index.parse().ok()) else { break };
+            path.push(Step::Index(index));
+        }
+    }
+    path
+}

@@ -1,0 +1,135 @@
+use super::*;
+
+/// The rules of a schema that cannot be evaluated here, with why: where they stand, and what they say.
+fn not_understood(schema: &Value) -> Vec<String> {
+    fn collect(schema: &Value, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(map) => map.iter().for_each(|(key, part)| match part.as_array() {
+                Some(rules) if key == "x-kubernetes-validations" => found.extend(rules.iter().filter_map(|rule| {
+                    let rule = rule.get("rule").and_then(Value::as_str).unwrap_or_default();
+                    cel::Expression::parse(rule).err().map(|error| format!("{rule}: {error}"))
+                })),
+                _ => collect(part, found),
+            }),
+            Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = vec![];
+    collect(schema, &mut found);
+    found
+}
+
+fn said(text: &str) -> String {
+    lint(&[(PathBuf::from("x.yaml"), yaml::documents(text).unwrap())]).text
+}
+
+#[test]
+fn every_rule_of_every_definition_is_understood() {
+    for (file, definition) in crds() {
+        assert_eq!(not_understood(&definition), Vec::<String>::new(), "{file}: teach src/cli/lint/cel.rs what these need");
+    }
+}
+
+#[test]
+fn a_mistake_is_told_with_its_place_and_what_to_do() {
+    let text = "apiVersion: v1\nkind: Namespace\n---\n# a model\napiVersion: bonafide.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: parrot}\nspec:\n  modle: {}\n  model:\n    source: hf://a/b\n  replicas: two\n  engine:\n    contextlength: 5\n    env:\n    - {name: TZ, value: on}\n  contextLength: 5\n  rollout: {strategy: surge}\n";
+    assert_eq!(
+        said(text),
+        "x.yaml:9:3: error: ModelDeployment parrot: spec.modle: unknown field \"spec.modle\"; did you mean \"model\"?
+x.yaml:12:3: error: ModelDeployment parrot: spec.replicas: Invalid value: \"string\": spec.replicas in body must be of type integer: \"string\"
+x.yaml:14:5: error: ModelDeployment parrot: spec.engine.contextlength: unknown field \"spec.engine.contextlength\"; did you mean \"contextLength\"?
+x.yaml:16:18: error: ModelDeployment parrot: spec.engine.env[0].value: Invalid value: \"true\": spec.engine.env[0].value in body must be of type string: \"boolean\"; put it between quotes
+x.yaml:17:3: error: ModelDeployment parrot: spec.contextLength: unknown field \"spec.contextLength\"; there is spec.engine.contextLength
+x.yaml:18:13: error: ModelDeployment parrot: spec.rollout.strategy: Unsupported value: \"surge\": supported values: \"Auto\", \"Surge\", \"OneByOne\", \"Canary\"; did you mean \"Surge\"?
+1 object checked, 1 of other kinds passed over: 6 errors
+"
+    );
+}
+
+fn model(spec: &str) -> String {
+    format!(
+        "apiVersion: bonafide.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {{name: parrot}}\nspec:\n  model: {{source: hf://a/b}}\n{spec}"
+    )
+}
+
+#[test]
+fn what_the_manager_would_say_is_said() {
+    for (spec, says) in [
+        ("  engine: {name: vlm}\n", "x.yaml:6:12: error: ModelDeployment parrot: spec.engine.name: UnknownEngine: "),
+        (
+            "  engine: {name: vllm, args: [--trust-remote-code]}\n  resources: {accelerator: {class: nvidia}}\n",
+            "spec.engine.args[0]: ArgumentNotAllowed: ",
+        ),
+        ("  engine: {name: llama-cpp, env: [{name: LD_PRELOAD, value: x}]}\n", "EnvironmentNotAllowed: "),
+        ("  engine: {name: vllm}\n", "AcceleratorNotSupported: "),
+    ] {
+        let said = said(&model(spec));
+        assert!(said.contains(says) && said.contains(": 1 error\n"), "{spec}: {said}");
+    }
+    // Which engine it will be is not known: what one of them takes is no mistake.
+    assert!(said(&model("  engine: {args: [--threads=2], contextLength: 5}\n")).ends_with("1 object checked: 0 errors\n"));
+}
+
+#[test]
+fn an_engine_beside_a_model_is_known_to_it() {
+    let engine = "---\napiVersion: bonafide.dev/v1alpha1\nkind: InferenceEngine\nmetadata: {name: own}\nspec: {version: '1', port: 8080, images: [{accelerator: none, image: a}], loads: [{format: gguf, files: ['*.gguf'], choose: One}], probes: {ready: /}}\n";
+    let with = |spec: &str| said(&format!("{}{engine}", model(spec)));
+    assert_eq!(with("  engine: {name: own}\n"), "2 objects checked: 0 errors\n");
+    assert!(
+        with("  engine: {name: own, contextLength: 5}\n")
+            .contains("spec.engine.contextLength: InvalidSpec: it has no meaning for engine own")
+    );
+}
+
+#[test]
+fn a_revision_that_can_move_is_a_hint_and_a_pinned_one_is_none() {
+    let with = |model: &str| {
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {{name: parrot}}\nspec:\n  model:\n    source: hf://a/b\n    {model}\n"
+        ))
+    };
+    let said = with("revision: main");
+    assert!(said.starts_with("x.yaml:7:5: hint: ") && said.contains("bonafide pin") && said.contains("0 errors"), "{said}");
+    for pinned in [format!("revision: {}", "a1".repeat(20)), format!("revision: main\n    digest: sha256:{}", "ab".repeat(32))] {
+        assert_eq!(with(&pinned), "1 object checked: 0 errors\n");
+    }
+}
+
+#[test]
+fn policies_whose_keys_or_patterns_cannot_be_read_are_told() {
+    let policy = |key: &str, include: &str| {
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n  signers:\n  - name: a\n    publicKey: {key}\n  rules:\n  - {{name: r, sources: {{include: [\"{include}\"]}}, signedBy: [{{name: x, anyOf: [a]}}]}}\n"
+        ))
+    };
+    let said = policy("{pem: nonsense}", "hf://**");
+    assert!(
+        said.contains("x.yaml:5:3: error: ClusterModelPolicy p: spec.signers: InvalidKey: spec.signers[a].publicKey.pem: "),
+        "{said}"
+    );
+    assert_eq!(policy("{secretKeyRef: {name: keys, key: a.pem}}", "hf://**"), "1 object checked: 0 errors\n");
+    assert!(policy("{secretKeyRef: {name: keys, key: a.pem}}", "hf://a***").contains("InvalidPattern"));
+}
+
+#[test]
+fn kinds_and_versions_that_do_not_exist_are_told() {
+    let of = |api: &str, kind: &str| said(&format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: p}}\n"));
+    assert!(of("bonafide.dev/v1alpha1", "ModelDeploymnet").contains("x.yaml:2:1: error: ModelDeploymnet p: kind: no kind \"ModelDeploymnet\" in group \"bonafide.dev\"; did you mean \"ModelDeployment\"?"));
+    assert!(
+        of("bonafide.dev/v1", "ModelDeployment")
+            .contains("no matches for kind \"ModelDeployment\" in version \"bonafide.dev/v1\"; write bonafide.dev/v1alpha1")
+    );
+    assert_eq!(of("other.dev/v1", "ModelDeployment"), "0 objects checked, 1 of other kinds passed over: 0 errors\n");
+}
+
+#[test]
+fn the_items_of_a_list_are_objects() {
+    let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret}\n- apiVersion: bonafide.dev/v1alpha1\n  kind: ModelDeployment\n  metadata: {}\n  spec: {model: {source: hf://a/b}}\n";
+    let said = said(list);
+    assert!(
+        said.contains("x.yaml:7:3: error: ModelDeployment : metadata.name: Required value: name or generateName is required"),
+        "{said}"
+    );
+    assert!(said.contains("1 object checked, 1 of other kinds passed over"), "{said}");
+}

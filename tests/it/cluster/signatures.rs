@@ -1,0 +1,103 @@
+//! ModelSignatures: signatures that are delivered apart from the model, and the file that a ModelDeployment names.
+
+use serde_json::{Value, json};
+
+use super::{
+    place::{NAME, Place, condition, text},
+    world::World,
+};
+use crate::support::signer::Person;
+
+const FILES: &[(&str, &str)] = &[("parrot.gguf", "the weights of a parrot")];
+
+/// A policy that demands the signatures of all of these people.
+async fn demand(place: &Place<'_>, mode: &str, people: &[(&str, u8)]) -> String {
+    let signers: Vec<Value> =
+        people.iter().map(|(name, number)| json!({"name": name, "publicKey": {"pem": Person::new(*number).pem()}})).collect();
+    let signed_by: Vec<Value> = people.iter().map(|(name, _)| json!({"name": name, "anyOf": [name]})).collect();
+    let rules = json!([{"name": "birds", "sources": {"include": ["hf://**"]}, "signedBy": signed_by}]);
+    place.policy(json!({"mode": mode, "signers": signers, "rules": rules})).await
+}
+
+#[tokio::test]
+async fn a_signature_that_is_delivered_opens_the_gate_and_one_that_goes_closes_it() {
+    let place = Place::new(World::shared()).await;
+    demand(&place, "Enforce", &[("keeper", 1), ("vet", 2)]).await;
+    // The keeper's signature lies beside the model, the vet's approval comes later.
+    let source = place.publish("Parrot-GGUF", &[FILES[0], ("model.sig", &Person::new(1).signs(FILES))]);
+    place.create("ModelDeployment", NAME, json!({"spec": {"model": {"source": source}}})).await;
+    let object = place.condition(NAME, "Trusted", "False", "WrongSigner").await;
+    assert!(place.of("Deployment", NAME).await.is_empty());
+    let digest = text(&object["status"]["model"]["digest"]);
+
+    // About another content, or by somebody else, or in another namespace: it changes nothing.
+    let other = format!("sha256:{}", "0".repeat(64));
+    let vets = Person::new(2).signs(FILES);
+    place.create("ModelSignature", "of-another", json!({"spec": {"digest": other, "bundle": vets}})).await;
+    place.create("ModelSignature", "stranger", json!({"spec": {"digest": digest, "bundle": Person::new(9).signs(FILES)}})).await;
+    let elsewhere = Place::new(place.world).await;
+    elsewhere.create("ModelSignature", "approval", json!({"spec": {"digest": digest, "bundle": vets}})).await;
+    place.change("ModelDeployment", NAME, json!({"metadata": {"annotations": {"look": "again"}}})).await;
+    place.condition(NAME, "Trusted", "False", "WrongSigner").await;
+
+    place.create("ModelSignature", "approval", json!({"spec": {"digest": digest, "bundle": vets}})).await;
+    place.condition(NAME, "Trusted", "True", "Signed").await;
+    place.let_in(NAME, 1).await;
+    let object = place.get("ModelDeployment", NAME).await.unwrap();
+    assert_eq!(object["status"]["signer"], "keeper,vet");
+
+    // Changed into something else, it is none any more; mended, it is one again; deleted, it is gone.
+    place.change("ModelSignature", "approval", json!({"spec": {"bundle": Person::new(9).signs(FILES)}})).await;
+    place.condition(NAME, "Trusted", "False", "WrongSigner").await;
+    place.change("ModelSignature", "approval", json!({"spec": {"bundle": vets}})).await;
+    place.condition(NAME, "Trusted", "True", "Signed").await;
+    place.delete("ModelSignature", "approval").await;
+    place.condition(NAME, "Trusted", "False", "WrongSigner").await;
+}
+
+#[tokio::test]
+async fn the_file_that_is_named_is_the_signature_and_no_other() {
+    let place = Place::new(World::shared()).await;
+    demand(&place, "Enforce", &[("keeper", 1)]).await;
+    let (keepers, strangers) = (Person::new(1).signs(FILES), Person::new(9).signs(FILES));
+    let source = place.publish("Parrot-GGUF", &[FILES[0], ("model.sig", &strangers), ("signatures/keeper.json", &keepers)]);
+    let model = json!({"source": source, "signature": {"file": "signatures/none.json"}});
+    place.create("ModelDeployment", NAME, json!({"spec": {"model": model}})).await;
+    let object = place.condition(NAME, "Trusted", "False", "Unsigned").await;
+    assert!(text(&condition(&object, "Trusted").unwrap()["message"]).contains("signatures/none.json"), "{object}");
+    place.change("ModelDeployment", NAME, json!({"spec": {"model": {"signature": {"file": "signatures/keeper.json"}}}})).await;
+    place.condition(NAME, "Trusted", "True", "Signed").await;
+    place.change("ModelDeployment", NAME, json!({"spec": {"model": {"signature": null}}})).await;
+    place.condition(NAME, "Trusted", "False", "WrongSigner").await;
+}
+
+#[tokio::test]
+async fn a_policy_that_warns_serves_and_says_so_and_one_that_audits_only_records() {
+    let place = Place::new(World::shared()).await;
+    let policy = demand(&place, "Audit", &[("keeper", 1)]).await;
+    let source = place.publish("Parrot-GGUF", FILES);
+    place.create("ModelDeployment", NAME, json!({"spec": {"model": {"source": source}}})).await;
+    place.let_in(NAME, 1).await;
+    let object = place.condition(NAME, "Trusted", "False", "Unsigned").await;
+    assert_eq!(object["status"]["trust"], "Unsigned");
+    let events = async || -> Vec<Value> {
+        let found = place.api("Event").list(&Default::default()).await.unwrap().items;
+        found.into_iter().map(super::place::value).filter(|event| event["action"] == "Trusted").collect()
+    };
+    let artifact = text(&object["status"]["model"]["artifact"]);
+    place
+        .until("ModelArtifact", &artifact, "records it", |artifact| artifact["status"]["verdicts"][0]["result"] == "Unsigned")
+        .await;
+    assert_eq!(events().await, Vec::<Value>::new(), "what is only recorded calls nobody");
+
+    place.delete("ClusterModelPolicy", &policy).await;
+    place.condition(NAME, "Trusted", "Unknown", "NoPolicy").await;
+    demand(&place, "Warn", &[("keeper", 1)]).await;
+    place.condition(NAME, "Trusted", "False", "Unsigned").await;
+    assert_eq!(place.get("ModelDeployment", NAME).await.unwrap()["status"]["trust"], "Unsigned");
+    let look = async || match events().await {
+        found if found.iter().any(|event| event["reason"] == "Unsigned" && event["type"] == "Warning") => Ok(()),
+        found => Err(format!("{found:?}")),
+    };
+    place.world.eventually("there is an Event", look).await;
+}

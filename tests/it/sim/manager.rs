@@ -1,0 +1,121 @@
+//! Managers as processes: started, killed, started again.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use bonafide::{
+    controller::{self, Config, Surroundings},
+    runtime::{clock::Clock, fence::Fence, http::Readiness, lease::Lease, metrics::Metrics, shutdown::Shutdown},
+};
+use futures::FutureExt as _;
+use http::Request;
+use kube::{
+    Client,
+    client::{Body, ClientBuilder},
+};
+use serde_json::json;
+use tokio::{sync::watch, time::Instant};
+use tower::{Layer as _, ServiceExt as _};
+
+use super::world::{SYSTEM, World};
+use crate::support::fake_api::caller::{Caller, Plan, Smooth};
+
+/// The Lease.
+pub const LEASE: &str = "bonafide-manager";
+/// After a process died it is started again after this time.
+pub const RESTART: Duration = Duration::from_secs(2);
+
+pub fn config() -> Config {
+    serde_json::from_value(json!({ "image": "registry.example/bonafide:1" })).unwrap()
+}
+
+impl World {
+    /// What a manager reaches, and how it writes.
+    fn surroundings(&self, client: Client) -> Surroundings {
+        let clock = Clock::of_runtime(self.clock());
+        Surroundings { client, library: Arc::new(self.shelf.clone()), ask: Arc::new(self.pods.clone()), clock }
+    }
+
+    /// The controllers of one process, until its caller dies.
+    async fn work(&self, caller: &Caller, client: Client, shutdown: Shutdown) {
+        let metrics = Arc::new(Metrics::default());
+        let work =
+            controller::run(self.surroundings(client), config(), SYSTEM, metrics.clone(), Readiness::default(), shutdown.clone());
+        let work = AssertUnwindSafe(work).catch_unwind();
+        tokio::select! {
+            biased;
+            () = caller.death() => {}
+            ended = work => match ended {
+                Ok(Ok(())) if shutdown.begun().now_or_never().is_some() => {}
+                Ok(ended) => self.oracle.wrong(&format!("the controllers of {} ended: {ended:?}", caller.who)),
+                Err(_) => self.oracle.wrong(&format!("the controllers of {} panicked", caller.who)),
+            },
+        }
+        if metrics.encode().unwrap().contains("panicked") {
+            self.oracle.wrong(&format!("a reconcile of {} panicked", caller.who));
+        }
+    }
+
+    /// A manager without a Lease that is started again whenever it died, each life with another plan.
+    pub fn keep_running_as(&self, who: &str, mut plans: impl FnMut(u32) -> Box<dyn Plan> + Send + 'static) {
+        let (world, name) = (self.clone(), who.to_owned());
+        let mut caller = Caller::new(who, plans(1));
+        let first = caller.clone();
+        let running = tokio::spawn(async move {
+            for life in 2.. {
+                let fence = Fence::default();
+                fence.open_until(Instant::now() + Duration::from_secs(1 << 30));
+                let client = ClientBuilder::new(world.api.service(&caller), SYSTEM).with_layer(&fence).build();
+                world.work(&caller, client, Shutdown::default()).await;
+                tokio::time::sleep(RESTART).await;
+                caller = Caller::new(&name, plans(life));
+                if let Some(known) = world.managers.lock().unwrap().get_mut(&name) {
+                    known.0 = caller.clone();
+                }
+            }
+        });
+        self.managers.lock().unwrap().insert(who.to_owned(), (first, running.abort_handle()));
+    }
+
+    pub fn keep_running(&self, plans: impl FnMut(u32) -> Box<dyn Plan> + Send + 'static) {
+        self.keep_running_as("bonafide", plans);
+    }
+
+    /// A manager to which nothing happens.
+    pub fn run_smoothly(&self) {
+        self.keep_running(|_| Box::new(Smooth));
+    }
+
+    /// Ends a manager for good.
+    pub fn end(&self, who: &str) {
+        let (caller, running) = self.managers.lock().unwrap().remove(who).unwrap();
+        caller.die();
+        running.abort();
+    }
+
+    /// A process as the chart runs it: it waits for the Lease, leads, and ends when it is told to or lost the Lease. While
+    /// `paused` is true, what it decided to send is not sent yet.
+    pub async fn process(&self, caller: &Caller, shutdown: &Shutdown, paused: watch::Receiver<bool>) {
+        let fence = Fence::default();
+        let open = self.api.client(caller);
+        let fenced = fence.layer(self.api.service(caller));
+        let pausing = tower::service_fn(move |request: Request<Body>| {
+            let (fenced, mut paused) = (fenced.clone(), paused.clone());
+            async move {
+                let _ = paused.wait_for(|paused| !paused).await;
+                fenced.oneshot(request).await
+            }
+        });
+        let client = Client::new(pausing, SYSTEM);
+        let mut lease = Lease::new(open, fence, SYSTEM, LEASE, &caller.who);
+        let leading = async {
+            if lease.acquire(shutdown).await.is_some() {
+                lease.lead(shutdown, self.work(caller, client, shutdown.clone())).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = caller.death() => {}
+            () = leading => {}
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What people do with models, each story up to an end that does not depend on the way there.
+
+use futures::future::LocalBoxFuture;
+use serde_json::json;
+
+use super::{
+    cluster::kubelet::Behaviour,
+    world::{World, condition, demand, routed},
+};
+
+/// A story.
+pub struct Story {
+    pub name: &'static str,
+    pub act: fn(&World) -> LocalBoxFuture<'_, ()>,
+}
+
+macro_rules! stories {
+    ($($name:ident),* $(,)?) => {
+        /// All of them.
+        pub const STORIES: &[Story] = &[$(Story { name: stringify!($name), act: |world| Box::pin($name(world)) }),*];
+    };
+}
+
+stories![
+    a_model_is_served,
+    an_unsigned_model_is_refused,
+    a_signed_model_is_served,
+    a_policy_comes_and_goes,
+    a_signer_is_recalled_while_pods_come_and_go,
+    a_change_replaces_every_replica,
+    replicas_are_added_and_taken_away,
+    a_model_sleeps_and_wakes,
+    a_deployment_is_deleted,
+    a_deployment_is_replaced_by_its_namesake,
+    an_engine_that_never_loads_is_mended,
+    wrong_bytes_are_replaced_by_right_ones,
+    two_share_a_record,
+    the_shelf_is_closed_at_first,
+    a_hand_in_the_children,
+    a_name_is_taken,
+];
+
+const NAME: &str = "pear";
+
+async fn a_model_is_served(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+}
+
+/// No pod of it is there that was let in.
+fn nobody_serves(world: &World, name: &str) -> Result<(), String> {
+    let in_the_way = world.of("Pod", name).iter().filter(|pod| !pod["spec"]["nodeName"].is_null()).count();
+    if in_the_way == 0 { Ok(()) } else { Err(format!("{in_the_way} pods are on nodes")) }
+}
+
+async fn an_unsigned_model_is_refused(world: &World) {
+    world.policy("strict", 1);
+    world.deploy(NAME, &[], json!({}));
+    world.condition(NAME, "Trusted", "False", "Unsigned").await;
+    world.until("nothing of it serves", |world| nobody_serves(world, NAME)).await;
+}
+
+async fn a_signed_model_is_served(world: &World) {
+    world.policy("strict", 1);
+    world.deploy(NAME, &[1, 2], json!({}));
+    world.ready(NAME, 1).await;
+    world.condition(NAME, "Trusted", "True", "Signed").await;
+}
+
+async fn a_policy_comes_and_goes(world: &World) {
+    world.deploy(NAME, &[2], json!({}));
+    world.ready(NAME, 1).await;
+    world.policy("strict", 1);
+    world.condition(NAME, "Trusted", "False", "").await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "replicas": 2 } }));
+    world.condition(NAME, "Trusted", "False", "").await;
+    world.rest().await;
+    assert_eq!(world.of("Pod", NAME).iter().filter(|pod| routed(pod)).count(), 1, "{}", world.oracle.story());
+    world.delete("ClusterModelPolicy", "strict");
+    world.ready(NAME, 2).await;
+}
+
+async fn a_signer_is_recalled_while_pods_come_and_go(world: &World) {
+    world.policy("strict", 1);
+    world.deploy(NAME, &[1], json!({}));
+    world.ready(NAME, 1).await;
+    world.change("ClusterModelPolicy", "strict", json!({ "spec": demand(2) }));
+    // The pod goes at the same moment.
+    let pod = world.of("Pod", NAME).remove(0);
+    world.delete("Pod", pod["metadata"]["name"].as_str().unwrap());
+    world.condition(NAME, "Trusted", "False", "").await;
+    world.until("nothing of it serves", |world| nobody_serves(world, NAME)).await;
+    world.change("ClusterModelPolicy", "strict", json!({ "spec": demand(1) }));
+    world.ready(NAME, 1).await;
+}
+
+async fn a_change_replaces_every_replica(world: &World) {
+    world.deploy(NAME, &[], json!({ "replicas": 2 }));
+    world.ready(NAME, 2).await;
+    let first = revision(world);
+    world.oracle.floor(NAME, 2);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
+    world.until("there is another revision", |world| if revision(world) == first { Err(first.clone()) } else { Ok(()) }).await;
+    world.ready(NAME, 2).await;
+}
+
+/// The revision that status speaks of as the one that is wanted.
+fn revision(world: &World) -> String {
+    let object = world.get("ModelDeployment", NAME).unwrap();
+    let revisions = object["status"]["revisions"].as_array().cloned().unwrap_or_default();
+    let current = revisions.iter().find(|revision| revision["phase"] == "Current");
+    current.map(|revision| revision["name"].to_string()).unwrap_or_default()
+}
+
+async fn replicas_are_added_and_taken_away(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+    world.oracle.floor(NAME, 1);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "replicas": 3 } }));
+    world.ready(NAME, 3).await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "replicas": 1 } }));
+    world.ready(NAME, 1).await;
+}
+
+async fn a_model_sleeps_and_wakes(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "replicas": 0 } }));
+    world.condition(NAME, "Ready", "True", "Idle").await;
+    world.until("no pod is left", |world| if world.of("Pod", NAME).is_empty() { Ok(()) } else { Err("pods".into()) }).await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "replicas": 1 } }));
+    world.ready(NAME, 1).await;
+}
+
+/// Nothing is left of a deployment.
+fn nothing_is_left(world: &World, name: &str) -> Result<(), String> {
+    for kind in ["ControllerRevision", "ConfigMap", "Service", "Deployment", "ReplicaSet", "Pod"] {
+        if !world.of(kind, name).is_empty() {
+            return Err(format!("{kind}s"));
+        }
+    }
+    Ok(())
+}
+
+async fn a_deployment_is_deleted(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+    world.delete("ModelDeployment", NAME);
+    world.until("nothing is left", |world| nothing_is_left(world, NAME)).await;
+    world
+        .until(
+            "no record is left",
+            |world| if world.api.all("ModelArtifact").is_empty() { Ok(()) } else { Err("a record".into()) },
+        )
+        .await;
+}
+
+async fn a_deployment_is_replaced_by_its_namesake(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+    world.delete("ModelDeployment", NAME);
+    world.shelf.put("hf://orchard/quince-GGUF", &[]);
+    world.deploy_from(NAME, "hf://orchard/quince-GGUF", json!({}));
+    let fresh = |world: &World| {
+        let object = world.get("ModelDeployment", NAME).unwrap();
+        let mine = |pod: &std::sync::Arc<serde_json::Value>| {
+            let child = pod["metadata"]["labels"]["bonafide.dev/revision"].as_str().unwrap().to_owned();
+            world
+                .get("ControllerRevision", &format!("bonafide-{NAME}-{child}"))
+                .is_some_and(|revision| revision["metadata"]["ownerReferences"][0]["uid"] == object["metadata"]["uid"])
+        };
+        let pods = world.of("Pod", NAME);
+        if pods.len() == 1 && pods.iter().all(mine) { Ok(()) } else { Err(format!("{} pods", pods.len())) }
+    };
+    world.until("only pods of the new one are left", fresh).await;
+    world.ready(NAME, 1).await;
+}
+
+async fn an_engine_that_never_loads_is_mended(world: &World) {
+    world.behave(|pod| {
+        let args = pod["spec"]["containers"][0]["args"].to_string();
+        let broken = args.contains("--seed");
+        Behaviour { crashes: broken.then_some((1, "error: unknown architecture 'pomelo'")), ..Behaviour::default() }
+    });
+    world.deploy(NAME, &[], json!({ "engine": { "args": ["--seed=1"] } }));
+    let told = |world: &World| {
+        let object = world.get("ModelDeployment", NAME).unwrap();
+        let message = condition(&object, "Ready").map(|found| found["message"].to_string()).unwrap_or_default();
+        if message.contains("pomelo") { Ok(()) } else { Err(object["status"].to_string()) }
+    };
+    world.until("the engine's words are told", told).await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "args": null } } }));
+    world.ready(NAME, 1).await;
+}
+
+async fn wrong_bytes_are_replaced_by_right_ones(world: &World) {
+    const SAID: &str = r#"{"message":"pear-gguf.gguf: expected a, found b"}"#;
+    let mended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_mended = mended.clone();
+    world.behave(move |_| match is_mended.load(std::sync::atomic::Ordering::Relaxed) {
+        true => Behaviour::default(),
+        false => Behaviour { fetched: vec![(65, SAID)], ..Behaviour::default() },
+    });
+    world.deploy(NAME, &[], json!({}));
+    world.condition(NAME, "ContentVerified", "False", "DigestMismatch").await;
+    world.until("no pod goes on fetching", |world| nobody_serves(world, NAME)).await;
+    mended.store(true, std::sync::atomic::Ordering::Relaxed);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
+    world.ready(NAME, 1).await;
+}
+
+async fn two_share_a_record(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.deploy_from("plum", "hf://orchard/pear-GGUF", json!({}));
+    world.ready(NAME, 1).await;
+    world.ready("plum", 1).await;
+    let record = world.api.all("ModelArtifact").remove(0);
+    let both = |world: &World| {
+        let owners = world.api.all("ModelArtifact").remove(0)["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len);
+        if owners == 2 { Ok(()) } else { Err(format!("{owners} owners")) }
+    };
+    world.until("it belongs to both", both).await;
+    world.delete("ModelDeployment", NAME);
+    world.until("nothing is left of the first", |world| nothing_is_left(world, NAME)).await;
+    world.rest().await;
+    let left = world.api.all("ModelArtifact");
+    assert!(left.len() == 1 && left[0]["metadata"]["uid"] == record["metadata"]["uid"], "{}", world.oracle.story());
+    world.change("ModelDeployment", "plum", json!({ "spec": { "replicas": 2 } }));
+    world.ready("plum", 2).await;
+}
+
+async fn the_shelf_is_closed_at_first(world: &World) {
+    world.shelf.close(true);
+    world.deploy(NAME, &[], json!({}));
+    world.condition(NAME, "SourceResolved", "False", "SourceUnavailable").await;
+    world.shelf.close(false);
+    world.ready(NAME, 1).await;
+}
+
+async fn a_hand_in_the_children(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+    let child = |kind: &str| world.of(kind, NAME).remove(0)["metadata"]["name"].as_str().unwrap().to_owned();
+    let (deployment, map) = (child("Deployment"), child("ConfigMap"));
+    world.delete("ConfigMap", &map);
+    world.change(
+        "Deployment",
+        &deployment,
+        json!({ "spec": { "replicas": 2, "template": { "spec": { "hostNetwork": true } } } }),
+    );
+    world.change("Service", NAME, json!({ "spec": { "selector": { "role": "none" } } }));
+    let back = |world: &World| {
+        let deployment = world.get("Deployment", &deployment).ok_or("no Deployment")?;
+        let service = world.get("Service", NAME).ok_or("no Service")?;
+        let template = &deployment["spec"]["template"]["spec"];
+        if template["hostNetwork"].is_null()
+            && service["spec"]["selector"]["role"].is_null()
+            && world.get("ConfigMap", &map).is_some()
+        {
+            Ok(())
+        } else {
+            Err("it is not put back".to_owned())
+        }
+    };
+    world.until("all is put back", back).await;
+    world.ready(NAME, 1).await;
+}
+
+async fn a_name_is_taken(world: &World) {
+    world.make("Service", NAME, json!({ "spec": { "ports": [{ "port": 80, "protocol": "TCP" }] } }));
+    world.deploy(NAME, &[], json!({}));
+    world.condition(NAME, "Ready", "False", "NameTaken").await;
+    world.delete("Service", NAME);
+    world.ready(NAME, 1).await;
+}
