@@ -27,5 +27,6 @@ mod rollout;
 mod signatures;
 mod surroundings;
 mod unreadable;
+mod upgrade;
 mod verdicts;
 mod world;

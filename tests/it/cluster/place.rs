@@ -61,7 +61,12 @@ impl Drop for Place<'_> {
 impl<'a> Place<'a> {
     /// A new namespace.
     pub async fn new(world: &'a World) -> Self {
-        let place = Self { world, client: world.client().await, name: World::unique("place"), strict: true };
+        Self::named(world, &World::unique("place")).await
+    }
+
+    /// A new namespace of that name.
+    pub async fn named(world: &'a World, name: &str) -> Self {
+        let place = Self { world, client: world.client().await, name: name.to_owned(), strict: true };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.name}});
         cluster_wide(&place.client, "Namespace").create(&PostParams::default(), &parse(namespace)).await.unwrap();
         place
