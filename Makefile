@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bonafide-localcluster
 LOCALCLUSTER := target/release/localcluster
 
-.PHONY: help demo test test-unit test-cluster test-e2e lint fmt deny generate build image bench bench-status up down clean
+.PHONY: help demo test test-unit test-cluster test-e2e test-vllm campaign lint fmt deny generate build image bench bench-status up down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,16 @@ test-cluster: ## Against a real API server, without nodes
 test-e2e: ## Against real pods: needs root
 	@./localcluster/prepare.sh
 	cargo test -p bonafide --test it -- e2e
+
+test-vllm: ## A real vLLM on the CPU in real pods: needs root, fetches 0.9 GB once, takes half an hour
+	@./localcluster/prepare.sh
+	@cargo run -q -p localcluster -- asset vllm-image >/dev/null
+	BONAFIDE_TEST_VLLM=1 cargo test -p bonafide --test it -- vllm:: --nocapture
+
+campaign: ## Everything dies at random for five minutes while twenty objects change (CAMPAIGN_SECONDS, CAMPAIGN_SEED)
+	@./localcluster/prepare.sh
+	CAMPAIGN_SECONDS=$${CAMPAIGN_SECONDS:-300} CAMPAIGN_SEED=$${CAMPAIGN_SEED:-$$(date +%s)} \
+	  cargo test -p bonafide --test it -- cluster::campaign --nocapture
 
 lint: ## Formatting, clippy with warnings denied
 	cargo fmt --all --check
@@ -59,7 +69,7 @@ bench-status: ## Seconds from the cause to the condition, for each reason, on a 
 	@./localcluster/prepare.sh
 	cargo test -q -p bonafide --test it -- --ignored --nocapture --exact cluster::reasons::bench_status
 
-bench-%: ## One of them: bench-verify, bench-fetch, bench-manager, bench-size
+bench-%: ## One of them: bench-verify, bench-fetch, bench-manager, bench-scale, bench-size
 	@./benches/run.sh $*
 
 up: build ## A local Kubernetes with one node, until `make down`

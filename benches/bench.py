@@ -24,6 +24,8 @@ import tempfile
 import time
 import urllib.request
 
+import scale
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MB, GB, MIB = 10**6, 10**9, 2**20
 RUNS = int(os.environ.get("RUNS", "0"))
@@ -362,16 +364,11 @@ def control_plane(tools):
     return [tools.program("kubectl"), "--kubeconfig", kubeconfig], pathlib.Path(kubeconfig)
 
 
-def manager(tools):
-    root = tools.work / "hub"
-    model = repository(root, "small", tools.asset("model")).parent
-    public = sign(tools, model)
+def install(tools, root, public):
+    """A control plane with the chart, a hub that serves `root`, and a policy that trusts `public`: kubectl, the administrator's
+    kubeconfig, and the manager's configuration and kubeconfig."""
     endpoint = tools.hub(root)
     kubectl, admin = control_plane(tools)
-
-    def apply(text):
-        output(*kubectl, "apply", "--server-side", "-f", "-", input=text)
-
     chart = [ROOT / "charts/bonafide", "--namespace", SYSTEM, "--create-namespace", "--set", f"sources.hf.endpoint={endpoint}"]
     output(tools.program("helm"), "install", "bonafide", *chart, "--kubeconfig", admin)
     config = tools.work / "manager.yaml"
@@ -382,8 +379,19 @@ def manager(tools):
     kubeconfig.touch(0o600)
     kubeconfig.write_text(json.dumps(own))
     output(*kubectl, "create", "secret", "generic", "model-keys", "-n", SYSTEM, f"--from-file=platform.pem={public}")
-    apply((ROOT / "examples/policy.yaml").read_text())
-    apply(json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MODELS, "labels": {"models": "signed"}}}))
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MODELS, "labels": {"models": "signed"}}}
+    for text in ((ROOT / "examples/policy.yaml").read_text(), json.dumps(namespace)):
+        output(*kubectl, "apply", "--server-side", "-f", "-", input=text)
+    return kubectl, admin, config, kubeconfig
+
+
+def manager(tools):
+    root = tools.work / "hub"
+    model = repository(root, "small", tools.asset("model")).parent
+    kubectl, _, config, kubeconfig = install(tools, root, sign(tools, model))
+
+    def apply(text):
+        output(*kubectl, "apply", "--server-side", "-f", "-", input=text)
 
     running = Manager(tools, kubectl, config, kubeconfig)
     running.settle()
@@ -475,7 +483,11 @@ def table(rows):
         print("  ".join(f"{cell:{side}{width}}" for cell, width, side in cells).rstrip())
 
 
-BENCHMARKS = {"verify": verify, "fetch": fetch, "manager": manager, "size": size}
+def many(tools):
+    return scale.run(tools, sys.modules[__name__])
+
+
+BENCHMARKS = {"verify": verify, "fetch": fetch, "manager": manager, "scale": many, "size": size}
 
 
 def main():

@@ -167,7 +167,7 @@ impl ControlPlane<'_> {
         // Both serve health and metrics only; without a port, several control planes do not meet.
         let no_port = || "--secure-port=0".to_owned();
         let alone = || "--leader-elect=false".to_owned();
-        let controllers = [
+        let mut controllers = vec![
             kubeconfig("controller-manager"),
             alone(),
             no_port(),
@@ -179,10 +179,12 @@ impl ControlPlane<'_> {
             // The usual limits make it wait for seconds on its own requests while it starts.
             "--kube-api-qps=500".into(),
             "--kube-api-burst=1000".into(),
-            // A node is lost when it has missed four times to say that it is there.
-            "--node-monitor-grace-period=20s".into(),
             format!("--service-cluster-ip-range={}", self.reach.services().0),
         ];
+        if matches!(self.reach, Reach::Bridge(_)) {
+            // A node is lost when it has missed four times to say that it is there.
+            controllers.push("--node-monitor-grace-period=20s".into());
+        }
         let scheduler = [kubeconfig("scheduler"), alone(), no_port()];
         let outside = Surroundings::default();
         processes.start(CONTROLLERS, &outside, &self.state.program(CONTROLLERS), &controllers)?;

@@ -126,13 +126,16 @@ pub enum Management {
 /// Where the weights come from.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.source.startsWith('pvc://') || (!has(self.cache) && !has(self.secretRef))").message("model.cache and model.secretRef have no meaning with a pvc:// source: its files are read where they lie"))]
 pub struct Model {
-    /// The source: `hf://OWNER/NAME`.
+    /// The source: `hf://OWNER/NAME`, a repository of the hub; `https://HOST/PATH`, a manifest file as `bonafide manifest` writes it;
+    /// `pvc://CLAIM/PATH`, a directory in a PersistentVolumeClaim of this namespace.
     #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = Rule::new("self.matches('^hf://[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$') && !self.contains('..') && !self.contains('--')")
-        .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct: no other scheme, no user info, no query, no '%' and no '..'; a revision goes into spec.model.revision"))]
+    #[x_kube(validation = Rule::new("!self.contains('..') && !self.matches('/[.](/|$)') && (self.matches('^hf://[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$') ? !self.contains('--') : self.matches('^https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_.~+@=-]+)+$') ? !self.contains(':443/') : self.matches('^pvc://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9_.~+@=-]+)*$'))")
+        .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct, https://HOST/PATH of a manifest, or pvc://CLAIM/PATH: no other scheme, no user info, no query, no '%' and no '..'; a revision goes into spec.model.revision"))]
     pub source: String,
-    /// A branch, a tag or a commit. It is resolved once, recorded in the status, and kept. Absent: the source's default branch.
+    /// A branch, a tag or a commit. It is resolved once, recorded in the status, and kept. Absent: the source's default branch. Of
+    /// an `https://` source the SHA-256 of its manifest file; absent: the one that is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]([A-Za-z0-9_./-]*[A-Za-z0-9_.-])?$') && !self.contains('..') && !self.contains('//')")
@@ -154,9 +157,14 @@ pub struct Model {
     /// that are about the content count besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureFile>,
-    /// A Secret of type `bonafide.dev/source` in this namespace, with the keys `token` and `hosts`.
+    /// A Secret of type `bonafide.dev/source` in this namespace, with the keys `hosts` and `token`, or `hosts`, `username` and
+    /// `password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
+    /// A claim in which fetched bytes are kept, so that the next replica does not download them again. Absent: each replica
+    /// fetches into a directory of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// The names by which requests ask for the model. Absent: the last part of the source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
@@ -164,6 +172,16 @@ pub struct Model {
     #[x_kube(validation = Rule::new("self.all(n, n.matches('^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$'))")
         .message("servedNames have letters, digits, '_', '.', '/', ':', '@' and '-', and begin with a letter, a digit or '_'"))]
     pub served_names: Vec<String>,
+}
+
+/// A claim in which fetched bytes are kept.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// A PersistentVolumeClaim of this namespace. Only its directory `bonafide/` is written to.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("this must be the name of a PersistentVolumeClaim: lower-case letters, digits, '-' and '.'"))]
+    pub claim_name: String,
 }
 
 /// A signature beside the model.

@@ -35,6 +35,9 @@ pub const LABEL_DEPLOYMENT: &str = "bonafide.dev/deployment";
 /// Label on children of one revision: that revision's name.
 pub const LABEL_REVISION: &str = "bonafide.dev/revision";
 
+/// Label on a pod that looks into a claim: the ModelDeployment for which it does.
+pub const LABEL_MEASURES: &str = "bonafide.dev/measures";
+
 /// On a ModelDeployment: a new value asks the source again what a branch stands for, and tries again what was given up.
 pub const ANNOTATION_REFRESH: &str = "bonafide.dev/refresh";
 

@@ -1,7 +1,7 @@
 //! `bonafide fetch`: the init container that brings a model's bytes and lets nothing else in.
 
 mod bring;
-mod listen;
+pub(super) mod listen;
 
 use std::{
     collections::BTreeMap,
@@ -51,13 +51,13 @@ pub struct Fetch {
     /// The model, for example hf://acme/smollm2
     #[arg(long)]
     source: Source,
-    /// The immutable revision: a commit
+    /// The immutable revision: a hub's commit, the SHA-256 of a manifest file
     #[arg(long, value_name = "COMMIT")]
     revision: String,
     /// The administrator's table of sources, JSON or YAML
     #[arg(long, value_name = "FILE")]
     sources: PathBuf,
-    /// A mounted Secret of type bonafide.dev/source: a directory with the files token and hosts
+    /// A mounted Secret of type bonafide.dev/source: a directory with the files hosts and token, or hosts, username and password
     #[arg(long, value_name = "DIR")]
     credentials: Option<PathBuf>,
     /// The directory to work in
@@ -189,7 +189,10 @@ fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
     let sources = Sources::parse(&table).map_err(|error| usage(format!("--sources {}: {error}", args.sources.display())))?;
     let credentials = args.credentials.as_deref().map(credentials).transpose()?;
     if args.revision.is_empty() || !args.revision.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return Err(usage(format!("--revision {:?} is no commit: expected 40 hexadecimal digits", args.revision)));
+        return Err(usage(format!(
+            "--revision {:?} is no immutable revision: expected the hexadecimal digits of a commit or of a digest",
+            args.revision
+        )));
     }
     if !args.into.is_dir() {
         return Err(usage(format!("--into {} is no directory", args.into.display())));
@@ -202,7 +205,7 @@ fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
 /// The Secret as the kubelet mounts it. Its type cannot be seen from here; the manager checks it before it mounts it.
 fn credentials(dir: &Path) -> Result<Credentials, Problem> {
     let mut data = BTreeMap::new();
-    for key in ["token", "hosts"] {
+    for key in Credentials::KEYS {
         let file = dir.join(key);
         if file.exists() {
             data.insert(key.to_owned(), read(&file, MAX_FILE)?);

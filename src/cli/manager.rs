@@ -7,7 +7,7 @@ use crate::{
     controller,
     runtime::{
         http::{self, Readiness},
-        lease::Lease,
+        lease::{Ended, Lease},
         metrics::Metrics,
         shutdown::Shutdown,
     },
@@ -92,17 +92,20 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         acquired = lease.acquire(&shutdown) => if acquired.is_none() { return ExitCode::SUCCESS },
         problem = &mut broken => return fail(1, problem),
     }
-    let surroundings = match controller::Surroundings::real(client, &config) {
-        Ok(surroundings) => surroundings,
-        Err(error) => return fail(1, error),
-    };
     tracing::info!(identity = args.identity, "leading");
     metrics.leader.set(1);
-    readiness.set(false);
-    let ended = tokio::select! {
-        ended = controller::run(surroundings, config, &args.namespace, metrics.clone(), readiness, shutdown.clone()) => ended.map(|()| false),
-        () = lease.hold(&shutdown) => Ok(true),
-        problem = &mut broken => return fail(1, problem),
+    let ended = loop {
+        readiness.set(false);
+        let surroundings = match controller::Surroundings::real(client.clone(), &config) {
+            Ok(surroundings) => surroundings,
+            Err(error) => break Err(error),
+        };
+        let (config, metrics, readiness) = (config.clone(), metrics.clone(), readiness.clone());
+        tokio::select! {
+            ended = controller::run(surroundings, config, &args.namespace, metrics, readiness, shutdown.clone()) => break ended.map(|()| false),
+            held = lease.hold(&shutdown) => if held != Ended::WentBack { break Ok(true) },
+            problem = &mut broken => return fail(1, problem),
+        }
     };
     metrics.leader.set(0);
     lease.release().await;

@@ -1,11 +1,17 @@
 //! The commands. Those for people need no cluster; none of them starts a runtime that it does not need.
 
+pub mod cluster;
 mod crd;
 mod engines;
 pub mod fetch;
 pub mod lint;
 mod manager;
+mod manifest;
+mod measure;
+mod pin;
 mod render;
+mod rollout;
+pub mod status;
 pub mod verify;
 pub mod yaml;
 
@@ -30,8 +36,16 @@ pub struct Bonafide {
 enum Command {
     /// Check a model's directory against its signature
     Verify(verify::VerifyArgs),
+    /// Tell what became of ModelDeployments: from the object down to its pods, cause first
+    Status(status::StatusArgs),
+    /// Look at the history of a ModelDeployment, go back, hold, try again, and wait
+    Rollout(rollout::RolloutArgs),
     /// Say what an API server and the manager would refuse, without a cluster
     Lint(lint::LintArgs),
+    /// Print the manifest that makes a directory on a server of files a source
+    Manifest(manifest::ManifestArgs),
+    /// Write the commit and the digest that models stand for now into YAML
+    Pin(pin::PinArgs),
     /// Print the objects that a ModelDeployment becomes, without a cluster
     Render(render::RenderArgs),
     /// List the engines that are built in, and what users may set for each
@@ -40,6 +54,8 @@ enum Command {
     Crd(crd::CrdArgs),
     /// Run the operator (what the chart's Deployment runs)
     Manager(manager::ManagerArgs),
+    /// Hash the files in a claim, and tell the manager what is there (what a pod for pvc:// sources runs)
+    Measure(measure::MeasureArgs),
     /// Fetch and verify a model's files (what the pods' init container runs)
     Fetch(fetch::Fetch),
 }
@@ -57,11 +73,16 @@ pub fn run() -> ExitCode {
     };
     match bonafide.command {
         Command::Verify(args) => verify::run(&args),
+        Command::Status(args) => on_one_thread(status::run(args)),
+        Command::Rollout(args) => on_one_thread(rollout::run(args)),
         Command::Lint(args) => lint::run(&args),
+        Command::Manifest(args) => manifest::run(&args),
+        Command::Pin(args) => on_one_thread(pin::run(args)),
         Command::Render(args) => render::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Manager(args) => manager::run(&args),
+        Command::Measure(args) => on_one_thread(measure::run(args)),
         Command::Fetch(args) => on_one_thread(fetch::run(args)),
     }
 }

@@ -154,7 +154,9 @@ fn children(
 ) -> Result<Vec<Value>, Failure> {
     let name = deployment.name_any();
     let refused = |message: String| (1, format!("ModelDeployment {name}: {message}"));
-    let source: Source = deployment.spec.model.source.parse().map_err(|error| refused(format!("spec.model.source: {error}")))?;
+    let namespace = deployment.namespace().unwrap_or_else(|| "default".to_owned());
+    let source = Source::in_namespace(&deployment.spec.model.source, &namespace)
+        .map_err(|error| refused(format!("spec.model.source: {error}")))?;
     let recorded = artifacts.iter().find(|artifact| artifact.spec.source == source.to_string());
     let wanted = engine::wanted(&deployment.spec.model.files).map_err(|problem| refused(problem.message))?;
     let class = deployment.spec.resources.accelerator.as_ref().map_or(AcceleratorClass::None, |accelerator| accelerator.class);
@@ -202,11 +204,7 @@ fn children(
         fetch_image: &args.image,
         pull_policy: "IfNotPresent",
     });
-    let owner = plan::Owner {
-        name,
-        namespace: deployment.namespace().unwrap_or_else(|| "default".to_owned()),
-        uid: deployment.uid().unwrap_or_default(),
-    };
+    let owner = plan::Owner { name, namespace, uid: deployment.uid().unwrap_or_default() };
     let made_of = plan::spec_of(&deployment.spec);
     let reason = plan::reason(None, &made_of, &revision.commit, &revision.artifact);
     let notes = controller::Notes::new(&made_of, &reason, plan::asking(engine, &served), None);

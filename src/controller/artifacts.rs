@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{context::Context, plan::Owner};
 use crate::{
     api::{FIELD_MANAGER, ModelArtifact, ModelArtifactSpec, ModelArtifactStatus, PolicyVerdict},
-    model::{Digest, Manifest},
+    model::{Digest, Manifest, Source},
 };
 
 /// An artifact as the later steps use it.
@@ -53,7 +53,8 @@ fn long_name(spec: &ModelArtifactSpec) -> String {
 }
 
 fn identity(spec: &ModelArtifactSpec) -> (String, Digest) {
-    let base = spec.source.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let source = spec.source.parse::<Source>();
+    let base = source.as_ref().map_or("", Source::base_name).to_ascii_lowercase();
     let clean: String = base.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
     let clean = clean.trim_matches('-');
     let bundles: Vec<_> = spec.bundles.iter().map(|bundle| (&bundle.from, Digest::of(&bundle.content))).collect();
@@ -193,7 +194,7 @@ pub async fn record(
 
 /// Lets go of every artifact of `owner` that is not `needed`; the last owner's going removes it.
 pub async fn release(context: &Context, owner: &Owner, needed: &[&str]) -> Result<(), kube::Error> {
-    for meta in context.stores.artifacts.state() {
+    for meta in context.stores.artifacts.of(&owner.namespace, &owner.name) {
         let name = meta.metadata.name.clone().unwrap_or_default();
         let owners = meta.metadata.owner_references.as_deref().unwrap_or_default();
         let ours = owners.iter().position(|reference| reference.uid == owner.uid);

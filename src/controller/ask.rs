@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use crate::weights::fetch::Download;
+use crate::weights::measure::Measured;
 
 /// How an engine is asked, frozen with its revision: an engine's definition may change while its pods run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,11 @@ pub struct FirstRequest {
 pub trait Ask: Send + Sync {
     /// How far the download is.
     fn download(&self, at: SocketAddr) -> BoxFuture<'_, Result<Download, String>>;
+
+    /// What a pod found in a claim; the error says that it has not finished, or what it answers instead.
+    fn measured(&self, at: SocketAddr) -> BoxFuture<'_, Result<Measured, String>> {
+        Box::pin(async move { Err(format!("{at} was not asked")) })
+    }
 
     /// Whether the engine answers its first request; the error says what it answered instead.
     fn answers<'a>(&'a self, at: SocketAddr, request: &'a FirstRequest) -> BoxFuture<'a, Result<(), String>>;
@@ -83,6 +89,13 @@ impl Ask for Network {
         Box::pin(async move {
             let text = self.get(at, "/progress").await?;
             serde_json::from_str(&text).map_err(|error| format!("/progress answers what cannot be read: {error}"))
+        })
+    }
+
+    fn measured(&self, at: SocketAddr) -> BoxFuture<'_, Result<Measured, String>> {
+        Box::pin(async move {
+            let text = self.get(at, "/measured").await?;
+            serde_json::from_str(&text).map_err(|error| format!("/measured answers what cannot be read: {error}"))
         })
     }
 

@@ -2,21 +2,18 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{
-    Client, Resource,
-    runtime::{events::Recorder, reflector::Store},
-};
+use kube::{Client, Resource, runtime::events::Recorder};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
     answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
-    lookup::Lookups, policies::InForce, resolve::Trees, signatures::Delivered, stores::Stores, write::Pace,
+    lookup::Lookups, measure, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered, stores::Stores,
+    write::Pace,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -123,6 +120,8 @@ pub struct Context {
     pub trees: Trees,
     /// Signatures that were delivered apart from their models, as they were read.
     pub delivered: Delivered,
+    /// What pods found in claims.
+    pub measured: measure::Results,
     /// Pods that were compared.
     pub vouchers: Vouchers,
     /// What was looked up beside the watches.
@@ -155,7 +154,7 @@ pub fn read_sources(config: &SourcesConfig) -> Result<Sources, String> {
 impl Context {
     /// Forgets what is about objects that are gone.
     pub async fn forget_what_is_gone(&self) {
-        fn alive<K: Resource<DynamicType: Eq + Hash + Clone> + Clone + 'static>(store: &Store<K>) -> HashSet<String> {
+        fn alive<K: Resource<DynamicType = ()>>(store: &Shelf<K>) -> HashSet<String> {
             store.state().iter().filter_map(|object| object.meta().uid.clone()).collect()
         }
         let artifacts = alive(&self.stores.artifacts);

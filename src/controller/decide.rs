@@ -6,17 +6,19 @@ use super::{
     artifacts::{self, Artifact},
     claims,
     context::Context,
+    measure,
     notes::Notes,
     observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
     resolve::{self, Question, Unanswered, ask_again},
-    signatures,
+    signatures, volume_claims,
 };
 use crate::{
     api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel},
     engine::{self, RenderInput},
     model::{Digest, Source},
     trust::{Applicable, Candidate, Verdict},
+    weights::Library,
 };
 
 /// The source is asked again after this time while the model may not be served: perhaps it was signed meanwhile.
@@ -87,14 +89,16 @@ pub struct Decision {
 pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &Observed) -> Result<Decision, kube::Error> {
     let applicable = observed.policies.set.for_namespace(&observed.namespace_labels);
     let pin = deployment.spec.model.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok());
+    measure::tidy(context, deployment, &observed.owner).await;
     let mut revisions = Vec::new();
     for seen in &observed.revisions {
         let artifact = artifacts::get(context, &observed.owner.namespace, &seen.revision.artifact).await?;
         // The record must be of what the pods serve: its digest stands in their arguments.
         let artifact = artifact.filter(|artifact| artifact.manifest.digest() == seen.revision.digest);
         let pin = pin.filter(|_| seen.asked_for);
+        let assurance = plan::assurance(&seen.revision.template);
         let verdict = match &artifact {
-            Some(artifact) => judge(context, &applicable, &observed.owner.namespace, artifact, pin).await?,
+            Some(artifact) => judge(context, &applicable, &observed.owner.namespace, artifact, pin, assurance).await?,
             None => None,
         };
         revisions.push(Judged { seen: seen.clone(), artifact, verdict });
@@ -151,6 +155,7 @@ async fn judge(
     namespace: &str,
     artifact: &Artifact,
     pin: Option<Digest>,
+    assurance: Assurance,
 ) -> Result<Option<Verdict>, kube::Error> {
     let Ok(source) = artifact.spec.source.parse::<Source>() else { return Ok(None) };
     let beside = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone()));
@@ -162,7 +167,7 @@ async fn judge(
         manifest: &artifact.manifest,
         bundles: &bundles,
         pin,
-        assurance: Assurance::Copied,
+        assurance,
     })))
 }
 
@@ -177,7 +182,7 @@ async fn renew(
 ) -> Result<Result<(), Blocked>, kube::Error> {
     let spec = &deployment.spec;
     let blocked = |stage, problem, retry| Ok(Err(Blocked { stage, problem, retry }));
-    let source = match spec.model.source.parse::<Source>() {
+    let source = match Source::in_namespace(&spec.model.source, &observed.owner.namespace) {
         Ok(source) => source,
         Err(error) => {
             return blocked(Stage::Spec, Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")), None);
@@ -188,8 +193,12 @@ async fn renew(
     {
         return blocked(Stage::Spec, problem, None);
     }
-    if let Err(problem) = applicable.before_resolve(&source, Assurance::Copied) {
+    let assurance = plan::assurance_of(&deployment.spec.model);
+    if let Err(problem) = applicable.before_resolve(&source, assurance) {
         return blocked(Stage::Trust, problem, None);
+    }
+    if let Some(problem) = volume_claims::missing(context, deployment, &source).await? {
+        return blocked(Stage::Source, problem, Some(SOURCE_DOWN));
     }
     let credentials = match &observed.credentials {
         Ok(credentials) => credentials.as_ref(),
@@ -206,12 +215,15 @@ async fn renew(
         asker: &asker,
         spec,
         source: &source,
-        revision: pinned_commit(deployment).filter(|_| !refreshing).or(spec.model.revision.as_deref()),
+        // What lies in a claim is measured anew for every new revision.
+        revision: pinned_commit(deployment).filter(|_| !refreshing && !source.is_in_place()).or(spec.model.revision.as_deref()),
         credentials,
         kept_engine: status.and_then(|status| status.engine.as_ref()).map(|engine| engine.name.as_str()),
         restrict_to_signed: applicable.restricts_to_signed(&source),
     };
-    let answer = match resolve::resolve(&*context.library, &context.trees, &observed.catalogue, &question).await {
+    let claims = measure::Claims { context, deployment, owner: &observed.owner };
+    let library: &dyn Library = if source.is_in_place() { &claims } else { &*context.library };
+    let answer = match resolve::resolve(library, &context.trees, &observed.catalogue, &question).await {
         Ok(answer) => answer,
         Err(Unanswered::Source(error)) => {
             recall(context, deployment, observed, applicable, pin, decision).await?;
@@ -226,6 +238,10 @@ async fn renew(
         Ok(rendered) => rendered,
         Err(problem) => return blocked(Stage::Spec, problem, None),
     };
+    if source.is_in_place() && answer.artifact.files.len() > plan::MAX_IN_PLACE {
+        let problem = plan::too_many_in_place(&source, answer.artifact.files.len());
+        return blocked(Stage::Spec, problem, Some(LOOK_AGAIN));
+    }
     let artifact = match artifacts::ensure(context, &observed.owner, answer.artifact).await {
         Ok(artifact) => artifact,
         Err(kube::Error::Api(status)) if matches!(status.code, 400 | 413 | 422) || status.message.contains("too large") => {
@@ -246,7 +262,7 @@ async fn renew(
     };
     decision.artifacts.push(artifact.clone());
     decision.model = Some(resolved_model(deployment, &artifact));
-    let Some(verdict) = judge(context, applicable, &observed.owner.namespace, &artifact, pin).await? else {
+    let Some(verdict) = judge(context, applicable, &observed.owner.namespace, &artifact, pin, assurance).await? else {
         return blocked(
             Stage::Spec,
             Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."),
@@ -319,7 +335,8 @@ async fn recall(
     let known = deployment.status.as_ref().and_then(|status| status.model.as_ref()).filter(|model| is_of(deployment, model));
     let Some(known) = known else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
-        decision.verdict = judge(context, applicable, &observed.owner.namespace, &artifact, pin).await?;
+        let assurance = plan::assurance_of(&deployment.spec.model);
+        decision.verdict = judge(context, applicable, &observed.owner.namespace, &artifact, pin, assurance).await?;
         decision.model = Some(resolved_model(deployment, &artifact));
         decision.artifacts.push(artifact);
     }
@@ -329,7 +346,10 @@ async fn recall(
 /// Whether `model` is what the spec's source and revision were resolved to.
 fn is_of(deployment: &ModelDeployment, model: &ResolvedModel) -> bool {
     let wanted = &deployment.spec.model;
-    model.source == wanted.source && model.wanted_revision == wanted.revision.clone().unwrap_or_default()
+    let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+    let source = Source::in_namespace(&wanted.source, namespace);
+    source.is_ok_and(|source| source.to_string() == model.source)
+        && model.wanted_revision == wanted.revision.clone().unwrap_or_default()
 }
 
 /// Once something of this source and revision was served, a branch is not looked up again: it stays what it was.

@@ -103,7 +103,7 @@ async fn credentials(
     let name = &reference.name;
     let Some(secret) = Api::<Secret>::namespaced(context.client.clone(), namespace).get_opt(name).await? else {
         let message = format!(
-            "spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys token and hosts."
+            "spec.model.secretRef: there is no Secret {name} in namespace {namespace}. Create it with type {SECRET_TYPE} and the keys hosts and token, or hosts, username and password."
         );
         return Ok(Err(Problem::new(Reason::SecretNotFound, message)));
     };

@@ -262,3 +262,38 @@ pub fn ask_again(retry: &Retry, otherwise: Duration) -> Option<Duration> {
         Retry::After(wait) => Some(wait.unwrap_or(otherwise)),
     }
 }
+
+/// What a wish stands for at this moment.
+pub struct LookedUp {
+    /// The immutable revision.
+    pub revision: String,
+    /// The content digest of what would be served.
+    pub digest: String,
+}
+
+/// Asks the source what a wish stands for, as the manager does where no policy speaks.
+///
+/// # Errors
+/// What the source or the wish lacks.
+pub async fn look_up(
+    library: &dyn Library,
+    catalogue: &Catalogue,
+    spec: &ModelDeploymentSpec,
+    source: &Source,
+    credentials: Option<&Credentials>,
+) -> Result<LookedUp, Problem> {
+    let question = Question {
+        asker: "",
+        spec,
+        source,
+        revision: spec.model.revision.as_deref(),
+        credentials,
+        kept_engine: None,
+        restrict_to_signed: false,
+    };
+    match resolve(library, &Trees::default(), catalogue, &question).await {
+        Ok(answer) => Ok(LookedUp { revision: answer.artifact.revision, digest: answer.artifact.digest }),
+        Err(Unanswered::Source(error)) => Err(error.problem),
+        Err(Unanswered::Spec(problem) | Unanswered::Trust(problem)) => Err(problem),
+    }
+}

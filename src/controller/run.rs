@@ -1,12 +1,13 @@
 //! Starts the watches and turns the crank: which change concerns which object.
 
 use std::{
+    collections::HashSet,
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
@@ -20,7 +21,7 @@ use kube::{
         Config as ControllerConfig, Controller, WatchStreamExt as _,
         controller::Action,
         events::{Recorder, Reporter},
-        reflector::{self, ObjectRef},
+        reflector::ObjectRef,
         watcher,
     },
 };
@@ -30,12 +31,13 @@ use super::{
     ask::{Ask, Network},
     context::{Config, Context, read_sources},
     policies, protection,
+    shelf::{Change, Filler, deployments, shelf},
     slim::{SlimDeployment, SlimPod, SlimSignature},
     stores::Stores,
     unreadable,
 };
 use crate::{
-    api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
+    api::{InferenceEngine, LABEL_DEPLOYMENT, LABEL_MEASURES, ModelArtifact, ModelDeployment},
     engine::Catalogue,
     runtime::{
         clock::Clock,
@@ -119,55 +121,55 @@ pub async fn run(
 
     let mut controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY));
-    let deployments = controller.store();
+    let wishes = controller.store();
     let ours = watcher::Config::default().labels(LABEL_DEPLOYMENT).page_size(100);
 
-    // Each watch fills a store and names the object that the change concerns.
+    // Each watch fills a shelf and names the objects that a change concerns.
     macro_rules! watched {
         ($kind:ty, $config:expr, $concerns:expr) => {{
-            let (store, writer) = reflector::store::<$kind>();
+            let (shelf, filler) = shelf::<$kind>();
             let stream = watcher(Api::<$kind>::all(client.clone()), $config)
                 .default_backoff()
-                .modify(|object| object.meta_mut().managed_fields = None)
-                .reflect(writer)
-                .touched_objects();
-            controller = controller.watches_stream(stream, $concerns);
-            store
+                .modify(|object| object.meta_mut().managed_fields = None);
+            controller = controller.reconcile_on(told_by(stream, filler, $concerns));
+            shelf
         }};
     }
     let all_in = {
-        let deployments = deployments.clone();
-        move |namespace: String| {
-            let concerned = deployments.state();
+        let wishes = wishes.clone();
+        move |namespace: &str| {
+            let concerned = wishes.state();
             concerned
                 .into_iter()
-                .filter(move |object| object.namespace().as_deref() == Some(&namespace))
+                .filter(|object| object.namespace().as_deref() == Some(namespace))
                 .map(|object| ObjectRef::from_obj(&*object))
                 .collect::<Vec<_>>()
         }
     };
     let all = {
-        let deployments = deployments.clone();
-        move || deployments.state().into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>()
+        let wishes = wishes.clone();
+        move || wishes.state().into_iter().map(|object| ObjectRef::from_obj(&*object)).collect::<Vec<_>>()
     };
     let stores = Stores {
-        pods: watched!(SlimPod, ours.clone(), |pod| by_label(&pod)),
-        deployments: watched!(SlimDeployment, ours.clone(), |child| by_label(&child)),
-        revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), |child| by_label(&child)),
-        config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), |child| by_label(&child)),
-        services: watched!(PartialObjectMeta<Service>, ours.clone(), |child| by_label(&child)),
-        budgets: watched!(PartialObjectMeta<PodDisruptionBudget>, ours.clone(), |child| by_label(&child)),
-        wishes: deployments.clone(),
-        artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), |artifact| by_owner(
-            &artifact
-        )),
+        pods: watched!(SlimPod, ours.clone(), by_belonging),
+        measuring: watched!(SlimPod, watcher::Config::default().labels(LABEL_MEASURES).page_size(100), by_belonging),
+        deployments: watched!(SlimDeployment, ours.clone(), by_belonging),
+        revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), by_belonging),
+        config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), by_belonging),
+        services: watched!(PartialObjectMeta<Service>, ours.clone(), by_belonging),
+        budgets: watched!(PartialObjectMeta<PodDisruptionBudget>, ours.clone(), by_belonging),
+        wishes: wishes.clone(),
+        artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), by_change_of_owners),
         signatures: watched!(SlimSignature, watcher::Config::default().page_size(50), {
             let all_in = all_in.clone();
-            move |signature| all_in(signature.namespace().unwrap_or_default())
+            move |change| {
+                let namespace = change.either().and_then(|signature| signature.namespace());
+                namespace.map(|namespace| all_in(&namespace)).unwrap_or_default()
+            }
         }),
-        namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |namespace| all_in(
-            namespace.name_any()
-        )),
+        namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |change| {
+            change.either().map(|namespace| all_in(&namespace.name_any())).unwrap_or_default()
+        }),
         engines: watched!(DeserializeGuard<InferenceEngine>, watcher::Config::default(), move |_| all()),
     };
     let policies_changed = futures::stream::unfold(policies.clone(), |mut policies| async move {
@@ -208,6 +210,7 @@ pub async fn run(
         revisions: Default::default(),
         trees: Default::default(),
         delivered: Default::default(),
+        measured: Default::default(),
         vouchers: Default::default(),
         lookups: Default::default(),
         pace: Default::default(),
@@ -236,7 +239,9 @@ async fn announce(
     readiness: Readiness,
     announced: watch::Sender<bool>,
 ) -> Result<std::convert::Infallible, RunError> {
-    context.stores.ready().await.map_err(|_| RunError::Watches)?;
+    if !context.stores.ready().await {
+        return Err(RunError::Watches);
+    }
     context.policies.clone().wait_for(Option::is_some).await.map_err(|_| RunError::Watches)?;
     announced.send_replace(true);
     readiness.set(true);
@@ -309,13 +314,42 @@ fn error_policy(_: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Actio
     Action::requeue(context.backoff.failed(&error.0))
 }
 
-fn by_label<K: Resource>(object: &K) -> Option<ObjectRef<Guarded>> {
-    let name = object.meta().labels.as_ref()?.get(LABEL_DEPLOYMENT)?;
-    Some(ObjectRef::new(name).within(object.meta().namespace.as_deref()?))
+/// Puts what a watch says on a shelf, and names the objects that it concerns.
+fn told_by<K: Resource<DynamicType = ()>>(
+    watched: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    mut filler: Filler<K>,
+    concerns: impl Fn(&Change<K>) -> Vec<ObjectRef<Guarded>>,
+) -> impl Stream<Item = ObjectRef<Guarded>> {
+    watched.flat_map(move |event| {
+        let changes = event.map(|event| filler.take(event)).unwrap_or_else(|error| {
+            tracing::debug!(%error, "a watch was interrupted; it goes on");
+            vec![]
+        });
+        futures::stream::iter(changes.iter().flat_map(&concerns).collect::<Vec<_>>())
+    })
 }
 
-fn by_owner<K: Resource>(object: &K) -> Vec<ObjectRef<Guarded>> {
+/// The ModelDeployments that a child or a pod belongs to or belonged to.
+fn by_belonging<K: Resource>(change: &Change<K>) -> Vec<ObjectRef<Guarded>> {
+    let of = |object: &Option<Arc<K>>| object.as_ref().map(|object| belongs_to(&**object)).unwrap_or_default();
+    let mut concerned = of(&change.now);
+    let before = of(&change.before).into_iter().filter(|before| !concerned.contains(before)).collect::<Vec<_>>();
+    concerned.extend(before);
+    concerned
+}
+
+/// Those who began or ceased to own an artifact; for any other change one owner is enough to put it right, as what is
+/// recorded is the same for all.
+fn by_change_of_owners<K: Resource>(change: &Change<K>) -> Vec<ObjectRef<Guarded>> {
+    let of = |object: &Option<Arc<K>>| object.as_ref().map(|object| belongs_to(&**object)).unwrap_or_default();
+    let (before, now) = (of(&change.before), of(&change.now));
+    let known: HashSet<&ObjectRef<Guarded>> = before.iter().collect();
+    let still: HashSet<&ObjectRef<Guarded>> = now.iter().collect();
+    let changed: Vec<_> = known.symmetric_difference(&still).map(|concerned| (*concerned).clone()).collect();
+    if changed.is_empty() { now.into_iter().take(1).collect() } else { changed }
+}
+
+fn belongs_to<K: Resource>(object: &K) -> Vec<ObjectRef<Guarded>> {
     let namespace = object.meta().namespace.clone().unwrap_or_default();
-    let owners = object.meta().owner_references.iter().flatten().filter(|owner| owner.kind == "ModelDeployment");
-    owners.map(|owner| ObjectRef::new(&owner.name).within(&namespace)).collect()
+    deployments(object).iter().map(|name| ObjectRef::new(name).within(&namespace)).collect()
 }

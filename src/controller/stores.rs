@@ -9,11 +9,12 @@ use kube::{
     Resource,
     api::{ObjectMeta, PartialObjectMeta},
     core::DeserializeGuard,
-    runtime::reflector::{ObjectRef, Store},
+    runtime::reflector::Store,
 };
 
 use super::{
     plan::{ChildKind, Owner},
+    shelf::Shelf,
     slim::{SlimDeployment, SlimPod, SlimSignature},
 };
 use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment};
@@ -21,37 +22,36 @@ use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployme
 /// The stores that the watches fill.
 pub struct Stores {
     /// Pods with our label.
-    pub pods: Store<SlimPod>,
+    pub pods: Shelf<SlimPod>,
+    /// Pods that look into claims.
+    pub measuring: Shelf<SlimPod>,
     /// Deployments with our label.
-    pub deployments: Store<SlimDeployment>,
+    pub deployments: Shelf<SlimDeployment>,
     /// ControllerRevisions with our label.
-    pub revisions: Store<PartialObjectMeta<ControllerRevision>>,
+    pub revisions: Shelf<PartialObjectMeta<ControllerRevision>>,
     /// ConfigMaps with our label.
-    pub config_maps: Store<PartialObjectMeta<ConfigMap>>,
+    pub config_maps: Shelf<PartialObjectMeta<ConfigMap>>,
     /// Services with our label.
-    pub services: Store<PartialObjectMeta<Service>>,
+    pub services: Shelf<PartialObjectMeta<Service>>,
     /// PodDisruptionBudgets with our label.
-    pub budgets: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    pub budgets: Shelf<PartialObjectMeta<PodDisruptionBudget>>,
     /// All ModelDeployments, whether they can be read or not.
     pub wishes: Store<DeserializeGuard<ModelDeployment>>,
     /// All artifacts.
-    pub artifacts: Store<PartialObjectMeta<ModelArtifact>>,
+    pub artifacts: Shelf<PartialObjectMeta<ModelArtifact>>,
     /// All signatures that were delivered apart from their models.
-    pub signatures: Store<SlimSignature>,
+    pub signatures: Shelf<SlimSignature>,
     /// All namespaces, for their labels.
-    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    pub namespaces: Shelf<PartialObjectMeta<Namespace>>,
     /// All engines.
-    pub engines: Store<DeserializeGuard<InferenceEngine>>,
+    pub engines: Shelf<DeserializeGuard<InferenceEngine>>,
 }
 
 impl Stores {
     /// The metadata of one child.
     pub fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<ObjectMeta> {
-        fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<ObjectMeta>
-        where
-            K: Resource<DynamicType: Default + Eq + std::hash::Hash + Clone> + Clone + 'static,
-        {
-            store.get(&ObjectRef::new(name).within(namespace)).map(|object| object.meta().clone())
+        fn get<K: Resource<DynamicType = ()>>(shelf: &Shelf<K>, namespace: &str, name: &str) -> Option<ObjectMeta> {
+            shelf.named(namespace, name).map(|object| object.meta().clone())
         }
         match kind {
             ChildKind::ControllerRevision => get(&self.revisions, namespace, name),
@@ -64,11 +64,9 @@ impl Stores {
 
     /// The metadata of every child of that kind which `owner` owns.
     pub fn children_of(&self, kind: ChildKind, owner: &Owner) -> Vec<ObjectMeta> {
-        fn all<K>(store: &Store<K>, owner: &Owner) -> Vec<ObjectMeta>
-        where
-            K: Resource<DynamicType: Default + Eq + std::hash::Hash + Clone> + Clone + 'static,
-        {
-            store.state().iter().map(|object| object.meta()).filter(|meta| owns(owner, meta)).cloned().collect()
+        fn all<K: Resource<DynamicType = ()>>(shelf: &Shelf<K>, owner: &Owner) -> Vec<ObjectMeta> {
+            let objects = shelf.of(&owner.namespace, &owner.name);
+            objects.iter().map(|object| object.meta()).filter(|meta| owns(owner, meta)).cloned().collect()
         }
         match kind {
             ChildKind::ControllerRevision => all(&self.revisions, owner),
@@ -81,30 +79,30 @@ impl Stores {
 
     /// The pods that carry the label of the ModelDeployment, whoever made them.
     pub fn pods_of(&self, owner: &Owner) -> Vec<std::sync::Arc<SlimPod>> {
-        let mut pods: Vec<_> = self
-            .pods
-            .state()
-            .into_iter()
-            .filter(|pod| {
-                pod.metadata.namespace.as_deref() == Some(&owner.namespace) && pod.label(LABEL_DEPLOYMENT) == Some(&owner.name)
-            })
-            .collect();
+        let mut pods = self.pods.of(&owner.namespace, &owner.name);
+        pods.retain(|pod| pod.label(LABEL_DEPLOYMENT) == Some(&owner.name));
         pods.sort_by(|a, b| a.name().cmp(b.name()));
         pods
     }
 
-    /// Waits until every store was filled once.
-    pub async fn ready(&self) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
-        self.pods.wait_until_ready().await?;
-        self.deployments.wait_until_ready().await?;
-        self.revisions.wait_until_ready().await?;
-        self.config_maps.wait_until_ready().await?;
-        self.services.wait_until_ready().await?;
-        self.budgets.wait_until_ready().await?;
-        self.artifacts.wait_until_ready().await?;
-        self.signatures.wait_until_ready().await?;
-        self.namespaces.wait_until_ready().await?;
-        self.engines.wait_until_ready().await
+    /// The pods that look into claims for the ModelDeployment.
+    pub fn measuring_for(&self, owner: &Owner) -> Vec<std::sync::Arc<SlimPod>> {
+        self.measuring.of(&owner.namespace, &owner.name).into_iter().filter(|pod| owns(owner, &pod.metadata)).collect()
+    }
+
+    /// Waits until every store was filled once; false when one never will be.
+    pub async fn ready(&self) -> bool {
+        self.pods.filled().await
+            && self.measuring.filled().await
+            && self.deployments.filled().await
+            && self.revisions.filled().await
+            && self.config_maps.filled().await
+            && self.services.filled().await
+            && self.budgets.filled().await
+            && self.artifacts.filled().await
+            && self.signatures.filled().await
+            && self.namespaces.filled().await
+            && self.engines.filled().await
     }
 }
 

@@ -31,12 +31,35 @@ pub struct Lease {
     name: String,
     identity: String,
     seen: Option<(String, Instant)>,
+    /// The newest version that we wrote.
+    written: Option<String>,
+    /// Whether an older one was found since.
+    went_back: bool,
+}
+
+/// Why a lease is not held any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The process ends.
+    Over,
+    /// It is somebody else's, or could not be renewed in time.
+    Lost,
+    /// It is still ours, but what the API server holds is older than what it told us before: it was restored from a
+    /// snapshot. Watches would wait for versions that are yet to come, and what was read counts no more.
+    WentBack,
 }
 
 impl Lease {
     /// The lease `namespace/name`, to be held as `identity`.
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity: identity.to_owned(), seen: None }
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+            identity: identity.to_owned(),
+            seen: None,
+            written: None,
+            went_back: false,
+        }
     }
 
     /// Waits until the lease is ours. `None` when the process ends first.
@@ -59,8 +82,9 @@ impl Lease {
         }
     }
 
-    /// Renews the lease until it is lost or the process ends. After it returns nothing may be written any more.
-    pub async fn hold(&mut self, shutdown: &Shutdown) {
+    /// Renews the lease until it is lost or the process ends. After it returns nothing may be written any more that rests on
+    /// what was read before.
+    pub async fn hold(&mut self, shutdown: &Shutdown) -> Ended {
         let mut renewed = Instant::now();
         let mut ticks = interval(RETRY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -69,17 +93,25 @@ impl Lease {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = &mut end => return,
+                () = &mut end => return Ended::Over,
             }
             let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
             match timeout(left, self.attempt()).await {
+                Ok(Ok(true)) if std::mem::take(&mut self.went_back) => {
+                    tracing::warn!(lease = self.name, "the API server was restored from a snapshot: everything is read anew");
+                    return Ended::WentBack;
+                }
                 Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return tracing::error!(lease = self.name, "the lease was taken by another manager"),
+                Ok(Ok(false)) => {
+                    tracing::error!(lease = self.name, "the lease was taken by another manager");
+                    return Ended::Lost;
+                }
                 Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "the lease could not be renewed; trying again"),
                 Err(_) => {}
             }
             if renewed.elapsed() >= RENEW_DEADLINE {
-                return tracing::error!(lease = self.name, "the lease could not be renewed for {} s", RENEW_DEADLINE.as_secs());
+                tracing::error!(lease = self.name, "the lease could not be renewed for {} s", RENEW_DEADLINE.as_secs());
+                return Ended::Lost;
             }
         }
     }
@@ -104,10 +136,14 @@ impl Lease {
 
     /// Takes or renews the lease if that is possible now: whether it is ours.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
-        let Some(mut lease) = self.api.get_opt(&self.name).await? else {
+        let found = self.api.get_opt(&self.name).await?;
+        self.went_back |=
+            is_older(self.written.as_deref(), found.as_ref().map(|lease| lease.metadata.resource_version.as_deref()));
+        let Some(mut lease) = found else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let lease = LeaseObject { metadata, spec: Some(self.spec(None)) };
-            return settle(self.api.create(&PostParams::default(), &lease).await);
+            let written = self.api.create(&PostParams::default(), &lease).await;
+            return self.settle(written);
         };
         let spec = lease.spec.take().unwrap_or_default();
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
@@ -115,7 +151,20 @@ impl Lease {
             return Ok(false);
         }
         lease.spec = Some(self.spec(Some(spec)));
-        settle(self.api.replace(&self.name, &PostParams::default(), &lease).await)
+        let written = self.api.replace(&self.name, &PostParams::default(), &lease).await;
+        self.settle(written)
+    }
+
+    /// Somebody who was faster is no error.
+    fn settle(&mut self, written: Result<LeaseObject, kube::Error>) -> Result<bool, kube::Error> {
+        match written {
+            Ok(lease) => {
+                self.written = lease.metadata.resource_version;
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn expired(&mut self, spec: &LeaseSpec, version: Option<&str>) -> bool {
@@ -146,11 +195,34 @@ impl Lease {
     }
 }
 
-/// Somebody who was faster is no error.
-fn settle(written: Result<LeaseObject, kube::Error>) -> Result<bool, kube::Error> {
-    match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        Err(error) => Err(error),
+/// Whether what is `found` of a lease, if it is there at all, is older than what was `written`. Versions of objects of one
+/// kind are numbers that only grow, as long as an API server is the same.
+fn is_older(written: Option<&str>, found: Option<Option<&str>>) -> bool {
+    let number = |version: Option<&str>| version.and_then(|version| version.parse::<u64>().ok());
+    match (number(written), found) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(written), Some(found)) => number(found).is_some_and(|found| found < written),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_below_what_was_written_says_that_history_went_back_and_nothing_else_does() {
+        assert!(is_older(Some("500"), Some(Some("499"))));
+        assert!(is_older(Some("1000"), Some(Some("999"))), "they are numbers and no texts");
+        assert!(is_older(Some("500"), None), "a snapshot from before the lease");
+        for (written, found) in
+            [(Some("500"), Some(Some("500"))), (Some("500"), Some(Some("501"))), (None, Some(Some("1"))), (None, None)]
+        {
+            assert!(!is_older(written, found), "{written:?} {found:?}");
+        }
+        assert!(
+            !is_older(Some("abc"), Some(Some("1"))) && !is_older(Some("5"), Some(Some("abc"))),
+            "a version that is no number says nothing"
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! A token for a source, and the hosts that may see it.
+//! A token or a password for a source, and the hosts that may see it.
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use url::Url;
 
@@ -11,12 +12,12 @@ use super::{
 };
 use crate::api::{Problem, Reason, SECRET_TYPE};
 
-/// A token and the hosts that may see it, from a Secret of type `bonafide.dev/source`.
+/// A token, or a user name with its password, and the hosts that may see it, from a Secret of type `bonafide.dev/source`.
 ///
 /// It can be sent, and nothing else: there is no way to print it.
 #[derive(Clone)]
 pub struct Credentials {
-    bearer: HeaderValue,
+    authorization: HeaderValue,
     hosts: Vec<HostPattern>,
 }
 
@@ -24,7 +25,11 @@ impl Credentials {
     /// The longest token and the longest list of hosts accepted, in bytes.
     const MAX: usize = 16 * 1024;
 
-    /// Reads the keys `token` and `hosts` (names separated by commas, spaces or line ends, each perhaps with a port).
+    /// The keys that are read.
+    pub const KEYS: [&str; 4] = ["token", "username", "password", "hosts"];
+
+    /// Reads the keys `token`, or `username` and `password`, and `hosts` (names separated by commas, spaces or line ends, each
+    /// perhaps with a port).
     ///
     /// Fails with [`Reason::SecretInvalid`], saying which key is missing or that the type is another one. Nothing of the
     /// token is ever in the error.
@@ -34,7 +39,7 @@ impl Credentials {
             let found = if type_.is_empty() { "Opaque" } else { type_ };
             return Err(invalid(format!(
                 "it has type {found}, and only one of type {SECRET_TYPE} is read: a Secret that was not made for a source is \
-                 never sent to one. Create it again with type: {SECRET_TYPE} and the keys token and hosts."
+                 never sent to one. Create it again with type: {SECRET_TYPE} and the keys hosts and token, or hosts, username and password."
             )));
         }
         let text = |key: &str, meaning: &str| {
@@ -48,7 +53,32 @@ impl Credentials {
                 invalid(format!("The Secret's key '{key}' is longer than 16 KiB or no text. It has to be {meaning}."))
             })
         };
-        let token = text("token", "the access token")?;
+        let authorization = match (data.contains_key("token"), data.contains_key("username") || data.contains_key("password")) {
+            (true, true) => {
+                return Err(invalid(
+                    "The Secret has a key 'token' and a key 'username' or 'password': which one is meant? Leave one of them out."
+                        .to_owned(),
+                ));
+            }
+            (false, true) => {
+                let (user, password) = (text("username", "the user's name")?, text("password", "the user's password")?);
+                if user.contains(':') || user.chars().chain(password.chars()).any(char::is_control) {
+                    let message =
+                        "The Secret's key 'username' holds a ':', or one of 'username' and 'password' a control character.";
+                    return Err(invalid(message.to_owned()));
+                }
+                format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+            }
+            _ => {
+                let token = text("token", "the access token, unless it has 'username' and 'password'")?;
+                if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return Err(invalid(
+                        "The Secret's key 'token' holds a space, a line end or another character that no token has. Copy it again.".to_owned(),
+                    ));
+                }
+                format!("Bearer {token}")
+            }
+        };
         let hosts = text("hosts", "the hosts that may see the token, for example huggingface.co")?;
         let hosts = hosts
             .split(|c: char| c == ',' || c.is_ascii_whitespace())
@@ -73,16 +103,10 @@ impl Credentials {
                     .to_owned(),
             ));
         }
-        let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
-        let bearer = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| printable);
-        let mut bearer = bearer.ok_or_else(|| {
-            invalid(
-                "The Secret's key 'token' holds a space, a line end or another character that no token has. Copy it again."
-                    .to_owned(),
-            )
-        })?;
-        bearer.set_sensitive(true);
-        Ok(Self { bearer, hosts })
+        let mut authorization = HeaderValue::try_from(authorization)
+            .map_err(|_| invalid("The Secret holds a character that cannot be sent in a request.".to_owned()))?;
+        authorization.set_sensitive(true);
+        Ok(Self { authorization, hosts })
     }
 
     /// The header to send to `url`, when that host may see the token: named by the Secret, and reached with TLS or named by
@@ -91,7 +115,7 @@ impl Credentials {
         let site = Site::of(url)?;
         let named = self.hosts.iter().any(|host| host.matches(&site));
         let sheltered = url.scheme() == "https" || sources.names(&site);
-        (named && sheltered).then_some(&self.bearer)
+        (named && sheltered).then_some(&self.authorization)
     }
 }
 
@@ -118,6 +142,27 @@ mod tests {
             ["https://cdn.huggingface.co/x", "https://hub.corp/x", "https://huggingface.co.evil/x", "https://hub.corp:8444"]
         {
             assert!(!sees(&credentials, "{}", url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_user_and_a_password_are_sent_as_http_wants_them() {
+        let data = |user: &str, password: &str| -> BTreeMap<String, Vec<u8>> {
+            let entries = [("username", user), ("password", password), ("hosts", "files.corp")];
+            entries.map(|(key, value)| (key.to_owned(), value.into())).into()
+        };
+        let table = Sources::default();
+        let read = |data| Credentials::from_secret(SECRET_TYPE, &data);
+        let header = |credentials: &Credentials, url| credentials.header_for(&Url::parse(url).unwrap(), &table).cloned();
+        let credentials = read(data("aladdin", "open sesame\n")).unwrap();
+        assert_eq!(header(&credentials, "https://files.corp/x").unwrap(), "Basic YWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(header(&credentials, "https://other.corp/x"), None);
+        let mut both = data("a", "b");
+        both.insert("token".to_owned(), b"t".to_vec());
+        for (data, said) in [(data("a:b", "verysecret"), "':'"), (data("a", ""), "'password'"), (both, "which one")] {
+            let problem = read(data).err().unwrap();
+            assert_eq!(problem.reason, Reason::SecretInvalid);
+            assert!(problem.message.contains(said) && !problem.message.contains("verysecret"), "{said}: {}", problem.message);
         }
     }
 

@@ -1,10 +1,6 @@
-//! The hub's HTTP API: what a branch or tag stands for today, which files a commit has, and small files whole.
+//! The hub's HTTP API: what a branch or tag stands for today, and which files a commit has.
 
-use std::{ops::Range, sync::Arc, time::Duration};
-
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use jiff::Timestamp;
-use reqwest::Response;
+use http::{HeaderMap, Method, header};
 use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 
@@ -12,37 +8,12 @@ use super::{
     credentials::Credentials,
     error::SourceError,
     hosts::Site,
-    http::{Answer, Ask, Client, Names, SystemNames, Timeouts, cause},
-    refusal::{Asked, Refusal, clip},
-    sources::Sources,
+    http::{Answer, Ask},
+    refusal::{Asked, clip},
+    resolver::{Resolver, body},
     tree::{Entry, Listing, Tree},
 };
-use crate::{
-    api::{Problem, Reason},
-    model::{CleanPath, Source},
-};
-
-/// Asks sources what a model is. Cheap to clone; holds the connections.
-#[derive(Clone)]
-pub struct Resolver {
-    client: Client,
-}
-
-/// Where the bytes of a file were found in the end, for the next range of the same file.
-#[derive(Debug, Clone)]
-pub(super) struct Location {
-    pub url: Url,
-    pub etag: Option<HeaderValue>,
-}
-
-/// A file, or a part of it.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
-    pub source: &'a Source,
-    pub commit: &'a str,
-    pub path: &'a CleanPath,
-    pub credentials: Option<&'a Credentials>,
-}
+use crate::{api::Reason, model::Source};
 
 /// The hub's answer about a repository.
 #[derive(Deserialize)]
@@ -55,47 +26,13 @@ struct Info {
 }
 
 impl Resolver {
-    /// The largest file that [`Resolver::read`] reads, in bytes.
-    pub const MAX_READ: u64 = 16 << 20;
     /// The most pages of a listing.
     const MAX_PAGES: usize = 200;
-    /// How long a hub may take for all that one question needs: a server that sends byte after byte must not hold us for ever.
-    const MAX_TIME: Duration = Duration::from_secs(60);
-    /// The longest answer of the API, in bytes.
-    const MAX_ANSWER: usize = 16 << 20;
 
-    /// A resolver for the administrator's table. Fails when its CA bundle is none.
-    pub fn new(sources: Sources) -> Result<Self, Problem> {
-        Self::with(sources, Timeouts::default(), Arc::new(SystemNames))
-    }
-
-    /// The same, with other time limits and another way to resolve names.
-    pub fn with(sources: Sources, timeouts: Timeouts, names: Arc<dyn Names>) -> Result<Self, Problem> {
-        Ok(Self { client: Client::new(Arc::new(sources), timeouts, names)? })
-    }
-
-    /// The table.
-    pub fn sources(&self) -> &Sources {
-        self.client.sources()
-    }
-
-    /// What `source` has at `revision` (a branch, tag or commit; nothing: the default branch), as of now.
-    ///
-    /// Downloads no weights: one request for the commit, one for each thousand files.
-    pub async fn resolve(
-        &self,
-        source: &Source,
-        revision: Option<&str>,
-        credentials: Option<&Credentials>,
-    ) -> Result<Tree, SourceError> {
-        let asked = Asked { source, revision, path: None };
-        check_revision(asked)?;
-        self.in_time(source, self.ask(asked, credentials)).await
-    }
-
-    async fn ask(&self, asked: Asked<'_>, credentials: Option<&Credentials>) -> Result<Tree, SourceError> {
+    /// What a hub has.
+    pub(super) async fn ask_hub(&self, asked: Asked<'_>, credentials: Option<&Credentials>) -> Result<Tree, SourceError> {
         let Asked { source, revision, .. } = asked;
-        let Source::Hub { owner, name } = source;
+        let Source::Hub { owner, name } = source else { return Err(no_hub(source)) };
         let endpoint = self.sources().endpoint(source);
         let mut segments = vec!["api", "models", owner, name];
         segments.extend(revision.iter().flat_map(|revision| ["revision", *revision]));
@@ -108,107 +45,11 @@ impl Resolver {
         Ok(tree)
     }
 
-    /// The whole of a small file: exactly `size` bytes, at most [`Resolver::MAX_READ`].
-    ///
-    /// The bytes are as genuine as the connection; whoever knows a digest compares it.
-    pub async fn read(
-        &self,
-        source: &Source,
-        commit: &str,
-        path: &CleanPath,
-        size: u64,
-        credentials: Option<&Credentials>,
-    ) -> Result<Vec<u8>, SourceError> {
-        if size > Self::MAX_READ {
-            return Err(SourceError::never(
-                Reason::SourceInvalid,
-                format!("{path} in {source} has {size} bytes, and at most {} are read for a look at it.", Self::MAX_READ),
-            ));
-        }
-        let reading = async {
-            let answer = self.open(Wanted { source, commit, path, credentials }, None, None).await?;
-            let site = Site::of(&answer.url);
-            body(answer.response, usize::try_from(size).unwrap_or(usize::MAX), site.as_ref()).await
-        };
-        let bytes = self.in_time(source, reading).await?;
-        if bytes.as_ref().is_none_or(|bytes| bytes.len() as u64 != size) {
-            let found = bytes.map_or_else(|| "more".to_owned(), |bytes| bytes.len().to_string());
-            return Err(SourceError::invalid(format!(
-                "{path}: {source}@{commit} lists it with {size} bytes and sends {found}. This is a mistake of the server, or of a proxy before it; \
-                 tell those who run it."
-            )));
-        }
-        Ok(bytes.unwrap_or_default())
-    }
-
-    async fn in_time<T>(
-        &self,
-        source: &Source,
-        question: impl Future<Output = Result<T, SourceError>>,
-    ) -> Result<T, SourceError> {
-        let slow = || {
-            let (site, seconds) = (self.sources().endpoint(source).site(), Self::MAX_TIME.as_secs());
-            let message =
-                format!("{site} did not finish its answer about {source} within {seconds} s. It is tried again by itself.");
-            SourceError::later(Reason::SourceUnavailable, message, None)
-        };
-        tokio::time::timeout(Self::MAX_TIME, question).await.unwrap_or_else(|_| Err(slow()))
-    }
-
-    /// Opens a file, or the bytes of `range`, at a known `location` or where the hub leads. The answer's status is 200, 206
-    /// or 416; every other one is an error.
-    pub(super) async fn open(
-        &self,
-        wanted: Wanted<'_>,
-        range: Option<Range<u64>>,
-        location: Option<&Location>,
-    ) -> Result<Answer, SourceError> {
-        let Wanted { source, commit, path, credentials } = wanted;
-        let Source::Hub { owner, name } = source;
-        let mut headers = HeaderMap::new();
-        if let Some(range) = &range {
-            let value = format!("bytes={}-{}", range.start, range.end.saturating_sub(1));
-            headers.extend(HeaderValue::try_from(value).ok().map(|value| (header::RANGE, value)));
-            let etag = location.and_then(|location| location.etag.clone());
-            headers.extend(etag.map(|etag| (header::IF_RANGE, etag)));
-        }
-        let url = location.map_or_else(
-            || {
-                let segments = [owner.as_str(), name, "resolve", commit].into_iter().chain(path.as_str().split('/'));
-                self.sources().endpoint(source).join(segments)
-            },
-            |location| location.url.clone(),
-        );
-        // A remembered location is another host's, or one that the hub signed: it gets no token.
-        let credentials = credentials.filter(|_| location.is_none());
-        let answer = self.client.send(Ask { method: Method::GET, url, credentials, headers }).await?;
-        let expected = match answer.response.status() {
-            StatusCode::OK => true,
-            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => range.is_some(),
-            _ => false,
-        };
-        if expected { Ok(answer) } else { Err(self.refused(&answer, Asked { source, revision: Some(commit), path: Some(path) })) }
-    }
-
-    async fn get(&self, url: Url, asked: Asked<'_>, credentials: Option<&Credentials>) -> Result<Answer, SourceError> {
-        let answer = self.client.send(Ask { method: Method::GET, url, credentials, headers: HeaderMap::new() }).await?;
-        if answer.response.status() == StatusCode::OK { Ok(answer) } else { Err(self.refused(&answer, asked)) }
-    }
-
-    fn refused(&self, answer: &Answer, asked: Asked<'_>) -> SourceError {
-        let Some(site) = Site::of(&answer.url) else {
-            return SourceError::invalid(format!("{}: a URL without a host", asked.source));
-        };
-        let refusal =
-            Refusal { status: answer.response.status(), headers: answer.response.headers(), site: &site, token: answer.token };
-        refusal.explain(asked, self.sources(), Timestamp::now())
-    }
-
     /// A hub that answers for another repository has renamed the one asked for. Policies name sources, so the new name must be
     /// written down, not followed.
     fn check_name(&self, info: &Info, source: &Source) -> Result<(), SourceError> {
-        let Source::Hub { owner, name } = source;
-        let site = self.sources().endpoint(source).site();
+        let Source::Hub { owner, name } = source else { return Err(no_hub(source)) };
+        let site = self.sources().endpoint(source).site().clone();
         let Some(id) = info.id.as_ref().or(info.model_id.as_ref()) else {
             return Err(SourceError::invalid(format!(
                 "{site} answers a question about {source} without 'id', which a hub does not do."
@@ -228,7 +69,7 @@ impl Resolver {
     }
 
     async fn list(&self, source: &Source, commit: &str, credentials: Option<&Credentials>) -> Result<Tree, SourceError> {
-        let Source::Hub { owner, name } = source;
+        let Source::Hub { owner, name } = source else { return Err(no_hub(source)) };
         let first = self.sources().endpoint(source).join(["api", "models", owner, name, "tree", commit]);
         let mut url = first.clone();
         url.set_query(Some("recursive=true&expand=false"));
@@ -258,17 +99,17 @@ impl Resolver {
     ) -> Result<(), SourceError> {
         let gated = info.gated.as_ref().is_some_and(|gated| gated.is_string() || gated == true);
         let Some(file) = tree.files.first().filter(|_| gated) else { return Ok(()) };
-        let Source::Hub { owner, name } = source;
+        let Source::Hub { owner, name } = source else { return Err(no_hub(source)) };
         let segments = [owner.as_str(), name, "resolve", &tree.revision].into_iter().chain(file.path.as_str().split('/'));
         let url = self.sources().endpoint(source).join(segments);
-        let answer = self.client.send(Ask { method: Method::HEAD, url, credentials, headers: HeaderMap::new() }).await?;
+        let answer = self.client().send(Ask { method: Method::HEAD, url, credentials, headers: HeaderMap::new() }).await?;
         let closed = matches!(answer.response.status().as_u16(), 401 | 403);
         let asked = Asked { source, revision: Some(&tree.revision), path: Some(&file.path) };
         if closed { Err(self.refused(&answer, asked)) } else { Ok(()) }
     }
 }
 
-fn check_revision(asked: Asked<'_>) -> Result<(), SourceError> {
+pub(super) fn check_revision(asked: Asked<'_>) -> Result<(), SourceError> {
     let Some(revision) = asked.revision else { return Ok(()) };
     // Git's own rules, as far as they matter in a URL.
     let bad = revision.is_empty()
@@ -305,16 +146,8 @@ fn check_commit(info: &Info, asked: Asked<'_>, site: &Site) -> Result<String, So
     }
 }
 
-/// The query of the link to the next page (RFC 8288), if there is one.
-fn next_query(headers: &HeaderMap, base: &Url) -> Option<String> {
-    headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(", ")).find_map(
-        |link| {
-            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-            let next = parameters.split(';').any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
-            let url = base.join(target).ok().filter(|_| next)?;
-            url.query().map(str::to_owned)
-        },
-    )
+fn no_hub(source: &Source) -> SourceError {
+    SourceError::never(Reason::InternalError, format!("{source} is no repository of a hub, and a hub was to be asked for it."))
 }
 
 async fn json<T: DeserializeOwned>(answer: Answer, source: &Source) -> Result<T, SourceError> {
@@ -330,26 +163,22 @@ async fn json<T: DeserializeOwned>(answer: Answer, source: &Source) -> Result<T,
     serde_json::from_slice(&bytes).map_err(|error| wrong(format!("something that is not what a hub says ({error})")))
 }
 
-/// The whole body, or nothing when it is longer than `max` bytes.
-async fn body(mut response: Response, max: usize, site: Option<&Site>) -> Result<Option<Vec<u8>>, SourceError> {
-    let mut bytes = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() > max => return Ok(None),
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-            Ok(None) => return Ok(Some(bytes)),
-            Err(error) => {
-                let who = site.map(ToString::to_string).unwrap_or_default();
-                let why = cause(&error);
-                let message = format!("{who} broke off in the middle of an answer: {why}. It is tried again by itself.");
-                return Err(SourceError::later(Reason::SourceUnavailable, message, None));
-            }
-        }
-    }
+/// The query of the link to the next page (RFC 8288), if there is one.
+fn next_query(headers: &HeaderMap, base: &Url) -> Option<String> {
+    headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(", ")).find_map(
+        |link| {
+            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+            let next = parameters.split(';').any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
+            let url = base.join(target).ok().filter(|_| next)?;
+            url.query().map(str::to_owned)
+        },
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -45,7 +45,8 @@ impl Refusal<'_> {
     pub fn explain(&self, asked: Asked<'_>, sources: &Sources, now: Timestamp) -> SourceError {
         let Self { status, site, .. } = self;
         let Asked { source, revision, path } = asked;
-        let code = self.header("x-error-code").unwrap_or_default();
+        let web = matches!(source, Source::Web { .. });
+        let code = self.header("x-error-code").filter(|_| !web).unwrap_or_default();
         let said = self.said();
         let storage = sources.endpoint(source).site() != *site;
         match (status.as_u16(), code.as_str()) {
@@ -70,6 +71,7 @@ impl Refusal<'_> {
                 ),
                 None,
             ),
+            _ if web => self.of_a_server(asked),
             (401, _) if self.token == Token::Sent && code != "RepoNotFound" => SourceError::later(
                 Reason::AccessDenied,
                 format!(
@@ -122,7 +124,7 @@ impl Refusal<'_> {
     }
 
     /// What the hub itself says, if anything, to follow what we say.
-    fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         let message = self.header("x-error-message").unwrap_or_default();
         let message = message.trim().trim_end_matches('.');
         if message.is_empty() { String::new() } else { format!(": {message}") }

@@ -16,7 +16,7 @@ use crate::model::Source;
 pub struct Sources {
     /// The hub behind `hf://`.
     pub hf: Hub,
-    /// Servers that stand in for a hub: for all of it, or for one owner. The longest `from` wins.
+    /// Servers that stand in for a hub or a server: for all of it, or for a part. The longest `from` wins.
     #[serde(deserialize_with = "distinct")]
     pub mirrors: Vec<Mirror>,
     /// Hosts that may be reached although their addresses are private, or by redirect without TLS: `NAME`, `NAME:PORT` or
@@ -47,11 +47,11 @@ impl Default for Hub {
 pub struct Mirror {
     /// What it stands in for.
     pub from: Prefix,
-    /// Its address; it speaks the hub's API.
+    /// Its address; in place of a hub it speaks the hub's API.
     pub to: Endpoint,
 }
 
-/// The part of the sources that a mirror serves: `hf://` or `hf://OWNER/`.
+/// The part of the sources that a mirror serves: `hf://`, `hf://OWNER/`, or `https://HOST/` with as much of a path as wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Prefix(String);
@@ -61,8 +61,12 @@ impl TryFrom<String> for Prefix {
 
     fn try_from(text: String) -> Result<Self, String> {
         let whole = text == "hf://";
-        let owner = text.ends_with('/') && format!("{text}x").parse::<Source>().is_ok();
-        if whole || owner { Ok(Self(text)) } else { Err(format!("{text:?} is no prefix of sources: write hf:// or hf://OWNER/")) }
+        let part = text.ends_with('/') && format!("{text}x").parse::<Source>().is_ok_and(|source| !source.is_in_place());
+        if whole || part {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no prefix of sources: write hf://, hf://OWNER/ or https://HOST/"))
+        }
     }
 }
 
@@ -170,20 +174,33 @@ impl Sources {
         serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
     }
 
-    /// The server that serves `source`: the mirror with the longest matching `from`, else the hub.
-    pub fn endpoint(&self, source: &Source) -> &Endpoint {
+    /// Where `source` is served: by the mirror with the longest matching `from`, else by the hub, or by the server that the source
+    /// names. Of the latter it is the directory in which the manifest lies.
+    pub fn endpoint(&self, source: &Source) -> Endpoint {
         let name = source.to_string();
-        self.mirrors
-            .iter()
-            .filter(|mirror| name.starts_with(&mirror.from.0))
-            .max_by_key(|mirror| mirror.from.0.len())
-            .map_or(&self.hf.endpoint, |mirror| &mirror.to)
+        let matching = self.mirrors.iter().filter(|mirror| name.starts_with(&mirror.from.0));
+        let mirror = matching.max_by_key(|mirror| mirror.from.0.len());
+        match source {
+            Source::Web { .. } => {
+                let (directory, _) = name.rsplit_once('/').unwrap_or((&name, ""));
+                let mirrored = mirror.map(|mirror| {
+                    let below = directory.get(mirror.from.0.len()..).unwrap_or_default();
+                    let url = mirror.to.join(below.split('/').filter(|segment| !segment.is_empty()));
+                    Endpoint { site: mirror.to.site.clone(), url }
+                });
+                // A canonical source is always an address.
+                mirrored.or_else(|| directory.to_owned().try_into().ok()).unwrap_or_else(|| self.hf.endpoint.clone())
+            }
+            Source::Hub { .. } | Source::Claim { .. } => mirror.map_or(&self.hf.endpoint, |mirror| &mirror.to).clone(),
+        }
     }
 
     /// The page of `source` that people open in a browser: always the hub's, never a mirror's.
     pub fn page(&self, source: &Source) -> Url {
-        let Source::Hub { owner, name } = source;
-        self.hf.endpoint.join([owner.as_str(), name.as_str()])
+        match source {
+            Source::Hub { owner, name } => self.hf.endpoint.join([owner.as_str(), name.as_str()]),
+            Source::Web { .. } | Source::Claim { .. } => self.endpoint(source).url,
+        }
     }
 
     /// Whether the administrator named `site`, so that it may be reached also at a private address or without TLS.

@@ -1,4 +1,4 @@
-//! What a source has at one revision: its files, as the hub lists them.
+//! What a source has at one revision: its files, as the source lists them.
 
 use std::collections::HashSet;
 
@@ -91,28 +91,35 @@ impl<'a> Listing<'a> {
         if entry.r#type != "file" {
             return Ok(());
         }
-        if self.seen.len() >= MAX_ENTRIES {
-            return Err(self.too_many());
-        }
         let Self { source, commit, .. } = self;
-        if !self.seen.insert(entry.path.clone()) {
-            let path = clip(&entry.path);
-            return Err(SourceError::invalid(format!("{source}@{commit} lists {path:?} twice, which a hub does not do.")));
-        }
-        let Ok(path) = entry.path.parse::<CleanPath>() else {
-            self.unclean.push(entry.path);
-            return Ok(());
-        };
         let (size, sha256) = match entry.lfs {
             None => (entry.size, None),
             Some(Lfs { oid, size }) => {
                 let hex = oid.strip_prefix("sha256:").unwrap_or(&oid);
-                let digest = Digest::from_hex(hex)
-                    .map_err(|error| SourceError::invalid(format!("{path}: {source}@{commit} states its digest as {error}.")))?;
+                let digest = Digest::from_hex(hex).map_err(|error| {
+                    let path = clip(&entry.path);
+                    SourceError::invalid(format!("{path}: {source}@{commit} states its digest as {error}."))
+                })?;
                 (size, Some(digest))
             }
         };
-        self.files.push(TreeFile { path, size, sha256 });
+        self.insert(entry.path, size, sha256)
+    }
+
+    /// Adds one file; a path that is not clean is kept apart.
+    pub fn insert(&mut self, path: String, size: u64, sha256: Option<Digest>) -> Result<(), SourceError> {
+        if self.seen.len() >= MAX_ENTRIES {
+            return Err(self.too_many());
+        }
+        let Self { source, commit, .. } = self;
+        if !self.seen.insert(path.clone()) {
+            let path = clip(&path);
+            return Err(SourceError::invalid(format!("{source}@{commit} lists {path:?} twice. Tell those who made the list.")));
+        }
+        match path.parse::<CleanPath>() {
+            Ok(path) => self.files.push(TreeFile { path, size, sha256 }),
+            Err(_) => self.unclean.push(path),
+        }
         Ok(())
     }
 

@@ -10,4 +10,5 @@ mod golden;
 mod lint;
 mod reasons;
 mod support;
+mod vllm;
 mod weights;

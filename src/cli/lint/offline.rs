@@ -24,7 +24,7 @@ pub fn check(kind: &str, object: &Value, catalogue: &Catalogue) -> Vec<(Severity
     let read = match kind {
         "ModelDeployment" => serde_json::from_value(object.clone()).map(|object| deployment(&object, catalogue)),
         "ClusterModelPolicy" => serde_json::from_value(object.clone()).map(|object| policy(&object)),
-        "InferenceEngine" => serde_json::from_value(object.clone()).map(|object| engine(object)),
+        "InferenceEngine" => serde_json::from_value(object.clone()).map(engine),
         _ => Ok(vec![]),
     };
     read.unwrap_or_else(|error| vec![(Severity::Error, Finding::new(vec![], format!("it cannot be read: {error}")))])
@@ -34,7 +34,8 @@ fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Sever
     let spec = &deployment.spec;
     let mut found = vec![];
     let mut problem = |problem: Problem| found.push((Severity::Error, of(&problem)));
-    let source = spec.model.source.parse::<Source>();
+    let namespace = deployment.metadata.namespace.as_deref().unwrap_or("default");
+    let source = Source::in_namespace(&spec.model.source, namespace);
     if let Err(error) = &source {
         problem(Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")));
     }

@@ -24,7 +24,7 @@ const MAX_THREADS: usize = 8;
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Size and digest of every file, in their order. The first one that cannot be read ends it.
-pub(super) fn all(root: &Path, files: &[(CleanPath, Digest)], progress: bool) -> Result<Vec<(u64, Digest)>, Failure> {
+pub fn all(root: &Path, files: &[&CleanPath], progress: bool) -> Result<Vec<(u64, Digest)>, Failure> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(files.len());
     let (next, bytes) = (&AtomicUsize::new(0), &AtomicU64::new(0));
     let (send, receive) = mpsc::channel();
@@ -36,7 +36,7 @@ pub(super) fn all(root: &Path, files: &[(CleanPath, Digest)], progress: bool) ->
                 let mut buffer = vec![0; BUFFER];
                 loop {
                     let index = next.fetch_add(1, Relaxed);
-                    let Some((path, _)) = files.get(index) else { break };
+                    let Some(path) = files.get(index) else { break };
                     let path = root.join(path.as_str());
                     let result = one(&path, &mut buffer, bytes).map_err(|error| unreadable(&path, &error));
                     if send.send((index, result)).is_err() {

@@ -10,6 +10,8 @@ mod why;
 pub use asking::asking;
 pub use names::{child_name, revision_of};
 pub use objects::{Child, ChildKind, Live, Owner, children};
-pub use pod::{CONTAINER_ENGINE, CONTAINER_FETCH, MODEL_PATH};
+pub use pod::{
+    CONTAINER_ENGINE, CONTAINER_FETCH, MAX_IN_PLACE, MODEL_PATH, assurance, assurance_of, pod_security, too_many_in_place,
+};
 pub use revision::{Revision, RevisionInput, revision, wish};
 pub use why::{Before, reason, spec_of};

@@ -170,7 +170,7 @@ fn is_final(reason: Reason) -> bool {
 /// The problem, with the time of the next try where there is one.
 pub(super) fn with_retry(blocked: &Blocked) -> Problem {
     match (&blocked.stage, blocked.retry) {
-        (Stage::Source, Some(wait)) => {
+        (Stage::Source, Some(wait)) if blocked.problem.reason != Reason::Measuring => {
             Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1)))
         }
         _ => blocked.problem.clone(),

@@ -4,6 +4,7 @@
 //! Whatever interrupts it, the next attempt continues: partial files hold a prefix, which is hashed again from the disk and
 //! never trusted. A mismatch is final, remembered, and not downloaded twice.
 
+mod in_place;
 mod outcome;
 mod progress;
 mod sink;
@@ -19,11 +20,16 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use url::Origin;
 
 pub use outcome::{Outcome, Refused, Report};
 pub use progress::{Download, Progress, Snapshot, size};
+pub use sink::measure as hash_file;
 
 use self::{sink::Sink, transfer::Transfer, workdir::WorkDir};
 use super::{Credentials, Resolver};
@@ -66,6 +72,9 @@ impl Default for Limits {
     }
 }
 
+/// The first pause before a server is asked for its manifest again.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// A fetch under way.
 struct Fetch {
     resolver: Resolver,
@@ -107,6 +116,9 @@ pub async fn fetch(resolver: Resolver, job: Job, limits: Limits, progress: Arc<P
 }
 
 async fn begin(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progress>) -> Result<u64, Stop> {
+    if job.source.is_in_place() {
+        return in_place::verify(job, progress).await.map(|()| 0);
+    }
     let work = WorkDir::at(&job.into);
     let _lock = lock(&work, &job).await?;
     let owned = work.clone();
@@ -170,9 +182,35 @@ impl Fetch {
         let missing: Vec<_> = stream::iter(contents).map(check).buffer_unordered(files).try_collect().await?;
         let missing: Vec<_> = missing.into_iter().flatten().collect();
         self.check_room(&missing).await?;
+        if !missing.is_empty() {
+            self.check_manifest().await?;
+        }
         let bring = |content| async move { self.bring(content).await };
         stream::iter(missing).map(bring).buffer_unordered(files).try_collect::<()>().await?;
         self.on_disk("the served tree", |fetch| fetch.work.seal(&fetch.job.manifest)).await
+    }
+
+    /// A manifest on a server has to be the one that was judged: it is the revision of the model.
+    async fn check_manifest(&self) -> Result<(), Stop> {
+        let Job { source, revision, credentials, .. } = &self.job;
+        let Source::Web { url } = source else { return Ok(()) };
+        let file = url.rsplit('/').next().unwrap_or_default();
+        let patience = Instant::now() + self.limits.patience;
+        let mut pause = PAUSE;
+        loop {
+            let error = match self.resolver.resolve(source, Some(revision), credentials.as_ref()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.problem.reason == Reason::RevisionNotFound => {
+                    return Err(Stop::Refused(Refused::manifest(&self.job, file, &error.problem)));
+                }
+                Err(error) => error,
+            };
+            if !error.is_passing() || Instant::now() + pause > patience {
+                return Err(error.problem.into());
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
+        }
     }
 
     /// Hashes what stands in the tree already. The content comes back when no place has it.

@@ -111,6 +111,23 @@ impl Refused {
         Self::new(job, from, path, format!("{expected} bytes"), found.to_owned())
     }
 
+    /// The manifest of a server is another one than the one that was judged.
+    pub(super) fn manifest(job: &Job, file: &str, problem: &Problem) -> Self {
+        let expected = format!("sha256:{}", job.revision);
+        Self { file: file.to_owned(), expected, found: "another manifest".to_owned(), message: problem.message.clone() }
+    }
+
+    /// What lies in a claim is not what was judged.
+    pub(super) fn in_place(job: &Job, path: &CleanPath, expected: String, found: String) -> Self {
+        let message = format!(
+            "{path}: measured as {expected}, but {} has {found} now. Nothing of the model was served. If the new file is wanted, give the \
+             ModelDeployment the annotation bonafide.dev/refresh with a new value; if not, find out who writes to the claim.",
+            job.source
+        );
+        let message = Problem::new(Reason::DigestMismatch, message).message;
+        Self { file: path.to_string(), expected, found, message }
+    }
+
     fn new(job: &Job, from: &str, path: &CleanPath, expected: String, found: String) -> Self {
         let Job { source, revision, .. } = job;
         let message = format!(

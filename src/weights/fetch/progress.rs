@@ -76,7 +76,7 @@ impl Progress {
         Download { total, hashed, rate, elapsed_seconds, idle_seconds }
     }
 
-    pub(super) fn expect(&self, bytes: u64) {
+    pub(in crate::weights) fn expect(&self, bytes: u64) {
         self.total.store(bytes, Relaxed);
         self.touch();
     }

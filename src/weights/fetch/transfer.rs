@@ -26,7 +26,7 @@ use crate::{
         error::{Retry, SourceError},
         hosts::Site,
         http::cause,
-        hub::{Location, Wanted},
+        resolver::{Location, Wanted},
     },
 };
 
@@ -87,7 +87,8 @@ impl Transfer {
     /// Who sent the bytes, for messages.
     pub fn sender(&self) -> String {
         let from = self.from.lock().unwrap_or_else(PoisonError::into_inner);
-        from.as_ref().unwrap_or(self.fetch.resolver.sources().endpoint(&self.fetch.job.source).site()).to_string()
+        let site = || self.fetch.resolver.sources().endpoint(&self.fetch.job.source).site().to_string();
+        from.as_ref().map_or_else(site, ToString::to_string)
     }
 
     /// Brings everything that the sink has not got.
@@ -226,7 +227,8 @@ impl Transfer {
             _ => {
                 // A page that tells of maintenance also comes with 200, but as no version of anything: it is no word about the file.
                 let length = answer.response.content_length();
-                if length.is_some_and(|length| length != self.size) && !headers.contains_key(header::ETAG) {
+                let versioned = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
+                if length.is_some_and(|length| length != self.size) && !versioned {
                     return Err(self.malformed(site.as_ref()));
                 }
                 self.check_size(length)?;

@@ -123,6 +123,7 @@ async fn what_is_rendered_is_stored_as_it_is_and_passes_the_restricted_profile()
         .await;
     place.create("ServiceAccount", "keeper", json!({})).await;
     place.until("ServiceAccount", "default", "exists", |_| true).await;
+    super::pods::classes(&place).await;
     for file in files("tests/golden/render").iter().filter(|file| file.ends_with(".out.yaml")) {
         for mut object in documents(&support::text(format!("tests/golden/render/{file}"))) {
             let kind = text(&object["kind"]);

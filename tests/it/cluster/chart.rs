@@ -54,6 +54,7 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
         &[
             "metrics.podMonitor.enabled=true",
             "manager.replicas=1",
+            r#"manager.user="Assigned""#,
             r#"manager.tolerations=[{"operator":"Exists"}]"#,
             r#"imagePullSecrets=["corp"]"#,
         ],
@@ -72,6 +73,9 @@ async fn with_every_set_of_values_the_program_reads_its_configuration() {
             "{set:?}"
         );
         let deployment = of_kind(&objects, "Deployment")[0];
+        let security = &deployment["spec"]["template"]["spec"]["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true, "{set:?}");
+        assert_eq!(security["runAsUser"].is_null(), set.contains(&r#"manager.user="Assigned""#), "{set:?}");
         assert_eq!(
             deployment["spec"]["template"]["spec"]["containers"][0]["image"],
             json!(config.image),

@@ -3,17 +3,24 @@
 //! Most tests share one cluster and one operator, each in a namespace of its own. Those that stop the operator, count what it
 //! writes or break something have a cluster for themselves.
 
+mod accelerators;
 mod admission;
 mod api;
+mod campaign;
 mod chart;
 mod children;
+mod claims;
+mod commands;
 mod definitions;
 mod leadership;
 mod operator;
+mod pinning;
 mod place;
+mod pods;
 mod policies;
 mod quiet;
 mod reasons;
+mod restored;
 mod signatures;
 mod surroundings;
 mod unreadable;

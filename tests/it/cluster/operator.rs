@@ -21,6 +21,7 @@ wait $pid
 "#;
 
 /// How the operator is started.
+#[derive(Clone, Copy)]
 pub struct Start<'a> {
     /// As whom.
     pub kubeconfig: &'a Path,
@@ -38,6 +39,9 @@ pub struct Operator {
     process: String,
     log: PathBuf,
     address: SocketAddr,
+    kubeconfig: PathBuf,
+    config: PathBuf,
+    identity: String,
 }
 
 impl Operator {
@@ -61,8 +65,15 @@ impl Operator {
             .unwrap();
         let mut process = String::new();
         BufReader::new(guard.stdout.as_mut().unwrap()).read_line(&mut process).unwrap();
-        let mut operator =
-            Self { guard, process: process.trim().to_owned(), log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut operator = Self {
+            guard,
+            process: process.trim().to_owned(),
+            log,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            kubeconfig: start.kubeconfig.to_owned(),
+            config: start.config.to_owned(),
+            identity: start.identity.to_owned(),
+        };
         let deadline = Instant::now() + Duration::from_secs(30);
         while operator.address.port() == 0 {
             let log = operator.log();
@@ -77,6 +88,20 @@ impl Operator {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         operator
+    }
+
+    /// Starts it anew after it has ended, as a kubelet does: it has the same name. What it logged is kept beside.
+    pub async fn again(mut self) -> Self {
+        self.ended().await;
+        let logs = self.log.parent().unwrap().to_owned();
+        let kept = (1..).map(|number| self.log.with_extension(format!("log.{number}"))).find(|kept| !kept.exists()).unwrap();
+        fs::rename(&self.log, kept).unwrap();
+        Self::start(Start { kubeconfig: &self.kubeconfig, config: &self.config, identity: &self.identity, logs: &logs }).await
+    }
+
+    /// Whether it has ended, by whatever.
+    pub fn has_ended(&mut self) -> bool {
+        self.guard.try_wait().unwrap().is_some()
     }
 
     /// What it logged so far.

@@ -64,6 +64,11 @@ impl<'a> Place<'a> {
         place
     }
 
+    /// A namespace that is there already.
+    pub async fn again(world: &'a World, name: &str) -> Self {
+        Self { world, client: world.client().await, name: name.to_owned() }
+    }
+
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         match kind {
             "ClusterModelPolicy" | "InferenceEngine" | "Namespace" | "Node" => cluster_wide(&self.client, kind),

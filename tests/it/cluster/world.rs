@@ -67,10 +67,15 @@ impl World {
     /// A world of one's own with a running operator.
     pub async fn with_operator() -> Self {
         let mut world = Self::without_operator().await;
-        world.operator = Some(world.another_operator("first").await);
-        let ready = async || if world.operator().get("readyz").await.0 == 200 { Ok(()) } else { Err("it is not".to_owned()) };
-        world.eventually("the operator is ready", ready).await;
+        world.start_operator().await;
         world
+    }
+
+    /// Starts the world's operator, with what the chart has configured.
+    pub async fn start_operator(&mut self) {
+        self.operator = Some(self.another_operator("first").await);
+        let ready = async || if self.operator().get("readyz").await.0 == 200 { Ok(()) } else { Err("it is not".to_owned()) };
+        self.eventually("the operator is ready", ready).await;
     }
 
     /// A world of one's own in which nothing of Bonafide runs; the chart is installed.

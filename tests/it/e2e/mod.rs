@@ -5,10 +5,12 @@
 //! node. Models that have to answer are real; where none has to, a few bytes stand in for one.
 
 mod altered;
+mod claims;
+pub mod ending;
 mod interrupted;
 mod lifecycle;
 mod node;
-mod place;
+pub mod place;
 mod reasons;
 mod refused;
 mod served;
@@ -16,4 +18,4 @@ mod sources;
 mod tampered;
 mod upkeep;
 mod witness;
-mod world;
+pub mod world;

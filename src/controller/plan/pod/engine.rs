@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    CONTAINER_ENGINE, HELPER_DIRECTORY, MODEL_PATH, PROBE_PERIOD, PodInput, RevisionInput, drain_seconds,
+    CONTAINER_ENGINE, HELPER_DIRECTORY, PROBE_PERIOD, PodInput, RevisionInput, drain_seconds, place,
     quantity::{cpu, memory, quantity},
     security,
     volumes::{extra_mount, writable_directories},
@@ -23,7 +23,7 @@ pub(super) fn engine(input: &PodInput<'_>) -> Value {
             "periodSeconds": period, "timeoutSeconds": 5, "successThreshold": 1, "failureThreshold": failures,
         })
     };
-    let mut mounts = vec![json!({ "name": "weights", "mountPath": MODEL_PATH, "subPath": "tree", "readOnly": true })];
+    let mut mounts = place::of_engine(input.of);
     mounts.push(json!({ "name": "bin", "mountPath": HELPER_DIRECTORY, "readOnly": true }));
     mounts.extend(writable_directories(input).map(|(name, path)| json!({ "name": name, "mountPath": path })));
     mounts.extend(spec.pod.extra_volumes.iter().map(extra_mount));
@@ -64,9 +64,16 @@ fn resources(input: &PodInput<'_>) -> Value {
     limits.extend(extra.iter().map(|(name, count)| (name.as_str(), quantity(u64::try_from(*count).unwrap_or_default()))));
     limits.extend(spec.resources.memory.as_deref().map(|text| ("memory", memory(text))));
     let mut requests = limits.clone();
-    requests.insert("ephemeral-storage", quantity(bytes));
+    if place::takes_room(input.of) {
+        requests.insert("ephemeral-storage", quantity(bytes));
+    }
     requests.extend(spec.resources.cpu.as_deref().map(|text| ("cpu", cpu(text))));
-    if limits.is_empty() { json!({ "requests": requests }) } else { json!({ "limits": limits, "requests": requests }) }
+    let mut resources = json!({});
+    let parts = [("limits", limits), ("requests", requests)].into_iter().filter(|(_, part)| !part.is_empty());
+    if let Some(resources) = resources.as_object_mut() {
+        resources.extend(parts.map(|(name, part)| (name.to_owned(), json!(part))));
+    }
+    resources
 }
 
 /// What runs before the engine is told to end: it ends its requests no more after that.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CONTAINER_FETCH, HELPER_DIRECTORY, PodInput, RevisionInput, security};
+use super::{CONTAINER_FETCH, HELPER_DIRECTORY, PodInput, RevisionInput, place, security};
 
 /// Where it tells how far it is.
 pub const PROGRESS_PORT: u16 = 8081;
@@ -21,11 +21,11 @@ pub(super) fn fetch(input: &PodInput<'_>) -> Value {
         format!("--bring={HELPER_DIRECTORY}"),
         format!("--listen=[::]:{PROGRESS_PORT}"),
     ];
-    let mut mounts = vec![
-        json!({ "name": "weights", "mountPath": "/var/lib/bonafide/weights" }),
+    let mut mounts = place::of_fetch(input.of);
+    mounts.extend([
         json!({ "name": "config", "mountPath": "/var/lib/bonafide/config", "readOnly": true }),
         json!({ "name": "bin", "mountPath": HELPER_DIRECTORY }),
-    ];
+    ]);
     if spec.model.secret_ref.is_some() {
         args.push("--credentials=/var/lib/bonafide/credentials".to_owned());
         mounts.push(json!({ "name": "credentials", "mountPath": "/var/lib/bonafide/credentials", "readOnly": true }));

@@ -5,11 +5,14 @@
 
 mod engine;
 mod fetch;
+mod place;
 mod placement;
 mod quantity;
 mod volumes;
 
 use serde_json::{Value, json};
+
+pub use place::{MAX_IN_PLACE, assurance, assurance_of, too_many_in_place};
 
 use engine::engine;
 use fetch::fetch;
@@ -74,7 +77,7 @@ pub fn pod_template(input: &PodInput<'_>) -> Value {
 }
 
 /// What holds for all containers. A user that the cluster assigns is written by the cluster.
-fn pod_security(user: PodUser) -> Value {
+pub fn pod_security(user: PodUser) -> Value {
     let mut security = json!({
         "runAsNonRoot": true, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": { "type": "RuntimeDefault" },
     });

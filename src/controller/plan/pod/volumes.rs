@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    PodInput, RevisionInput, child_name,
+    PodInput, RevisionInput, child_name, place,
     quantity::{half, memory},
 };
 use crate::api::ExtraVolume;
@@ -21,7 +21,7 @@ pub(super) fn writable_directories<'a>(input: &PodInput<'a>) -> impl Iterator<It
 pub(super) fn volumes(input: &PodInput<'_>) -> Vec<Value> {
     let RevisionInput { deployment, spec, .. } = *input.of;
     let mut volumes = vec![
-        json!({ "name": "weights", "emptyDir": {} }),
+        place::volume(input.of),
         json!({ "name": "bin", "emptyDir": {} }),
         json!({ "name": "config", "configMap": { "name": child_name(deployment, input.revision), "defaultMode": 0o444 } }),
     ];

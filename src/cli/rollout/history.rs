@@ -1,0 +1,292 @@
+//! What the ControllerRevisions of a ModelDeployment tell. Pure.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    api::{ANNOTATION_REASON, ANNOTATION_SPEC, LABEL_REVISION},
+    cli::{
+        lint::is_commit,
+        status::{age, text},
+    },
+};
+
+/// Where the controller notes that the bytes of a revision were not what was judged, or that its rollout failed.
+const REFUSED: &str = "bonafide.dev/refused";
+const FAILED: &str = "bonafide.dev/failed";
+
+/// A revision as its record tells it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its number; later ones are greater.
+    pub number: i64,
+    /// Its name.
+    pub name: String,
+    /// `Current`, `Old`, `Refused`, `Failed`, or empty when nothing of it runs.
+    pub state: String,
+    /// When it was made.
+    pub created: String,
+    /// The commit that it serves.
+    pub commit: String,
+    /// Its content digest.
+    pub digest: String,
+    /// The engine's image.
+    pub image: String,
+    /// What made it necessary.
+    pub reason: String,
+    /// The parts of the spec that it was made from, when the record has them.
+    pub spec: Option<Map<String, Value>>,
+}
+
+/// The revisions of `model`, the newest first.
+pub fn entries(model: &Value, records: &[Value]) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = records.iter().map(|record| entry(model, record)).collect();
+    entries.sort_by(|a, b| (b.number, &b.name).cmp(&(a.number, &a.name)));
+    entries
+}
+
+fn entry(model: &Value, record: &Value) -> Entry {
+    let annotation =
+        |key: &str| record.pointer("/metadata/annotations").and_then(|all| all.get(key)?.as_str()).unwrap_or_default().to_owned();
+    let label = record.pointer("/metadata/labels").and_then(|all| all.get(LABEL_REVISION)?.as_str());
+    let name = label.unwrap_or_else(|| text(record, "/data/name")).to_owned();
+    let status = model.pointer("/status/revisions").and_then(Value::as_array).into_iter().flatten();
+    let phase = status.filter(|revision| text(revision, "/name") == name).map(|revision| text(revision, "/phase")).next();
+    let state = match phase {
+        Some(phase) => phase,
+        None if !annotation(REFUSED).is_empty() => "Refused",
+        None if !annotation(FAILED).is_empty() => "Failed",
+        None => "",
+    };
+    Entry {
+        number: record.get("revision").and_then(Value::as_i64).unwrap_or_default(),
+        state: state.to_owned(),
+        created: text(record, "/metadata/creationTimestamp").to_owned(),
+        commit: text(record, "/data/commit").to_owned(),
+        digest: text(record, "/data/digest").to_owned(),
+        image: text(record, "/data/image").to_owned(),
+        reason: annotation(ANNOTATION_REASON),
+        spec: serde_json::from_str(&annotation(ANNOTATION_SPEC)).ok(),
+        name,
+    }
+}
+
+/// The history as a table.
+pub fn table(entries: &[Entry], now: Timestamp) -> String {
+    let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let short = |digest: &str| digest.strip_prefix("sha256:").map_or_else(|| dash(digest), |hex| hex.chars().take(12).collect());
+    let mut rows = vec![["REVISION", "NAME", "STATE", "AGE", "DIGEST", "IMAGE", "REASON"].map(str::to_owned)];
+    rows.extend(entries.iter().map(|entry| {
+        [
+            entry.number.to_string(),
+            entry.name.clone(),
+            dash(&entry.state),
+            dash(&age(&entry.created, now)),
+            short(&entry.digest),
+            dash(&entry.image),
+            dash(&entry.reason),
+        ]
+    }));
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    rows.iter()
+        .map(|row| {
+            let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            format!("{}\n", cells.join("  ").trim_end())
+        })
+        .collect()
+}
+
+/// The history for programs.
+pub fn list(entries: &[Entry]) -> Value {
+    let entry = |entry: &Entry| {
+        json!({
+            "revision": entry.number, "name": entry.name, "state": entry.state, "created": entry.created,
+            "commit": entry.commit, "digest": entry.digest, "image": entry.image, "reason": entry.reason, "spec": entry.spec,
+        })
+    };
+    entries.iter().map(entry).collect()
+}
+
+/// The revision to go back to: the one that was asked for, or the last one before the current that did not fail.
+///
+/// # Errors
+/// When there is none, or it does not tell what it was made from.
+pub fn target<'a>(entries: &'a [Entry], wanted: Option<&str>) -> Result<&'a Entry, String> {
+    let known = || entries.iter().map(|entry| entry.number.to_string()).collect::<Vec<_>>().join(", ");
+    let found = match wanted {
+        Some(wanted) => entries
+            .iter()
+            .find(|entry| entry.name == wanted || entry.number.to_string() == wanted)
+            .ok_or_else(|| format!("there is no revision {wanted}; there are {}", known()))?,
+        None => {
+            let current = entries.iter().position(|entry| entry.state == "Current").unwrap_or_default();
+            let good = |entry: &&Entry| !matches!(entry.state.as_str(), "Refused" | "Failed") && entry.spec.is_some();
+            entries
+                .iter()
+                .skip(current + 1)
+                .find(good)
+                .ok_or_else(|| format!("there is no revision before the current one to go back to; there are {}", known()))?
+        }
+    };
+    if found.spec.is_none() {
+        return Err(format!(
+            "revision {} was made by a version of Bonafide that did not note what it was made from: write its spec by hand",
+            found.number
+        ));
+    }
+    Ok(found)
+}
+
+/// The changes that bring `entry` back, and what is to be said of them; nothing when the spec is that already.
+pub fn changes(model: &Value, entry: &Entry) -> (Vec<Value>, Vec<String>) {
+    let mut notes = vec![];
+    let mut spec = entry.spec.clone().unwrap_or_default();
+    if let Some(wanted) = spec.get_mut("model").and_then(Value::as_object_mut) {
+        let named = wanted.get("revision").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let same_name = wanted.get("source").and_then(Value::as_str) == Some(text(model, "/status/model/source"))
+            && named == text(model, "/status/model/wantedRevision");
+        // A branch that was resolved is kept as long as the spec names the same one; else it is asked for again, and may have moved.
+        let stands = same_name && entry.commit == text(model, "/status/model/revision");
+        if !stands && !is_commit(&named) && !entry.commit.is_empty() {
+            let branch = if named.is_empty() { "the default branch".to_owned() } else { named };
+            notes.push(format!("spec.model.revision is set to {}: {branch} may stand for other bytes now", entry.commit));
+            wanted.insert("revision".to_owned(), Value::String(entry.commit.clone()));
+        }
+    }
+    let mut changes = vec![];
+    for part in ["model", "engine", "resources", "pod"] {
+        let (path, live) = (format!("/spec/{part}"), model.pointer(&format!("/spec/{part}")));
+        let empty = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
+        match (spec.get(part).filter(|value| !empty(value)), live) {
+            (Some(wanted), live) if live != Some(wanted) => {
+                changes.push(json!({ "op": "add", "path": path, "value": wanted }));
+            }
+            (None, Some(live)) if !empty(live) => changes.push(json!({ "op": "remove", "path": path })),
+            _ => {}
+        }
+    }
+    (changes, notes)
+}
+
+/// Who will write the object again from elsewhere, and how that is known.
+pub fn keeper(model: &Value) -> Option<&'static str> {
+    let has = |of: &str, start: &str| {
+        let entries = model.pointer(&format!("/metadata/{of}")).and_then(Value::as_object);
+        entries.into_iter().flatten().any(|(key, _)| key.starts_with(start))
+    };
+    let by = |names: &[&str]| {
+        let managers = model.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
+        managers.filter_map(|entry| entry.get("manager")?.as_str()).any(|manager| names.contains(&manager))
+    };
+    if has("annotations", "argocd.argoproj.io/") || has("labels", "argocd.argoproj.io/") || by(&["argocd-controller"]) {
+        Some("Argo CD")
+    } else if has("labels", "kustomize.toolkit.fluxcd.io/")
+        || has("labels", "helm.toolkit.fluxcd.io/")
+        || by(&["kustomize-controller", "helm-controller"])
+    {
+        Some("Flux")
+    } else if has("annotations", "meta.helm.sh/") {
+        Some("Helm")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: i64, name: &str, commit: &str, spec: &Value) -> Value {
+        json!({
+            "revision": number,
+            "metadata": {"creationTimestamp": "2026-11-22T11:00:00Z", "labels": {LABEL_REVISION: name},
+                "annotations": {ANNOTATION_SPEC: spec.to_string(), ANNOTATION_REASON: format!("change {number}")}},
+            "data": {"name": name, "commit": commit, "digest": format!("sha256:{number}"), "image": "llama.cpp:b1"},
+        })
+    }
+
+    fn spec(engine: &Value) -> Value {
+        json!({"model": {"source": "hf://a/b", "revision": "main"}, "engine": engine, "resources": {}, "pod": {}})
+    }
+
+    fn model() -> Value {
+        json!({
+            "metadata": {"name": "parrot"},
+            "spec": {"model": {"source": "hf://a/b", "revision": "main"}, "engine": {"contextLength": 9}, "replicas": 3},
+            "status": {"model": {"source": "hf://a/b", "wantedRevision": "main", "revision": "c1"},
+                "revisions": [{"name": "three", "phase": "Current"}, {"name": "two", "phase": "Failed"}, {"name": "one", "phase": "Old"}]},
+        })
+    }
+
+    fn history() -> Vec<Entry> {
+        let records = [
+            record(1, "one", "c1", &spec(&json!({"contextLength": 1}))),
+            record(3, "three", "c1", &spec(&json!({"contextLength": 9}))),
+            record(2, "two", "c1", &spec(&json!({}))),
+        ];
+        entries(&model(), &records)
+    }
+
+    #[test]
+    fn the_newest_stands_first_and_the_table_says_what_each_was() {
+        let table = table(&history(), "2026-11-22T12:00:00Z".parse().unwrap());
+        let expected = "\
+REVISION  NAME   STATE    AGE  DIGEST  IMAGE         REASON
+3         three  Current  60m  3       llama.cpp:b1  change 3
+2         two    Failed   60m  2       llama.cpp:b1  change 2
+1         one    Old      60m  1       llama.cpp:b1  change 1
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn one_goes_back_to_the_last_that_did_not_fail_or_to_the_one_that_is_named() {
+        let history = history();
+        assert_eq!(target(&history, None).unwrap().number, 1);
+        assert_eq!(target(&history, Some("2")).unwrap().name, "two");
+        assert_eq!(target(&history, Some("one")).unwrap().number, 1);
+        assert!(target(&history, Some("7")).unwrap_err().contains("3, 2, 1"));
+        assert!(target(&history[..1], None).unwrap_err().contains("no revision before"));
+        let mut old = history.clone();
+        old[2].spec = None;
+        assert!(target(&old, Some("1")).unwrap_err().contains("by hand"));
+    }
+
+    #[test]
+    fn only_what_differs_is_written_and_replicas_stay() {
+        let (changed, notes) = changes(&model(), target(&history(), Some("1")).unwrap());
+        assert_eq!(changed, [json!({"op": "add", "path": "/spec/engine", "value": {"contextLength": 1}})]);
+        assert!(notes.is_empty(), "{notes:?}");
+        let (changed, _) = changes(&model(), target(&history(), Some("2")).unwrap());
+        assert_eq!(changed, [json!({"op": "remove", "path": "/spec/engine"})]);
+        assert_eq!(changes(&model(), target(&history(), Some("3")).unwrap()).0, Vec::<Value>::new());
+    }
+
+    #[test]
+    fn a_branch_that_may_have_moved_is_named_by_its_commit() {
+        let mut moved = model();
+        moved["status"]["model"]["revision"] = json!("c2");
+        let history = history();
+        let (changed, notes) = changes(&moved, target(&history, Some("1")).unwrap());
+        assert_eq!(changed[0]["value"]["revision"], "c1");
+        assert!(notes[0].contains("c1") && notes[0].contains("main"), "{notes:?}");
+        let mut elsewhere = model();
+        elsewhere["status"]["model"]["source"] = json!("hf://c/d");
+        assert_eq!(changes(&elsewhere, target(&history, Some("1")).unwrap()).0[0]["value"]["revision"], "c1");
+    }
+
+    #[test]
+    fn whoever_writes_the_object_from_elsewhere_is_known() {
+        let with = |metadata: Value| keeper(&json!({"metadata": metadata}));
+        assert_eq!(with(json!({"annotations": {"argocd.argoproj.io/tracking-id": "x"}})), Some("Argo CD"));
+        assert_eq!(with(json!({"managedFields": [{"manager": "argocd-controller"}]})), Some("Argo CD"));
+        assert_eq!(with(json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}})), Some("Flux"));
+        assert_eq!(with(json!({"annotations": {"meta.helm.sh/release-name": "x"}})), Some("Helm"));
+        assert_eq!(with(json!({"managedFields": [{"manager": "kubectl"}], "labels": {"a": "b"}})), None);
+    }
+}

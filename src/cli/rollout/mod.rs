@@ -1,0 +1,255 @@
+//! `bonafide rollout`: the history of a ModelDeployment, and how to go back, hold, try again and wait.
+
+mod history;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::{
+    Output,
+    cluster::{Cluster, ClusterArgs, Failure},
+    fail, print,
+    status::{condition, is_ready, text},
+};
+use crate::api::{ANNOTATION_REFRESH, LABEL_DEPLOYMENT};
+
+/// The field manager of these commands: whoever asks who changed a field finds them.
+const MANAGER: &str = "bonafide-rollout";
+/// Between two looks while waiting.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What `rollout` takes.
+#[derive(Debug, clap::Args)]
+pub struct RolloutArgs {
+    #[command(subcommand)]
+    command: Rollout,
+}
+
+#[derive(Debug, Subcommand)]
+enum Rollout {
+    /// List the revisions: what each served, and what made it necessary
+    #[command(after_help = "Example:\n  bonafide rollout history llama-70b -n chat")]
+    History {
+        #[command(flatten)]
+        what: What,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Go back to an earlier revision: its model, engine, resources and pod block are written into the spec again
+    #[command(
+        after_help = "Where the revision served a branch that may have moved since, its commit is written, so that the bytes are the same.
+replicas and rollout stay as they are. With Argo CD or Flux, change what is in Git: they would undo this.
+
+Examples:
+  bonafide rollout undo llama-70b                 # to the last one that did not fail
+  bonafide rollout undo llama-70b --to 4"
+    )]
+    Undo {
+        #[command(flatten)]
+        what: What,
+        /// The revision, by its number or its name (see `rollout history`)
+        #[arg(long, value_name = "REVISION")]
+        to: Option<String>,
+        /// Say what would be changed, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Hold changes back: what serves goes on serving (spec.management: Paused)
+    Pause {
+        #[command(flatten)]
+        what: What,
+    },
+    /// Let changes pass again
+    Resume {
+        #[command(flatten)]
+        what: What,
+    },
+    /// Ask the source again what a branch stands for, and try again what was given up
+    Retry {
+        #[command(flatten)]
+        what: What,
+    },
+    /// Wait until everything that was asked for is there
+    #[command(
+        after_help = "Exit codes: 0 it is there; 1 it cannot come to be without a change, or the time is over; 2 the cluster cannot be asked.
+
+Example:
+  kubectl apply -f model.yaml && bonafide rollout status llama-70b --timeout 30m"
+    )]
+    Status {
+        #[command(flatten)]
+        what: What,
+        /// How long to wait: 90s, 30m, 1h30m
+        #[arg(long, value_name = "TIME", default_value = "30m")]
+        timeout: crate::api::Duration,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct What {
+    /// The ModelDeployment
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+/// Does it.
+pub async fn run(args: RolloutArgs) -> ExitCode {
+    let done = match args.command {
+        Rollout::History { what, output } => tell(&what, output).await,
+        Rollout::Undo { what, to, dry_run } => undo(&what, to.as_deref(), dry_run).await,
+        Rollout::Pause { what } => {
+            merge(
+                &what,
+                json!({ "spec": { "management": "Paused" } }),
+                "is paused: what serves goes on serving, and changes wait",
+            )
+            .await
+        }
+        Rollout::Resume { what } => merge(&what, json!({ "spec": { "management": null } }), "is managed again").await,
+        Rollout::Retry { what } => {
+            let now = Timestamp::now().to_string();
+            merge(&what, json!({ "metadata": { "annotations": { (ANNOTATION_REFRESH): now } } }), "is tried again").await
+        }
+        Rollout::Status { what, timeout } => wait(&what, timeout.length()).await,
+    };
+    done.unwrap_or_else(|(code, message)| fail(code, message))
+}
+
+async fn tell(what: &What, output: Output) -> Result<ExitCode, Failure> {
+    let cluster = what.cluster.connect().await?;
+    let (_, entries) = read(&cluster, &what.name).await?;
+    Ok(match output {
+        Output::Json => print(&format!("{}\n", history::list(&entries))),
+        Output::Text if entries.is_empty() => print("There is no revision yet: `bonafide status` says why.\n"),
+        Output::Text => print(&history::table(&entries, Timestamp::now())),
+    })
+}
+
+async fn read(cluster: &Cluster, name: &str) -> Result<(Value, Vec<history::Entry>), Failure> {
+    let model = cluster.deployment(name).await?;
+    let labels = format!("{LABEL_DEPLOYMENT}={name}");
+    let records = cluster.list("ControllerRevision", Some(&cluster.namespace), &labels).await?;
+    let entries = history::entries(&model, &records);
+    Ok((model, entries))
+}
+
+async fn undo(what: &What, to: Option<&str>, dry_run: bool) -> Result<ExitCode, Failure> {
+    let cluster = what.cluster.connect().await?;
+    let (model, entries) = read(&cluster, &what.name).await?;
+    let target = history::target(&entries, to).map_err(|message| (1, message))?;
+    let (mut changes, notes) = history::changes(&model, target);
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+    if changes.is_empty() {
+        return Ok(print(&format!("{} asks for what revision {} has: nothing is changed\n", what.name, target.number)));
+    }
+    warn(&model);
+    let parts: Vec<String> =
+        changes.iter().map(|change| text(change, "/path").replace('/', ".").trim_start_matches('.').to_owned()).collect();
+    let parts = parts.join(", ");
+    if dry_run {
+        return Ok(print(&format!("{} would go back to revision {}: {parts} would be written\n", what.name, target.number)));
+    }
+    // What somebody else writes meanwhile is not written over.
+    let version = model.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+    changes.insert(0, json!({ "op": "test", "path": "/metadata/resourceVersion", "value": version }));
+    let patch = serde_json::from_value(Value::Array(changes)).map_err(|error| (1, error.to_string()))?;
+    change(&cluster, &what.name, &Patch::<()>::Json(patch)).await?;
+    Ok(print(&format!("{} goes back to revision {} ({}): {parts} written\n", what.name, target.number, target.name)))
+}
+
+/// Says who will write the object again.
+fn warn(model: &Value) {
+    if let Some(keeper) = history::keeper(model) {
+        eprintln!("warning: {keeper} keeps this object and will write its own version again. Change it there too.");
+    }
+}
+
+async fn merge(what: &What, patch: Value, done: &str) -> Result<ExitCode, Failure> {
+    let cluster = what.cluster.connect().await?;
+    let model = cluster.deployment(&what.name).await?;
+    if patch.get("spec").is_some() {
+        warn(&model);
+    }
+    change(&cluster, &what.name, &Patch::Merge(patch)).await?;
+    Ok(print(&format!("{} {done}\n", what.name)))
+}
+
+async fn change<P: serde::Serialize + std::fmt::Debug>(cluster: &Cluster, name: &str, patch: &Patch<P>) -> Result<(), Failure> {
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    match cluster.api("ModelDeployment", Some(&cluster.namespace)).patch(name, &parameters, patch).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 || status.message.contains("resourceVersion") => {
+            Err((1, format!("somebody changed {name} meanwhile: look at it, and try again")))
+        }
+        Err(kube::Error::Api(status)) if status.code == 422 => Err((1, status.message)),
+        Err(error) => Err(cluster.said(&error, "change", "ModelDeployment", Some(&cluster.namespace))),
+    }
+}
+
+async fn wait(what: &What, timeout: Duration) -> Result<ExitCode, Failure> {
+    let cluster = what.cluster.connect().await?;
+    let deadline = tokio::time::Instant::now() + timeout;
+    let mut said = String::new();
+    loop {
+        let model = cluster.deployment(&what.name).await?;
+        let (line, outcome) = standing(&model);
+        let line = format!("{}: {line}\n", what.name);
+        if line != said {
+            let printed = print(&line);
+            if printed != ExitCode::SUCCESS {
+                return Ok(printed);
+            }
+            said = line;
+        }
+        match outcome {
+            Some(true) => return Ok(ExitCode::SUCCESS),
+            Some(false) => return Err((1, format!("{} cannot come to be without a change", what.name))),
+            None if tokio::time::Instant::now() >= deadline => {
+                return Err((1, format!("{} is not there after {} s", what.name, timeout.as_secs())));
+            }
+            None => tokio::time::sleep(INTERVAL).await,
+        }
+    }
+}
+
+/// How it stands, and whether that is the end: `true` there, `false` stuck.
+fn standing(model: &Value) -> (String, Option<bool>) {
+    if is_ready(model) {
+        return (format!("ready, {}", text(model, "/status/ready")), Some(true));
+    }
+    if model.pointer("/status/observedGeneration") != model.pointer("/metadata/generation") {
+        return ("the change was not looked at yet".to_owned(), None);
+    }
+    let stalled = condition(model, "Stalled").filter(|stalled| text(stalled, "/status") == "True");
+    if let Some(stalled) = stalled {
+        return (format!("{}: {}", text(stalled, "/reason"), text(stalled, "/message")), Some(false));
+    }
+    (format!("{}, {}: {}", text(model, "/status/state"), text(model, "/status/ready"), text(model, "/status/why")), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_ends_when_it_is_there_or_stuck_and_not_by_what_was_said_of_an_older_spec() {
+        let model = |observed: i64, ready: &str, stalled: &str| {
+            json!({"metadata": {"generation": 2}, "status": {"observedGeneration": observed, "ready": "1/1", "conditions": [
+                {"type": "Ready", "status": ready}, {"type": "Stalled", "status": stalled, "reason": "InvalidSpec", "message": "no"}]}})
+        };
+        assert_eq!(standing(&model(2, "True", "False")).1, Some(true));
+        assert_eq!(standing(&model(1, "True", "False")).1, None);
+        assert_eq!(standing(&model(2, "False", "True")), ("InvalidSpec: no".to_owned(), Some(false)));
+        assert_eq!(standing(&model(1, "False", "True")).1, None);
+        assert_eq!(standing(&model(2, "False", "False")).1, None);
+    }
+}
