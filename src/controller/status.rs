@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     api::{
-        AVAILABLE, Assurance, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management, ModelDeployment,
-        ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED, TRUSTED, VOUCHED,
+        AVAILABLE, Assurance, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management,
+        ModelDeployment, ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED,
+        TRUSTED, VOUCHED,
     },
     trust::{Trust, Verdict},
 };
