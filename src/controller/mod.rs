@@ -92,6 +92,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     let step = shift::next(context, deployment, &observed, &decision, &found);
     let applied = shift::carry_out(context, deployment, &observed, &mut decision, &step).await;
     let applied = applied.unwrap_or_else(|error| note(&mut failed, error));
+    // A pod is unrouted after it was marked, and never without: one that is not routed to and has no mark looks like a broken one.
+    let step = if failed.is_some() { step.without_marks() } else { step };
     let doors = gate::attend(context, &observed, &decision.revisions, &step).await;
     let doors = doors.unwrap_or_else(|error| note(&mut failed, error));
     shift::look(context, &observed, &decision);

@@ -179,6 +179,13 @@ pub struct Step {
     pub again: Option<Duration>,
 }
 
+impl Step {
+    /// The same when pods could not be marked: nobody is unrouted, and nobody is routed to again.
+    pub fn without_marks(self) -> Self {
+        Self { drain: vec![], take_back: vec![], ..self }
+    }
+}
+
 /// The next step.
 ///
 /// Without a current revision nothing is added and nothing is lost: what serves goes on, as far as it is wanted.
