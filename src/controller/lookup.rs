@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
     Api, Resource,
@@ -72,6 +73,7 @@ pub struct Lookups {
 
 struct Nodes {
     at: Instant,
+    time: Timestamp,
     took: Duration,
     nodes: Option<Arc<Vec<Node>>>,
 }
@@ -98,7 +100,8 @@ pub async fn look(context: &Context, observed: &Observed, decision: &Decision) -
     let crowd = lookups.crowd(&observed.owner, needs.len());
     let mut found = Found::default();
     if needs.iter().any(|(_, needs)| needs.nodes) {
-        found.nodes = nodes(context).await;
+        let since = needs.iter().filter(|(_, needs)| needs.nodes).filter_map(|(pod, _)| pod.metadata.creation_timestamp.as_ref());
+        found.nodes = nodes(context, since.map(|time| time.0).max().unwrap_or(now)).await;
         // Where there is no node, no autoscaler runs either: nobody has anything to say of a pod that waits for one.
         if found.nodes.as_ref().is_some_and(|nodes| nodes.is_empty()) {
             needs.iter_mut().filter(|(_, needs)| needs.nodes).for_each(|(_, needs)| needs.events = false);
@@ -290,13 +293,17 @@ where
 }
 
 /// The nodes and what is free on them: one list for everybody, and the longer it takes, the less often.
-async fn nodes(context: &Context) -> Option<Arc<Vec<Node>>> {
+///
+/// What was listed before a pod was made, which is `since`, says little of why it found no node.
+async fn nodes(context: &Context, since: Timestamp) -> Option<Arc<Vec<Node>>> {
     let mut known = context.lookups.nodes.lock().await;
-    if let Some(known) = known.as_ref()
-        && known.at.elapsed() < (known.took * SHARE).max(NODES_AGAIN)
-    {
-        return known.nodes.clone();
+    if let Some(known) = known.as_ref() {
+        let enough = if known.time < since { NODES_AGAIN } else { (known.took * SHARE).max(NODES_AGAIN) };
+        if known.at.elapsed() < enough {
+            return known.nodes.clone();
+        }
     }
+    let time = context.clock.now();
     let began = Instant::now();
     let client = &context.client;
     let nodes = timeout(PATIENCE * 10, async {
@@ -324,7 +331,7 @@ async fn nodes(context: &Context) -> Option<Arc<Vec<Node>>> {
         }
         Err(_) => None,
     };
-    *known = Some(Nodes { at: Instant::now(), took: began.elapsed(), nodes: nodes.clone() });
+    *known = Some(Nodes { at: Instant::now(), time, took: began.elapsed(), nodes: nodes.clone() });
     nodes
 }
 

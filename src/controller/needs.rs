@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Between two looks at what only a look tells.
-pub const PERIOD: Duration = Duration::from_secs(4);
+pub const PERIOD: Duration = Duration::from_secs(3);
 /// Between two looks at an engine that loads: only its node may be lost meanwhile.
 const LOADING: Duration = Duration::from_secs(10);
 /// Between two looks at what has been so for hours.

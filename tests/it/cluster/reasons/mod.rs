@@ -165,9 +165,9 @@ async fn a_reason_goes_when_its_cause_is_over() {
     // How long it took stands there, by phase.
     let cold = &object["status"]["coldStart"];
     assert!(cold["total"].as_str().is_some_and(|total| total.ends_with('s')) && cold["pod"] == pod, "{cold}");
-    assert!(cold["phases"].as_array().is_some_and(|phases| phases.iter().any(|phase| phase["name"] == "load")), "{cold}");
+    assert!(cold["phases"].as_array().is_some_and(|phases| phases.iter().any(|phase| phase["name"] == "fetch")), "{cold}");
     let (_, metrics) = kubelet.place.world.operator().get("metrics").await;
-    assert!(metrics.contains("bonafide_cold_start_seconds_count{phase=\"load\"}"), "{metrics}");
+    assert!(metrics.contains("bonafide_cold_start_seconds_count{phase=\"fetch\"}"), "{metrics}");
 }
 
 /// `make bench-status`: seconds from the write that makes it so to the condition.
