@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bonafide-localcluster
 LOCALCLUSTER := target/release/localcluster
 
-.PHONY: help demo test test-unit test-cluster test-e2e test-vllm campaign lint fmt deny generate build image bench up down clean
+.PHONY: help demo test test-unit sim test-cluster test-e2e test-vllm campaign lint fmt deny generate build image bench bench-status up down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,9 +16,13 @@ test: ## Every tier of tests
 	@./localcluster/prepare.sh
 	cargo test --workspace
 
-test-unit: ## Pure steps, golden files, CEL in the library: seconds, no cluster
+test-unit: ## Pure steps, golden files, CEL in the library, the simulation: no cluster
 	cargo test -p bonafide --lib
-	cargo test -p bonafide --test it -- golden drift cel:: lint:: gitops::argo gitops::the_chart
+	cargo test -p bonafide --test it -- golden drift cel:: lint:: gitops::argo gitops::the_chart conformance:: sim::
+
+SEEDS ?= 1000
+sim: ## The simulation, thoroughly: killed before and after every write, SEEDS=1000 runs under faults by chance
+	THOROUGH=1 SEEDS=$(SEEDS) cargo test --profile sim -p bonafide --test it -- sim::
 
 test-cluster: ## Against a real API server, without nodes
 	@./localcluster/prepare.sh
@@ -64,6 +68,10 @@ image: build ## The operator's image as an OCI archive, target/bonafide-image.ta
 
 bench: ## Every benchmark, beside its peer, as a table and target/bench/*.json
 	@./benches/run.sh
+
+bench-status: ## Seconds from the cause to the condition, for each reason, on a real control plane (RUNS=3)
+	@./localcluster/prepare.sh
+	cargo test -q -p bonafide --test it -- --ignored --nocapture --exact cluster::reasons::bench_status
 
 bench-%: ## One of them: bench-verify, bench-fetch, bench-manager, bench-scale, bench-size
 	@./benches/run.sh $*

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import ssl
 import statistics
@@ -20,6 +21,8 @@ import urllib.parse
 
 COUNT = int(os.environ.get("COUNT", "1000"))
 MORE = int(os.environ.get("MORE", "100"))
+# Models on the hub: one for each ModelDeployment, or as many as are named, shared by all.
+MODELS = int(os.environ.get("MODELS", str(COUNT + MORE)))
 AT_REST = int(os.environ.get("SECONDS_AT_REST", "120"))
 GROUP = "/apis/bonafide.dev/v1alpha1"
 # What every ModelDeployment gets, by where it is watched.
@@ -133,11 +136,12 @@ def requests(api):
 
 
 def model_deployment(name):
+    model = int(name.rsplit("-", 1)[1]) + (COUNT if name.startswith("more") else 0)
     return {
         "apiVersion": "bonafide.dev/v1alpha1",
         "kind": "ModelDeployment",
         "metadata": {"name": name},
-        "spec": {"model": {"source": "hf://acme/small"}},
+        "spec": {"model": {"source": f"hf://acme/small-{model % MODELS}"}},
     }
 
 
@@ -183,10 +187,13 @@ def percentile(samples, share):
 
 def run(tools, bench):
     root = tools.work / "hub"
-    model = root / "acme" / "small"
+    model = root / "acme" / "small-0"
     model.mkdir(parents=True)
     (model / "small.gguf").write_bytes(bytes(range(256)) * 4)
-    kubectl, admin, config, kubeconfig = bench.install(tools, root, bench.sign(tools, model))
+    public = bench.sign(tools, model)
+    for number in range(1, MODELS):
+        shutil.copytree(model, root / "acme" / f"small-{number}")
+    kubectl, admin, config, kubeconfig = bench.install(tools, root, public)
     # Nobody but the manager works on the objects.
     state = admin.parent.parent
     for name in ("kube-controller-manager", "kube-scheduler"):
@@ -239,7 +246,7 @@ def run(tools, bench):
     now = requests(api)
     again = {"own": running.writes(), "server": now[0] - server[0], "reads": now[1] - server[1], "cpu": restart_cpu}
 
-    watched = 5 * COUNT
+    watched = 5 * COUNT + min(MODELS, COUNT)
     row, mib = bench.row, 2**20
     peer = "KServe 0.16.0, measured apart"
     at = lambda figure: figure if COUNT == 1000 else None

@@ -32,6 +32,7 @@ use super::{
     printcolumn = r#"{"name": "Signer", "type": "string", "jsonPath": ".status.signer", "priority": 1}"#,
     printcolumn = r#"{"name": "Engine", "type": "string", "jsonPath": ".status.engine.name", "priority": 1}"#,
     printcolumn = r#"{"name": "Accel", "type": "string", "jsonPath": ".status.accelerator", "priority": 1}"#,
+    printcolumn = r#"{"name": "Cold", "type": "string", "jsonPath": ".status.coldStart.total", "priority": 1}"#,
     printcolumn = r#"{"name": "URL", "type": "string", "jsonPath": ".status.url", "priority": 1}"#,
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name must have at most 40 lower-case letters, digits and '-', begin with a letter and not end with '-': the Service and the pods are named after it")
@@ -307,6 +308,9 @@ pub struct ModelDeploymentStatus {
     /// The engine that was chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineStatus>,
+    /// How long the replica that was made last took until it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start: Option<ColdStart>,
     /// `SourceResolved`, `Trusted`, `ContentVerified`, `Available`, `Ready`, `Reconciling`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -376,6 +380,35 @@ pub struct RevisionStatus {
     /// Replicas that answer.
     #[serde(default)]
     pub ready_replicas: i32,
+}
+
+/// How long a replica took from nothing to answering.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ColdStart {
+    /// The pod that was measured.
+    #[serde(default)]
+    pub pod: String,
+    /// The whole, for example `94s`.
+    #[serde(default)]
+    pub total: String,
+    /// The phase that took longest.
+    #[serde(default)]
+    pub slowest: String,
+    /// What took a second or more of it, in its order: `queued` (verdict, quota, room), `scheduled` (volumes, network), `image`, `fetch`,
+    /// `verify`, `load`, `ready` (first answer, vouching).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub phases: Vec<ColdStartPhase>,
+}
+
+/// A part of a cold start.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ColdStartPhase {
+    /// Which.
+    pub name: String,
+    /// How long it took, for example `61s`.
+    pub duration: String,
 }
 
 /// The engine that was chosen.

@@ -72,7 +72,7 @@ pub enum Mode {
 }
 
 /// How sure it is that an engine reads the bytes that were verified.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Assurance {
     #[default]
     Copied,

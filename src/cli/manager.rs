@@ -83,12 +83,12 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
     });
     // A standby looks as well: a new version that lacks its definitions is not ready, so the old one is not replaced by it.
     let mut definitions = controller::Definitions::default();
-    let _ = tokio::time::timeout(FIRST_LOOK, definitions.look(&client, &readiness)).await;
+    let _ = tokio::time::timeout(FIRST_LOOK, definitions.look(&open, &readiness)).await;
     // A standby is ready: it answers its probes and waits for its turn.
     readiness.set(true);
-    let looking = controller::watch_definitions(client.clone(), readiness.clone(), definitions);
+    let looking = controller::watch_definitions(open.clone(), readiness.clone(), definitions);
     let _looking = tokio::task::JoinSet::from_iter([looking]);
-    let mut lease = Lease::new(open, fence.clone(), &args.namespace, "bonafide-manager", &args.identity);
+    let mut lease = Lease::new(open, fence, &args.namespace, "bonafide-manager", &args.identity);
     // Its end with the process is no failure.
     let broken = async {
         match serving.await {

@@ -3,19 +3,19 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use kube::{
     Api, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Preconditions},
+    api::{ApiResource, DeleteParams, DynamicObject, GetParams, ObjectMeta, Patch, PatchParams, Preconditions},
 };
 use serde_json::{Value, json};
 
 use super::{
     context::Context,
     diff::{Rules, difference},
-    plan::{Child, ChildKind, Owner},
+    plan::{Child, ChildKind, Owner, Revision},
 };
 use crate::api::{FIELD_MANAGER, Problem, Reason};
 
@@ -82,7 +82,14 @@ impl Compared {
 
 /// Applies `children` in their order, then removes what `owner` has beside them.
 pub async fn apply(context: &Context, owner: &Owner, children: &[Child]) -> Result<(), ApplyError> {
-    for child in children {
+    use ChildKind::{ConfigMap, ControllerRevision, Deployment, PodDisruptionBudget, Service};
+    for child in children.iter().filter(|child| child.kind == ControllerRevision) {
+        ensure(context, owner, child).await?;
+    }
+    // These need nothing of each other; pods need them all.
+    let needed = children.iter().filter(|child| matches!(child.kind, ConfigMap | Service | PodDisruptionBudget));
+    futures::future::try_join_all(needed.map(|child| ensure(context, owner, child))).await?;
+    for child in children.iter().filter(|child| child.kind == Deployment) {
         ensure(context, owner, child).await?;
     }
     prune(context, owner, children).await
@@ -91,14 +98,15 @@ pub async fn apply(context: &Context, owner: &Owner, children: &[Child]) -> Resu
 async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), ApplyError> {
     let key = (child.kind, owner.namespace.clone(), child.name.clone());
     let wanted = hash(&child.object);
-    if let Some(meta) = context.stores.child(child.kind, &owner.namespace, &child.name)
-        && context.compared.knows(&key, &(fingerprint(child.kind, &meta), wanted))
+    let seen = context.stores.child(child.kind, &owner.namespace, &child.name).map(|meta| fingerprint(child.kind, &meta));
+    if let Some(seen) = &seen
+        && context.compared.knows(&key, &(seen.clone(), wanted))
     {
         return Ok(());
     }
     let api = dynamic(context, child.kind, &owner.namespace);
     let failed = |verb| move |source| error(child, verb, source);
-    let found = api.get_opt(&child.name).await.map_err(failed("read"))?;
+    let found = read(&api, child, seen.as_deref()).await.map_err(failed("read"))?;
     if let Some(found) = &found {
         let ours = found.owner_references().iter().any(|reference| reference.uid == owner.uid);
         if !ours {
@@ -109,8 +117,40 @@ async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), A
         Some(found) if differs(child, &found).is_none() => found,
         _ => write(context, &api, child).await?,
     };
+    if child.kind == ChildKind::ControllerRevision {
+        remember(context, &live);
+    }
     context.compared.remember(key, (fingerprint(child.kind, &live.metadata), wanted));
     Ok(())
+}
+
+/// Reads a child as it stands. Those whose names nobody else can want are read from what the API server has at hand, which
+/// costs it a fraction: when that is what the watch has told of, or both say that there is none, it is as good.
+async fn read(api: &Api<DynamicObject>, child: &Child, seen: Option<&str>) -> Result<Option<DynamicObject>, kube::Error> {
+    use ChildKind::{ConfigMap, ControllerRevision, Deployment};
+    if matches!(child.kind, ControllerRevision | ConfigMap | Deployment) {
+        let at_hand = GetParams { resource_version: Some("0".to_owned()) };
+        let found = match api.get_with(&child.name, &at_hand).await {
+            Ok(found) => Some(found),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => return Err(error),
+        };
+        if found.as_ref().map(|found| fingerprint(child.kind, &found.metadata)).as_deref() == seen {
+            return Ok(found);
+        }
+    }
+    api.get_opt(&child.name).await
+}
+
+/// What was just written or read of a revision need not be read again when the watch tells of it.
+fn remember(context: &Context, live: &DynamicObject) {
+    let revision = live.data.get("data").cloned().map(serde_json::from_value::<Revision>);
+    if let (Some(uid), Some(Ok(revision))) = (&live.metadata.uid, revision)
+        && live.metadata.name.as_deref() == Some(&revision.name)
+    {
+        let mut revisions = context.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        revisions.entry(uid.clone()).or_insert_with(|| Arc::new(revision));
+    }
 }
 
 /// Applies; and takes out by force what others added below our paths, which applying alone leaves there.

@@ -83,6 +83,9 @@ fn remember(context: &Context, found: ModelArtifact) -> Option<Arc<Artifact>> {
             return None;
         }
     };
+    let key = format!("{}/{name}", found.metadata.namespace.unwrap_or_default());
+    let recorded = (found.metadata.resource_version, found.status.unwrap_or_default());
+    context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, recorded);
     let artifact = Arc::new(Artifact { name, spec: found.spec, manifest });
     context.artifacts.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, artifact.clone());
     Some(artifact)
@@ -92,7 +95,11 @@ fn remember(context: &Context, found: ModelArtifact) -> Option<Arc<Artifact>> {
 pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -> Result<Option<Arc<Artifact>>, kube::Error> {
     let api = api(context, &owner.namespace);
     let mut name = name(&spec);
-    let mut found = api.get_opt(&name).await?;
+    // What no watch has told of is most likely not there, and creating it says so if it is.
+    let mut found = match context.stores.artifacts.named(&owner.namespace, &name) {
+        Some(_) => api.get_opt(&name).await?,
+        None => None,
+    };
     if found.as_ref().is_some_and(|found| found.spec != spec) {
         name = long_name(&spec);
         found = api.get_opt(&name).await?;
@@ -173,14 +180,18 @@ pub async fn record(
     }
     let status = ModelArtifactStatus { verdicts };
     let meta = context.stores.artifacts.get(&ObjectRef::new(&artifact.name).within(namespace));
-    let state = (meta.and_then(|meta| meta.metadata.resource_version.clone()), status.clone());
-    if context.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&key) == Some(&state) {
-        return Ok(());
-    }
+    let seen = meta.and_then(|meta| meta.metadata.resource_version.clone());
+    let known = context.recorded.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
     let api = api(context, namespace);
-    let Some(found) = api.get_opt(&artifact.name).await? else { return Ok(()) };
-    let mut version = found.metadata.resource_version;
-    if found.status.unwrap_or_default() != status {
+    let (mut version, recorded) = match known {
+        // It was just written, and the watch is yet to tell; or nobody has changed it since it was read.
+        Some(known) if seen.is_none() || known.0 == seen => known,
+        _ => {
+            let Some(found) = api.get_opt(&artifact.name).await? else { return Ok(()) };
+            (found.metadata.resource_version, found.status.unwrap_or_default())
+        }
+    };
+    if recorded != status {
         context.metrics.wrote("ModelArtifact", "patch");
         // The list is written also when it is empty: applying a status with nothing in it would make it null.
         let status = json!({ "verdicts": status.verdicts });

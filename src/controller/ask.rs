@@ -106,13 +106,19 @@ impl Ask for Network {
             let answer = ask.body(wanted.clone()).timeout(FIRST).send().await.map_err(said)?;
             let status = answer.status();
             let text = body(answer).await?;
-            if status.is_success() { Ok(()) } else { Err(format!("{path} answers {status}: {}", clip(&text))) }
+            if is_answer(status) { Ok(()) } else { Err(format!("{path} answers {status}: {}", clip(&text))) }
         })
     }
 
     fn work<'a>(&'a self, at: SocketAddr, asking: &'a Asking) -> BoxFuture<'a, Result<u64, String>> {
         Box::pin(async move { sum(&self.get(at, &asking.metrics_path).await?, &asking.idle_when_zero) })
     }
+}
+
+/// Whether the engine is well. One that serves embeddings alone refuses a completion (400, 404, 501), and one with keys of its own
+/// refuses us (401): those are answers of an engine that works.
+fn is_answer(status: reqwest::StatusCode) -> bool {
+    !status.is_server_error() || status == reqwest::StatusCode::NOT_IMPLEMENTED
 }
 
 fn said(error: reqwest::Error) -> String {
@@ -137,4 +143,16 @@ async fn body(mut answer: reqwest::Response) -> Result<String, String> {
 
 fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_refuses_a_completion_is_well_and_one_that_fails_at_it_is_not() {
+        let is = |code: u16| is_answer(reqwest::StatusCode::from_u16(code).unwrap());
+        assert_eq!([200, 400, 401, 404, 405, 501].map(is), [true; 6]);
+        assert_eq!([500, 502, 503, 504].map(is), [false; 4]);
+    }
 }

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use super::{
     answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
-    measure, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered, stores::Stores,
+    judgements::Judgements, lookup::Lookups, measure, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered,
+    stores::Stores, write::Pace,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -121,8 +122,14 @@ pub struct Context {
     pub delivered: Delivered,
     /// What pods found in claims.
     pub measured: measure::Results,
+    /// Verdicts that were reached.
+    pub judgements: Judgements,
     /// Pods that were compared.
     pub vouchers: Vouchers,
+    /// What was looked up beside the watches.
+    pub lookups: Lookups,
+    /// When each status was written last.
+    pub pace: Pace,
     /// Pods that were asked for a first answer.
     pub answers: Answers,
     /// Pods that were looked at for work.
@@ -148,7 +155,7 @@ pub fn read_sources(config: &SourcesConfig) -> Result<Sources, String> {
 
 impl Context {
     /// Forgets what is about objects that are gone.
-    pub fn forget_what_is_gone(&self) {
+    pub async fn forget_what_is_gone(&self) {
         fn alive<K: Resource<DynamicType = ()>>(store: &Shelf<K>) -> HashSet<String> {
             store.state().iter().filter_map(|object| object.meta().uid.clone()).collect()
         }
@@ -157,11 +164,17 @@ impl Context {
         self.delivered.keep_only(&alive(&self.stores.signatures));
         let pods = alive(&self.stores.pods);
         self.vouchers.keep_only(&pods);
+        let children = self.stores.deployments.state();
+        let owners = children.iter().flat_map(|child| child.metadata.owner_references.iter().flatten());
+        let owners: HashSet<String> = owners.map(|owner| owner.uid.clone()).collect();
+        self.pace.keep_only(&owners);
+        self.lookups.keep_only(&pods, &owners).await;
         self.answers.keep_only(&pods);
         self.drains.keep_only(&pods);
         self.artifacts.keep_only(&artifacts);
         self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));
+        self.judgements.keep_only(|namespace, name| self.stores.artifacts.named(namespace, name).is_some());
         let recorded: HashSet<String> =
             self.stores.artifacts.state().iter().map(|artifact| artifacts::key(artifact.meta())).collect();
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| recorded.contains(key));

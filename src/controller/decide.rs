@@ -6,7 +6,7 @@ use super::{
     artifacts::{self, Artifact},
     claims,
     context::Context,
-    measure,
+    judgements, measure,
     notes::Notes,
     observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
@@ -98,7 +98,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         let pin = pin.filter(|_| seen.asked_for);
         let assurance = plan::assurance(&seen.revision.template);
         let verdict = match &artifact {
-            Some(artifact) => judge(context, &applicable, &observed.owner.namespace, artifact, pin, assurance).await?,
+            Some(artifact) => judge(context, &applicable, observed, artifact, pin, assurance).await?,
             None => None,
         };
         revisions.push(Judged { seen: seen.clone(), artifact, verdict });
@@ -152,23 +152,35 @@ fn is_refreshing(deployment: &ModelDeployment, revisions: &[Judged]) -> bool {
 async fn judge(
     context: &Context,
     applicable: &Applicable<'_>,
-    namespace: &str,
-    artifact: &Artifact,
+    observed: &Observed,
+    artifact: &Arc<Artifact>,
     pin: Option<Digest>,
     assurance: Assurance,
 ) -> Result<Option<Verdict>, kube::Error> {
+    let namespace = &observed.owner.namespace;
     let Ok(source) = artifact.spec.source.parse::<Source>() else { return Ok(None) };
     let beside = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone()));
     let delivered = signatures::about(context, namespace, artifact.manifest.digest()).await?;
-    let bundles: Vec<_> = beside.chain(delivered.iter().map(|bundle| (**bundle).clone())).collect();
-    Ok(Some(applicable.judge(&Candidate {
-        source: &source,
-        revision: &artifact.spec.revision,
-        manifest: &artifact.manifest,
-        bundles: &bundles,
+    let question = judgements::Question {
+        namespace,
+        policies: &observed.policies,
+        labels: &observed.namespace_labels,
+        artifact,
+        delivered: &delivered,
         pin,
         assurance,
-    })))
+    };
+    Ok(context.judgements.reach(&question, || {
+        let bundles: Vec<_> = beside.chain(delivered.iter().map(|bundle| (**bundle).clone())).collect();
+        Some(applicable.judge(&Candidate {
+            source: &source,
+            revision: &artifact.spec.revision,
+            manifest: &artifact.manifest,
+            bundles: &bundles,
+            pin,
+            assurance,
+        }))
+    }))
 }
 
 /// There is no revision that answers the wish: one is made, if everything allows it.
@@ -262,7 +274,7 @@ async fn renew(
     };
     decision.artifacts.push(artifact.clone());
     decision.model = Some(resolved_model(deployment, &artifact));
-    let Some(verdict) = judge(context, applicable, &observed.owner.namespace, &artifact, pin, assurance).await? else {
+    let Some(verdict) = judge(context, applicable, observed, &artifact, pin, assurance).await? else {
         return blocked(
             Stage::Spec,
             Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."),
@@ -336,7 +348,7 @@ async fn recall(
     let Some(known) = known else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
         let assurance = plan::assurance_of(&deployment.spec.model);
-        decision.verdict = judge(context, applicable, &observed.owner.namespace, &artifact, pin, assurance).await?;
+        decision.verdict = judge(context, applicable, observed, &artifact, pin, assurance).await?;
         decision.model = Some(resolved_model(deployment, &artifact));
         decision.artifacts.push(artifact);
     }

@@ -119,8 +119,8 @@ async fn annotate(context: &Context, owner: &Owner, pod: &SlimPod, marks: serde_
     let patch = json!({ "metadata": { "uid": pod.metadata.uid, "annotations": marks } });
     context.metrics.wrote("Pod", "patch");
     match api.patch(pod.name(), &PatchParams::default(), &Patch::Merge(patch)).await {
-        // Gone, or another by its name: the next event tells.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        // Gone, or another by its name (whose UID may not be changed): the next event tells.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
         written => written.map(|_| ()),
     }
 }

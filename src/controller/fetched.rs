@@ -7,6 +7,7 @@ use super::{
     plan::CONTAINER_FETCH,
     slim::{SlimPod, SlimTerminated},
 };
+use crate::api::Reason;
 
 /// The exit code of `bonafide fetch` after which trying again is of no use.
 const REFUSED: i32 = 65;
@@ -15,6 +16,7 @@ const REFUSED: i32 = 65;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Outcome {
+    reason: String,
     message: String,
 }
 
@@ -53,4 +55,10 @@ pub fn message(terminated: &SlimTerminated) -> String {
     } else {
         outcome.message
     }
+}
+
+/// The reason in its termination message; `FetchFailed` when it gives none that is known.
+pub fn reason(terminated: &SlimTerminated) -> Reason {
+    let outcome: Outcome = serde_json::from_str(terminated.message.trim()).unwrap_or_default();
+    Reason::named(&outcome.reason).filter(|reason| reason.is_trouble()).unwrap_or(Reason::FetchFailed)
 }

@@ -257,7 +257,8 @@ async fn set(context: &Context, owner: &Owner, pod: &SlimPod, word: &Word) -> Re
     context.metrics.wrote("Pod", "patch");
     match api(context, owner).patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        // Gone, or another by its name (whose UID may not be changed): the next event tells.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -8,14 +8,19 @@ mod artifacts;
 pub mod ask;
 mod backoff;
 mod claims;
+mod coldstart;
 mod context;
 mod crds;
 mod decide;
+mod diagnose;
 mod diff;
 mod drain;
 mod fetched;
 mod gate;
+mod judgements;
+mod lookup;
 mod measure;
+mod needs;
 mod notes;
 mod observe;
 pub mod plan;
@@ -83,7 +88,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     let refused_now = told(context, deployment, refused_now).await?;
     // The status is written also after an error: it is what people see.
     let mut failed = None;
-    let step = shift::next(context, deployment, &observed, &decision);
+    let found = lookup::look(context, &observed, &decision).await;
+    let step = shift::next(context, deployment, &observed, &decision, &found);
     let applied = shift::carry_out(context, deployment, &observed, &mut decision, &step).await;
     let applied = applied.unwrap_or_else(|error| note(&mut failed, error));
     let doors = gate::attend(context, &observed, &decision.revisions, &step).await;
@@ -98,7 +104,6 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
         (true, ..) | (.., false) => Some(HURRY),
         _ => None,
     };
-    let again = [hurry, retry, step.again, Some(RESYNC)].into_iter().flatten().min();
     let in_the_way = applied.is_some();
     let picture = Picture {
         deployment,
@@ -110,8 +115,11 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
         applied,
         failed: failed.as_ref().map(no_part),
         unprotected: context.unprotected.borrow().clone(),
+        found: &found,
+        now: context.clock.now(),
     };
-    write::status(context, &picture).await?;
+    let held_back = write::status(context, &picture).await?;
+    let again = [hurry, retry, step.again, found.again, held_back, Some(RESYNC)].into_iter().flatten().min();
     if let Some(error) = failed {
         return Err(error);
     }

@@ -123,13 +123,15 @@ pub async fn run(
     background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock, publish));
 
     let (wishes, writer) = reflector::store::<Guarded>();
-    let stream = watcher(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
+    // Who manages which field takes more room than all the rest of an object.
+    let changed = watcher(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
         .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .applied_objects()
         .filter_map(told);
     let mut controller =
-        Controller::for_stream(stream, wishes.clone()).with_config(ControllerConfig::default().concurrency(CONCURRENCY));
+        Controller::for_stream(changed, wishes.clone()).with_config(ControllerConfig::default().concurrency(CONCURRENCY));
     let ours = watcher::Config::default().labels(LABEL_DEPLOYMENT).page_size(100);
 
     // Each watch fills a shelf and names the objects that a change concerns.
@@ -219,7 +221,10 @@ pub async fn run(
         trees: Default::default(),
         delivered: Default::default(),
         measured: Default::default(),
+        judgements: Default::default(),
         vouchers: Default::default(),
+        lookups: Default::default(),
+        pace: Default::default(),
         answers: Default::default(),
         drains: Default::default(),
         backoff: Default::default(),
@@ -254,7 +259,7 @@ async fn announce(
     tracing::info!("everything was read once; reconciling");
     loop {
         tokio::time::sleep(Duration::from_secs(300)).await;
-        context.forget_what_is_gone();
+        context.forget_what_is_gone().await;
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     artifacts::Artifact,
     context::Context,
     decide::{Decision, Judged},
+    diagnose::{Found, far},
     drain, notes,
     notes::Failure,
     observe::{Observed, refresh},
@@ -21,9 +22,10 @@ use crate::api::{Management, ModelDeployment, Problem, Reason};
 const HISTORY: usize = 10;
 
 /// The next step; while the ModelDeployment is paused there is none, and who was to go is taken back.
-pub fn next(context: &Context, deployment: &ModelDeployment, observed: &Observed, decision: &Decision) -> Step {
+pub fn next(context: &Context, deployment: &ModelDeployment, observed: &Observed, decision: &Decision, found: &Found) -> Step {
     let now = context.clock.now();
-    let seen: Vec<Seen> = decision.revisions.iter().map(|judged| seen(context, deployment, observed, judged, now)).collect();
+    let seen: Vec<Seen> =
+        decision.revisions.iter().map(|judged| seen(context, deployment, observed, judged, found, now)).collect();
     if deployment.spec.management == Management::Paused {
         let marked = seen.iter().flat_map(|revision| &revision.pods).filter(|pod| pod.draining_since.is_some());
         return Step { take_back: marked.map(|pod| pod.name.clone()).collect(), ..Step::default() };
@@ -33,10 +35,18 @@ pub fn next(context: &Context, deployment: &ModelDeployment, observed: &Observed
     rollout::step(&seen, &wish, now)
 }
 
-fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, judged: &Judged, now: Timestamp) -> Seen {
+fn seen(
+    context: &Context,
+    deployment: &ModelDeployment,
+    observed: &Observed,
+    judged: &Judged,
+    found: &Found,
+    now: Timestamp,
+) -> Seen {
     let pods = status::pods_of(&observed.pods, judged);
     let revision = &judged.seen.revision;
-    let waiting: Vec<_> = pods.iter().filter(|pod| !progress::answers(pod)).copied().collect();
+    let waiting = pods.iter().copied().filter(|pod| !progress::answers(pod));
+    let progress = progress::foremost(far(judged, waiting, found, now).map(|(_, progress)| progress).collect());
     let looks = |pod: &super::slim::SlimPod| {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         Looks { idle: context.drains.is_idle(uid) }
@@ -57,7 +67,7 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         may_serve: judged.may_serve(),
         answered: judged.seen.notes.answered,
         deadline: deadline.unwrap_or_else(|| rollout::deadline(bytes(judged.artifact.as_deref()), &revision.template)),
-        trouble: progress::of(&waiting).map(|progress| progress.message).or_else(|| judged.seen.failure.clone()),
+        trouble: progress.map(|progress| progress.message).or_else(|| judged.seen.failure.clone()),
     }
 }
 

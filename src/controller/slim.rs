@@ -98,6 +98,9 @@ pub struct SlimContainer {
     /// Whether its probe is green.
     #[serde(default)]
     pub ready: bool,
+    /// Whether its startup probe was green.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<bool>,
     /// How often it was started again.
     #[serde(default)]
     pub restart_count: i32,

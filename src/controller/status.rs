@@ -1,19 +1,26 @@
 //! The status: computed from what was seen and decided, without a client or a clock; written in one patch, also when an
 //! earlier step failed.
 
+mod summary;
+
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
+use self::summary::{Summary, summarise, why, with_retry};
 use super::{
+    coldstart,
     decide::{Blocked, Decision, Judged, Stage},
+    diagnose::Found,
     gate::Doors,
-    plan::Owner,
-    progress::{self, Progress, Step},
+    plan::{self, Owner},
+    progress::{self, Step},
     rollout,
     slim::SlimPod,
 };
 use crate::{
     api::{
-        ANNOTATION_REFRESH, AVAILABLE, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management,
+        AVAILABLE, Assurance, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management,
         ModelDeployment, ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED,
         TRUSTED, VOUCHED,
     },
@@ -43,6 +50,17 @@ pub struct Picture<'a> {
     pub failed: Option<Problem>,
     /// The admission policy that is missing, if one is: then others can change our pods.
     pub unprotected: Option<String>,
+    /// What was looked up beside the watches.
+    pub found: &'a Found,
+    /// The time.
+    pub now: Timestamp,
+}
+
+impl Picture<'_> {
+    /// Whether the pod answers, and nothing that was found since speaks against it.
+    fn answers(&self, pod: &SlimPod) -> bool {
+        progress::answers(pod) && !self.doors.objections.iter().any(|(name, _)| name == pod.name())
+    }
 }
 
 /// The status without its conditions' times, and the findings from which the conditions are made.
@@ -51,9 +69,11 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let wanted = deployment.spec.replicas;
     let current = decision.revisions.iter().find(|judged| Some(&judged.seen.revision.name) == decision.current.as_ref());
     let trust = trust_finding(picture);
-    let answering = pods.iter().filter(|pod| progress::answers(pod)).count();
+    let answering: Vec<&Arc<SlimPod>> = pods.iter().filter(|pod| picture.answers(pod)).collect();
+    let cold_start = coldstart::of(&answering, deployment.status.as_ref().and_then(|status| status.cold_start.as_ref()));
+    let answering = answering.len();
     let current_pods: Vec<&Arc<SlimPod>> = current.map(|current| pods_of(pods, current)).unwrap_or_default();
-    let current_ready = count(current_pods.iter().filter(|pod| progress::answers(pod)).count());
+    let current_ready = count(current_pods.iter().filter(|pod| picture.answers(pod)).count());
     // Whoever serves says what was verified: the revision that is wanted, or the ones that were there before it.
     let verified = pods.iter().find(|pod| !pod.is_over() && pod.is("Initialized") && pod.is(VOUCHED) && !pod.is_gated());
     let verified = verified.and_then(|pod| decision.revisions.iter().find(|judged| belongs(pod, judged)));
@@ -107,12 +127,13 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
             .revisions
             .iter()
             .filter(|judged| judged.seen.asked.is_some() || Some(&judged.seen.revision.name) == decision.current.as_ref())
-            .map(|judged| revision_status(judged, pods, decision))
+            .map(|judged| revision_status(picture, judged))
             .collect(),
         engine: decision
             .engine
             .clone()
             .map(|name| EngineStatus { name, args: current.map(|judged| judged.seen.revision.args.clone()).unwrap_or_default() }),
+        cold_start,
         conditions: vec![],
         more: Default::default(),
     };
@@ -127,163 +148,6 @@ fn moving(picture: &Picture<'_>, ready: bool, stalled: bool) -> Option<Finding> 
     let said = picture.step.said.as_ref()?;
     let message = if ready || said.reason == Reason::RollingOut { said.message.clone() } else { return None };
     (!stalled).then(|| Finding::new(RECONCILING, Some(true), said.reason, message))
-}
-
-/// That the revision was given up, while another one serves in its place.
-fn given_up(picture: &Picture<'_>, current: &Judged) -> Option<Problem> {
-    let failed = current.seen.failed.as_ref().filter(|_| picture.step.target.as_ref() != Some(&current.seen.revision.name))?;
-    let message = format!(
-        "Revision {} was given up: {} Change the spec, or try it again with kubectl annotate modeldeployment {} {ANNOTATION_REFRESH}=\"$(date)\" --overwrite.",
-        current.seen.revision.name, failed.message, picture.owner.name
-    );
-    Some(Problem::new(Reason::RolloutFailed, message))
-}
-
-/// What the whole comes to.
-struct Summary {
-    state: &'static str,
-    step: Option<Step>,
-    reason: Reason,
-    message: String,
-    /// Nothing happens until somebody changes something.
-    stalled: bool,
-}
-
-fn summarise(picture: &Picture<'_>, current: Option<&Judged>, pods: &[&Arc<SlimPod>], ready: i32, serving: bool) -> Summary {
-    let wanted = picture.deployment.spec.replicas;
-    let trouble = |state: &'static str, problem: &Problem, stalled: bool| {
-        let message = if serving {
-            format!("{} The replicas that were there keep serving.", problem.message)
-        } else {
-            problem.message.clone()
-        };
-        Summary { state: if serving { "Degraded" } else { state }, step: None, reason: problem.reason, message, stalled }
-    };
-    if let Some(blocked) = &picture.decision.blocked {
-        let waits = blocked.stage == Stage::Source && blocked.retry.is_some();
-        return trouble(if waits { "Waiting" } else { "Blocked" }, &with_retry(blocked), !waits);
-    }
-    if let Some(problem) = &picture.applied {
-        return trouble("Blocked", problem, problem.reason == Reason::NameTaken);
-    }
-    let Some(current) = current else {
-        return Summary {
-            state: "Waiting",
-            step: None,
-            reason: Reason::Pending,
-            message: "It is being looked at.".to_owned(),
-            stalled: false,
-        };
-    };
-    if let Some(refusal) = &current.seen.refusal {
-        let message = format!(
-            "{} Another model, engine or pod in the spec tries again, and so does a new value of the annotation {ANNOTATION_REFRESH}.",
-            refusal.message
-        );
-        return trouble("Blocked", &Problem::new(Reason::DigestMismatch, message), true);
-    }
-    if let Some(problem) = given_up(picture, current) {
-        return trouble("Blocked", &problem, true);
-    }
-    if wanted == 0 {
-        return Summary { state: "Idle", step: Some(Step::Ready), reason: Reason::Idle, message: String::new(), stalled: false };
-    }
-    if ready >= wanted {
-        return Summary {
-            state: "Ready",
-            step: Some(Step::Ready),
-            reason: Reason::Ready,
-            message: String::new(),
-            stalled: false,
-        };
-    }
-    if let Some(problem) = &picture.failed {
-        return trouble("Waiting", problem, false);
-    }
-    if picture.deployment.spec.management == Management::Paused {
-        return trouble("Waiting", &Problem::new(Reason::Paused, PAUSED), false);
-    }
-    if let Some((pod, objection)) = picture.doors.objections.first() {
-        let message = format!(
-            "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
-        );
-        return trouble("Blocked", &Problem::new(Reason::NotVouched, message), false);
-    }
-    if let Some(failure) = &current.seen.failure {
-        let reason = if failure.contains("quota") { Reason::QuotaExceeded } else { Reason::ApiError };
-        return trouble("Blocked", &Problem::new(reason, format!("Pods cannot be created: {failure}")), false);
-    }
-    if let Some((_, problem)) = picture.doors.unanswered.iter().find(|(name, _)| pods.iter().any(|pod| pod.name() == name)) {
-        let state = if serving { "Degraded" } else { "Loading" };
-        return Summary {
-            state,
-            step: Some(Step::Stuck),
-            reason: problem.reason,
-            message: problem.message.clone(),
-            stalled: false,
-        };
-    }
-    let waiting: Vec<&Arc<SlimPod>> = pods.iter().filter(|pod| !progress::answers(pod)).copied().collect();
-    match progress::of(&waiting) {
-        Some(Progress { step, reason, mut message }) => {
-            if serving && ready == 0 {
-                message.push_str(" The revision before it serves until this one answers.");
-            }
-            let state = if serving && step == Step::Stuck { "Degraded" } else { step.state() };
-            Summary { state, step: Some(step), reason, message, stalled: false }
-        }
-        None => Summary {
-            state: "Waiting",
-            step: None,
-            reason: Reason::Pending,
-            message: "The pods are being created.".to_owned(),
-            stalled: false,
-        },
-    }
-}
-
-fn with_retry(blocked: &Blocked) -> Problem {
-    match (&blocked.stage, blocked.retry) {
-        (Stage::Source, Some(wait)) if blocked.problem.reason != Reason::Measuring => {
-            Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1)))
-        }
-        _ => blocked.problem.clone(),
-    }
-}
-
-fn why(summary: &Summary, ready: bool, wanted: i32) -> String {
-    match (ready, wanted) {
-        (true, 0) => "scaled to zero".to_owned(),
-        (true, _) => String::new(),
-        (false, _) if matches!(summary.step, Some(step) if step != Step::Stuck) => first_sentence(&summary.message),
-        (false, _) => format!("{}: {}", summary.reason, first_sentence(&summary.message)),
-    }
-}
-
-/// Digests and commits by their first eight digits.
-fn abbreviated(text: &str) -> String {
-    let word = |word: &str| {
-        let digits = word.chars().filter(char::is_ascii_hexdigit).count();
-        let long = digits >= 40 && word.chars().take(40).all(|c| c.is_ascii_hexdigit());
-        if long {
-            word.chars().take(8).chain(['…']).chain(word.chars().filter(|c| !c.is_ascii_hexdigit())).collect()
-        } else {
-            word.to_owned()
-        }
-    };
-    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
-}
-
-/// A column has room for one sentence; the condition has all of them.
-fn first_sentence(message: &str) -> String {
-    const WIDTH: usize = 140;
-    let sentence = abbreviated(message.split_inclusive(". ").next().unwrap_or(message).trim_end());
-    let sentence = sentence.strip_suffix('.').unwrap_or(&sentence);
-    if sentence.chars().count() <= WIDTH {
-        sentence.to_owned()
-    } else {
-        sentence.chars().take(WIDTH - 1).chain(['…']).collect()
-    }
 }
 
 fn source_finding(decision: &Decision) -> Finding {
@@ -344,17 +208,24 @@ fn content_finding(current: Option<&Judged>, verified: Option<&Judged>, summary:
         (Some(judged), _) if judged.seen.refusal.is_some() => {
             Finding::new(CONTENT_VERIFIED, Some(false), Reason::DigestMismatch, summary.message.clone())
         }
-        (_, Some(judged)) => Finding::new(
-            CONTENT_VERIFIED,
-            Some(true),
-            Reason::Verified,
-            format!("Every file was hashed while it was fetched; the content is {}.", judged.seen.revision.digest),
-        ),
+        (_, Some(judged)) => Finding::new(CONTENT_VERIFIED, Some(true), Reason::Verified, how_verified(judged)),
         _ => Finding::new(CONTENT_VERIFIED, None, Reason::Pending, "No replica has fetched the weights."),
     }
 }
 
-fn revision_status(judged: &Judged, pods: &[Arc<SlimPod>], decision: &Decision) -> RevisionStatus {
+/// How the bytes were verified, and what that does not guarantee.
+fn how_verified(judged: &Judged) -> String {
+    let digest = judged.seen.revision.digest;
+    match plan::assurance(&judged.seen.revision.template) {
+        Assurance::Copied => format!("Every file was hashed while it was fetched; the content is {digest}."),
+        Assurance::InPlace => format!(
+            "Every file was hashed where it lies before the engine started; the content is {digest}. Assurance=InPlace: whoever may write to the claim can change it afterwards."
+        ),
+    }
+}
+
+fn revision_status(picture: &Picture<'_>, judged: &Judged) -> RevisionStatus {
+    let Picture { pods, decision, .. } = picture;
     let revision = &judged.seen.revision;
     let own = pods_of(pods, judged);
     let is_current = Some(&revision.name) == decision.current.as_ref();
@@ -373,7 +244,7 @@ fn revision_status(judged: &Judged, pods: &[Arc<SlimPod>], decision: &Decision) 
         signers: judged.verdict.as_ref().map(|verdict| verdict.signers().to_vec()).unwrap_or_default(),
         image: revision.image.clone(),
         replicas: count(own.iter().filter(|pod| !pod.is_over()).count()),
-        ready_replicas: count(own.iter().filter(|pod| progress::answers(pod)).count()),
+        ready_replicas: count(own.iter().filter(|pod| picture.answers(pod)).count()),
     }
 }
 

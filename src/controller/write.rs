@@ -1,6 +1,10 @@
 //! Writes the status, and tells of what changed in an Event.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -9,6 +13,7 @@ use kube::{
     runtime::events::{Event, EventType},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     context::Context,
@@ -23,21 +28,70 @@ use crate::{
     trust::{Trust, Verdict},
 };
 
-/// Computes the status, writes it if it is another, and tells of the reasons that are new.
-pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<(), kube::Error> {
+/// How long what differs in words alone, a download's progress above all, waits after a write: so a replica that is fetched costs at
+/// most six writes a minute.
+const WORDS_WAIT: Duration = Duration::from_secs(10);
+
+/// When the status of each ModelDeployment was written last, by its UID.
+#[derive(Default)]
+pub struct Pace(Mutex<HashMap<String, Instant>>);
+
+impl Pace {
+    /// How long words alone have still to wait.
+    fn wait(&self, uid: &str) -> Option<Duration> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(uid).and_then(|at| WORDS_WAIT.checked_sub(at.elapsed())).filter(|wait| !wait.is_zero())
+    }
+
+    fn note(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now());
+    }
+
+    /// Forgets the objects that are not in `alive`, and what is long ago.
+    pub fn keep_only(&self, alive: &HashSet<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, at| alive.contains(uid) && at.elapsed() < WORDS_WAIT);
+    }
+}
+
+/// Computes the status, writes it if it is another, and tells of the reasons that are new. Says when what was held back is due.
+pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<Duration>, kube::Error> {
     let deployment = picture.deployment;
     let (mut status, findings) = compute(picture);
     let old = deployment.status.clone().unwrap_or_default();
     status.conditions = settle(&old.conditions, &findings, deployment.metadata.generation, context.clock.now());
     status.more.clone_from(&old.more);
     if status == old {
-        return Ok(());
+        return Ok(None);
+    }
+    let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
+    if let Some(wait) = context.pace.wait(uid).filter(|_| differs_in_words_alone(&old, &status)) {
+        return Ok(Some(wait));
     }
     // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
     let recorded = |verdict: &Verdict| verdict.trust() == Trust::Unsigned && !verdict.is_warned_of();
     let quiet = picture.decision.verdict.as_ref().is_some_and(recorded);
-    tell(context, deployment, &old, &findings, quiet).await;
-    apply(context, &deployment.metadata, &json!(status)).await
+    if let Some(measured) = status.cold_start.as_ref().filter(|start| old.cold_start.as_ref() != Some(*start)) {
+        for phase in &measured.phases {
+            context.metrics.cold_start(&phase.name, &phase.duration);
+        }
+    }
+    let told = tell(context, deployment, &old, &findings, quiet);
+    let wanted = json!(status);
+    let ((), written) = tokio::join!(told, apply(context, &deployment.metadata, &wanted));
+    written?;
+    context.pace.note(uid);
+    Ok(None)
+}
+
+/// Whether everything that a program would act on is the same.
+fn differs_in_words_alone(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> bool {
+    let silent = |status: &ModelDeploymentStatus| {
+        let mut status = status.clone();
+        status.why.clear();
+        status.conditions.iter_mut().for_each(|condition| condition.message.clear());
+        status
+    };
+    silent(old) == silent(new)
 }
 
 /// Says of an object what stands in its way when nothing else is known of it; `stalled` when only a change of it can help.
@@ -138,8 +192,7 @@ async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploy
             continue;
         }
         context.metrics.reasons.get_or_create(&ReasonLabel { reason: finding.reason.as_str() }).inc();
-        let stalled = findings.iter().any(|finding| finding.kind == STALLED && finding.status == Some(true));
-        let bad = finding.status == Some(false) && (kind != READY || stalled);
+        let bad = finding.status == Some(false) && finding.reason.is_trouble();
         let note = if finding.message.is_empty() { finding.reason.as_str().to_owned() } else { finding.message.clone() };
         let kind_of = if bad { EventType::Warning } else { EventType::Normal };
         publish(context, deployment, kind_of, finding.reason, note, kind).await;
@@ -164,6 +217,34 @@ async fn publish(context: &Context, deployment: &ModelDeployment, type_: EventTy
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn words_alone_wait_for_ten_seconds_and_nothing_else_does() {
+        let told = Pace::default();
+        assert_eq!(told.wait("u"), None);
+        told.note("u");
+        assert_eq!(told.wait("u"), Some(WORDS_WAIT));
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(told.wait("u"), Some(Duration::from_secs(6)));
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(told.wait("u"), None);
+    }
+
+    #[test]
+    fn what_a_program_acts_on_is_more_than_words() {
+        let status = |reason: Reason, message: &str, why: &str| {
+            let findings = [Finding::new(READY, Some(false), reason, message)];
+            ModelDeploymentStatus {
+                why: why.into(),
+                conditions: settle(&[], &findings, Some(1), jiff::Timestamp::UNIX_EPOCH),
+                ..ModelDeploymentStatus::default()
+            }
+        };
+        let before = status(Reason::Fetching, "1 %", "1 %");
+        assert!(differs_in_words_alone(&before, &status(Reason::Fetching, "2 %", "2 %")));
+        assert!(!differs_in_words_alone(&before, &status(Reason::Loading, "2 %", "2 %")));
+        assert!(!differs_in_words_alone(&before, &ModelDeploymentStatus { ready: "1/1".into(), ..before.clone() }));
+    }
 
     #[test]
     fn what_a_newer_version_wrote_stays_and_what_others_changed_does_not() {

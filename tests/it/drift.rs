@@ -1,6 +1,9 @@
 //! What is written down twice says the same twice.
 
-use bonafide::{api, engine::Engine};
+use bonafide::{
+    api::{self, Reason},
+    engine::Engine,
+};
 use serde_json::Value;
 
 use crate::support::{documents, files, path, recorded, rules::schema, text};
@@ -21,6 +24,32 @@ fn the_definitions_are_what_the_types_say_here_and_in_the_chart() {
         there.retain(|file| !names.contains(&file.as_str()));
         assert!(there.is_empty(), "{directory} has files that belong to no definition: {there:?}");
     }
+}
+
+#[test]
+fn the_manual_of_reasons_is_what_the_program_says() {
+    let mut manual = String::from(
+        "# Why a model is as it is
+
+Every condition, Event and metric of Bonafide has one of these reasons. The message beside it says what exactly, with numbers and
+the next step; here stands what each means and what helps. Written by `make generate` from `src/api/reason.rs`.
+",
+    );
+    for (group, reasons) in Reason::ALL {
+        let helps = reasons.iter().any(|reason| reason.is_trouble());
+        manual.push_str(&format!("\n## {}\n\n", group.trim_end_matches('.')));
+        manual.push_str(if helps {
+            "| reason | what it means | what helps |\n|---|---|---|\n"
+        } else {
+            "| reason | what it means |\n|---|---|\n"
+        });
+        for reason in *reasons {
+            assert_eq!(reason.is_trouble(), !reason.helps().is_empty(), "{reason}: say what helps, behind => in reason.rs");
+            let helps = if helps { format!(" {} |", reason.helps()) } else { String::new() };
+            manual.push_str(&format!("| `{reason}` | {} |{helps}\n", reason.meaning()));
+        }
+    }
+    recorded("docs/reasons.md", &manual);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod e2e;
 mod gitops;
 mod golden;
 mod lint;
+mod reasons;
 mod sim;
 mod support;
 mod vllm;

@@ -79,7 +79,9 @@ pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) ->
     };
     // A share is never all of it: there is something to compare with, and to go back to.
     let old_wanted = canary.map_or(old_wanted, |(share, _)| old_wanted.max(wanted - share).max(1));
-    let new_wanted = new_wanted.min(goal).max(new.capable().min(wanted)).max(0);
+    // What it was given before is not taken away again: an earlier release surged by more.
+    let given = new.asked.unwrap_or(0).min(goal).max(new.capable().min(wanted));
+    let new_wanted = new_wanted.min(goal).max(given).max(0);
 
     let mut each = vec![0; seen.len()];
     let mut rest = old_wanted.max(0);

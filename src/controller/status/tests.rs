@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{summary::first_sentence, *};
 use crate::{
     controller::{
         notes::{Failure, Notes, Refusal},
@@ -59,6 +59,39 @@ fn pod(status: Value) -> Arc<SlimPod> {
     Arc::new(serde_json::from_value(json!({ "metadata": { "name": "p", "labels": labels }, "status": status })).unwrap())
 }
 
+/// A pod of a revision, on a node.
+fn pod_of(revision: &str, name: &str, status: Value) -> Arc<SlimPod> {
+    let labels = json!({ "bonafide.dev/deployment": "whale-chat", "bonafide.dev/revision": revision });
+    let pod =
+        json!({ "metadata": { "name": name, "uid": name, "labels": labels }, "spec": { "nodeName": "n" }, "status": status });
+    Arc::new(serde_json::from_value(pod).unwrap())
+}
+
+fn answering() -> Value {
+    let yes = |kind: &str| json!({ "type": kind, "status": "True" });
+    json!({ "conditions": [yes("Ready"), yes("Initialized"), yes("bonafide.dev/Vouched")] })
+}
+
+fn loading() -> Value {
+    json!({ "containerStatuses": [{ "name": "engine", "state": { "running": {} } }] })
+}
+
+fn missing_image() -> Value {
+    let waiting = json!({ "waiting": { "reason": "ErrImagePull", "message": "i: not found" } });
+    json!({ "containerStatuses": [{ "name": "engine", "state": waiting }] })
+}
+
+/// A decision with an old revision beside the current one.
+fn replacing() -> Decision {
+    let mut decision = decision();
+    let mut old = (*decision.revisions[0].seen.revision).clone();
+    old.name = "0000bbbb".into();
+    let seen = ObservedRevision { revision: Arc::new(old), ..decision.revisions[0].seen.clone() };
+    let verdict = decision.revisions[0].verdict.clone();
+    decision.revisions.insert(0, Judged { seen, artifact: None, verdict });
+    decision
+}
+
 fn ready_pod() -> Arc<SlimPod> {
     let yes = |kind: &str| json!({ "type": kind, "status": "True" });
     pod(json!({ "conditions": [yes("Ready"), yes("Initialized"), yes("bonafide.dev/Vouched")] }))
@@ -70,9 +103,25 @@ fn computed(
     replicas: i32,
     applied: Option<Problem>,
 ) -> (ModelDeploymentStatus, Vec<Condition>) {
+    scene(decision, pods, replicas, Scene { applied, ..Scene::default() })
+}
+
+/// What comes on top of the decision and the pods.
+#[derive(Default)]
+struct Scene {
+    applied: Option<Problem>,
+    failed: Option<Problem>,
+    step: rollout::Step,
+    paused: bool,
+    found: Found,
+    doors: Doors,
+}
+
+fn scene(decision: &Decision, pods: &[Arc<SlimPod>], replicas: i32, scene: Scene) -> (ModelDeploymentStatus, Vec<Condition>) {
+    let Scene { applied, failed, step, paused, found, doors } = scene;
     let deployment = json!({
         "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "whale-chat", "generation": 7 },
-        "spec": { "model": { "source": "hf://orbit/whale" }, "replicas": replicas },
+        "spec": { "model": { "source": "hf://orbit/whale" }, "replicas": replicas, "management": if paused { "Paused" } else { "Managed" } },
     });
     let deployment: ModelDeployment = serde_json::from_value(deployment).unwrap();
     let owner = Owner { name: "whale-chat".into(), namespace: "sea".into(), uid: "u".into() };
@@ -81,11 +130,13 @@ fn computed(
         owner: &owner,
         decision,
         pods,
-        doors: &Doors::default(),
-        step: &rollout::Step::default(),
+        doors: &doors,
+        step: &step,
         applied,
-        failed: None,
+        failed,
         unprotected: None,
+        found: &found,
+        now: Timestamp::UNIX_EPOCH,
     };
     let (status, findings) = compute(&picture);
     (status, crate::api::settle(&[], &findings, Some(7), jiff::Timestamp::UNIX_EPOCH))
@@ -182,6 +233,142 @@ fn a_pod_that_is_ready_without_our_word_does_not_make_the_deployment_ready() {
 fn digests_are_short_in_the_column() {
     let text = format!("w.gguf: signed as sha256 {}, now {}", "ab".repeat(32), "cd".repeat(32));
     assert_eq!(first_sentence(&text), "w.gguf: signed as sha256 abababab…, now cdcdcdcd…");
+}
+
+#[test]
+fn while_the_old_revision_answers_a_new_one_that_fails_is_a_degradation_and_one_under_way_is_not() {
+    let old = pod_of("0000bbbb", "old", answering());
+    let (status, conditions) = computed(&replacing(), &[old.clone(), pod_of("0000aaaa", "new", missing_image())], 1, None);
+    assert_eq!((status.state.as_str(), status.ready.as_str()), ("Degraded", "1/1"));
+    assert_eq!(is(&conditions, READY), ("False", "ImageNotFound"));
+    assert_eq!(is(&conditions, AVAILABLE).0, "True");
+    assert!(status.why.starts_with("ImageNotFound: There is no image"), "{}", status.why);
+    let (status, conditions) = computed(&replacing(), &[old, pod_of("0000aaaa", "new", loading())], 1, None);
+    assert_eq!((status.state.as_str(), status.why.as_str()), ("Loading", "The engine loads the weights"));
+    assert_eq!((is(&conditions, READY), is(&conditions, AVAILABLE).0), (("False", "Loading"), "True"));
+}
+
+#[test]
+fn what_a_rollout_says_stands_beside_how_far_its_pods_are() {
+    let step = |reason| rollout::Step {
+        said: Some(rollout::Said { reason, message: "Of 2 replicas 1 is of the new revision.".into() }),
+        ..rollout::Step::default()
+    };
+    let with = |reason, status, replicas| {
+        let pods = [pod_of("0000bbbb", "old", answering()), pod_of("0000aaaa", "new", status)];
+        scene(&replacing(), &pods, replicas, Scene { step: step(reason), ..Scene::default() })
+    };
+    let (status, conditions) = with(Reason::RollingOut, loading(), 2);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Loading", ("False", "Loading")));
+    assert_eq!(is(&conditions, RECONCILING), ("True", "RollingOut"));
+    let (status, conditions) = with(Reason::RollingOut, missing_image(), 2);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Degraded", ("False", "ImageNotFound")));
+    // Everything that was asked for is there, and who goes says no more than that.
+    let (_, conditions) = with(Reason::Draining, answering(), 1);
+    assert_eq!((is(&conditions, READY), is(&conditions, RECONCILING)), (("True", "Ready"), ("True", "Draining")));
+}
+
+#[test]
+fn while_it_is_paused_what_is_missing_stays_missing_and_what_answers_is_ready() {
+    let with = |pods: &[Arc<SlimPod>]| scene(&decision(), pods, 1, Scene { paused: true, ..Scene::default() });
+    let (status, conditions) = with(&[]);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "Paused")));
+    let (status, conditions) = with(&[ready_pod()]);
+    assert_eq!(
+        (status.state.as_str(), is(&conditions, READY), is(&conditions, RECONCILING)),
+        ("Ready", ("True", "Ready"), ("False", "Paused"))
+    );
+}
+
+#[test]
+fn ready_is_never_true_while_a_request_would_fail() {
+    let pods = [pod_of("0000aaaa", "p", answering())];
+    // The store does not know yet that the pod is no longer vouched for.
+    let doors = Doors { objections: vec![("p".into(), "a container more".into())], ..Doors::default() };
+    let (status, conditions) = scene(&decision(), &pods, 1, Scene { doors, ..Scene::default() });
+    assert_eq!(
+        (status.ready.as_str(), is(&conditions, READY), is(&conditions, AVAILABLE).0),
+        ("0/1", ("False", "NotVouched"), "False")
+    );
+    // The engine is ready as far as its probe goes.
+    let silent = json!({ "containerStatuses": [{ "name": "engine", "ready": true, "state": { "running": {} } }] });
+    let with = |doors| scene(&decision(), &[pod_of("0000aaaa", "p", silent.clone())], 1, Scene { doors, ..Scene::default() });
+    for (asked, reason) in [(vec![], "Vouching"), (vec!["p".to_owned()], "Probing")] {
+        let (status, conditions) = with(Doors { asked, ..Doors::default() });
+        assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Loading", ("False", reason)));
+    }
+    for reason in [Reason::AnswerFailing, Reason::Unreachable] {
+        let doors = Doors { unanswered: vec![("p".into(), Problem::new(reason, "It answers 500."))], ..Doors::default() };
+        let (status, conditions) = with(doors);
+        assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Blocked", ("False", reason.as_str())));
+    }
+}
+
+#[test]
+fn a_pod_that_was_sent_away_is_the_cause_until_its_successor_has_something_to_tell() {
+    let departed = |reason| Found {
+        departed: vec![crate::controller::diagnose::looked::Departure {
+            uid: "u".into(),
+            reason,
+            message: "It had to go.".into(),
+        }],
+        ..Found::default()
+    };
+    let unscheduled = json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes" }] });
+    let with = |pods: &[Arc<SlimPod>], reason| scene(&decision(), pods, 1, Scene { found: departed(reason), ..Scene::default() });
+    let (status, conditions) = with(&[], Reason::Preempted);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "Preempted")));
+    let (_, conditions) = with(&[pod_of("0000aaaa", "p", unscheduled)], Reason::Evicted);
+    assert_eq!(is(&conditions, READY), ("False", "Evicted"));
+    assert!(conditions.iter().any(|c| c.message.contains("It had to go. No node can take the pod: 0/1 nodes")), "{conditions:?}");
+    let (status, conditions) = with(&[pod_of("0000aaaa", "p", loading())], Reason::Evicted);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Loading", ("False", "Loading")));
+    let (_, conditions) = with(&[pod_of("0000aaaa", "p", missing_image())], Reason::Evicted);
+    assert_eq!(is(&conditions, READY), ("False", "ImageNotFound"));
+    let (status, _) = with(&[pod_of("0000aaaa", "p", answering())], Reason::Evicted);
+    assert_eq!(status.state, "Ready");
+}
+
+#[test]
+fn what_an_engine_will_say_every_time_is_stalled() {
+    let pod = |message: &str| {
+        let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error", "message": message } });
+        pod_of(
+            "0000aaaa",
+            "p",
+            json!({ "containerStatuses": [{ "name": "engine", "restartCount": 1, "state": { "waiting": {} }, "lastState": ended }] }),
+        )
+    };
+    let crash = |reason| crate::controller::diagnose::looked::Crash {
+        explained: Some(crate::engine::Explained { reason, said: "It says so.".into() }),
+        ..Default::default()
+    };
+    for (reason, stalled) in [(Reason::ArgumentRejected, "True"), (Reason::EngineFailed, "False")] {
+        let looked = crate::controller::diagnose::Looked { crash: Some(crash(reason)), ..Default::default() };
+        let found = Found { pods: [("p".to_owned(), looked)].into(), ..Found::default() };
+        let (status, conditions) = scene(&decision(), &[pod("x")], 1, Scene { found, ..Scene::default() });
+        assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Blocked", ("False", reason.as_str())));
+        assert_eq!(is(&conditions, STALLED).0, stalled, "{reason}");
+    }
+}
+
+#[test]
+fn before_anything_is_known_it_is_pending() {
+    let nothing = Decision { revisions: vec![], current: None, verdict: None, ..decision() };
+    let (status, conditions) = computed(&nothing, &[], 1, None);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "Pending")));
+    assert_eq!(is(&conditions, TRUSTED), ("Unknown", "Pending"));
+}
+
+#[test]
+fn what_the_api_server_did_not_do_is_told_only_while_something_is_missing() {
+    let with = |pods: &[Arc<SlimPod>]| {
+        let failed = Some(Problem::new(Reason::ApiError, "etcdserver: request timed out."));
+        scene(&decision(), pods, 1, Scene { failed, ..Scene::default() })
+    };
+    let (status, conditions) = with(&[]);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "ApiError")));
+    assert_eq!(with(&[ready_pod()]).0.state, "Ready");
 }
 
 #[test]

@@ -198,7 +198,7 @@ async fn kubectl_shows_what_a_person_wants_to_know_first() {
     assert_eq!(columns, ["NAME", "TRUST", "STATE", "READY", "REVISION", "AGE", "WHY"]);
     let row = table.lines().nth(1).unwrap();
     for cell in
-        [NAME, "Unknown", "Waiting", "0/1", &text(&object["status"]["model"]["shortRevision"]), "No node can take the pod"]
+        [NAME, "Unknown", "Waiting", "0/1", &text(&object["status"]["model"]["shortRevision"]), "There is no node in the cluster"]
     {
         assert!(row.contains(cell), "{cell} is not in: {row}");
     }

@@ -151,7 +151,8 @@ async fn a_claim_that_is_missing_is_named_and_waited_for() {
     assert!(measuring(&place).await.is_empty());
     claim(&place).await;
     place.condition(NAME, "SourceResolved", "False", "Measuring").await;
-    let terminated = json!({"exitCode": 65, "finishedAt": "2026-01-01T00:00:00Z", "startedAt": "2026-01-01T00:00:00Z",
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap().to_string();
+    let terminated = json!({"exitCode": 65, "finishedAt": now, "startedAt": now,
         "message": json!({"outcome": "Failed", "reason": "RepositoryNotFound", "message": "the claim has no directory", "bytes": 0, "seconds": 0.0}).to_string()});
     let container = json!({"name": "measure", "image": "x", "imageID": "", "restartCount": 0, "ready": false, "state": {"terminated": terminated}});
     run(&place, json!({"phase": "Failed", "containerStatuses": [container]})).await;

@@ -31,6 +31,8 @@ pub struct Start<'a> {
     pub identity: &'a str,
     /// Where logs go.
     pub logs: &'a Path,
+    /// The program, when it is not the one of this release.
+    pub program: Option<&'a Path>,
 }
 
 /// A running operator. It ends with this value, or with the process of the tests.
@@ -51,7 +53,9 @@ impl Operator {
         let _ = fs::remove_file(&log);
         File::create(&log).unwrap();
         let mut guard = Command::new("sh")
-            .args(["-c", GUARD, "sh", env!("CARGO_BIN_EXE_bonafide"), "manager", "--listen", "127.0.0.1:0", "--config"])
+            .args(["-c", GUARD, "sh"])
+            .arg(start.program.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_bonafide"))))
+            .args(["manager", "--listen", "127.0.0.1:0", "--config"])
             .arg(start.config)
             .env("LOG", &log)
             .env("KUBECONFIG", start.kubeconfig)

@@ -5,18 +5,24 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::json;
 
 use super::{
+    operator::Operator,
     place::{NAME, Place, text},
     world::{TOKEN, World},
 };
 use crate::support::signer::Person;
 
-type Writes = BTreeMap<String, u64>;
+pub type Writes = BTreeMap<String, u64>;
 
 /// What was written, once nothing more is.
 async fn settled(world: &World) -> Writes {
+    settled_of(world, world.operator()).await
+}
+
+/// The same for one that was started beside.
+pub async fn settled_of(world: &World, operator: &Operator) -> Writes {
     let mut last = Writes::new();
     let look = async || {
-        let before = std::mem::replace(&mut last, world.operator().writes().await);
+        let before = std::mem::replace(&mut last, operator.writes().await);
         tokio::time::sleep(Duration::from_secs(3)).await;
         if before == last { Ok(before) } else { Err(format!("{last:?}")) }
     };

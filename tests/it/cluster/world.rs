@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -35,12 +35,18 @@ pub struct World {
 }
 
 static SHARED: OnceLock<World> = OnceLock::new();
+static NODES: OnceLock<World> = OnceLock::new();
 static NAMES: AtomicU32 = AtomicU32::new(1);
 
 impl World {
     /// The world that most tests share. It ends with the process.
     pub fn shared() -> &'static Self {
         Self::kept(&SHARED)
+    }
+
+    /// The world of the tests that play nodes: in the others a pod finds none.
+    pub fn with_nodes() -> &'static Self {
+        Self::kept(&NODES)
     }
 
     /// A world with an operator that several tests share, kept there until the process ends.
@@ -76,12 +82,16 @@ impl World {
     /// A world of one's own in which nothing of Bonafide runs; the chart is installed.
     pub async fn without_operator() -> Self {
         let world = Self::bare().await;
-        let endpoint = format!("sources.hf.endpoint={}", world.hub.url());
-        let chart = path("charts/bonafide");
-        let install =
-            ["install", "bonafide", chart.to_str().unwrap(), "--namespace", SYSTEM, "--create-namespace", "--set", &endpoint];
-        world.helm(&install).await.unwrap();
+        world.install("install", &path("charts/bonafide"), &world.hub.url()).await;
         world
+    }
+
+    /// Installs a chart, or upgrades to it, with the address of a hub.
+    pub async fn install(&self, verb: &str, chart: &Path, hub: &str) {
+        let endpoint = format!("sources.hf.endpoint={hub}");
+        let chart = chart.to_str().unwrap();
+        let install = [verb, "bonafide", chart, "--namespace", SYSTEM, "--create-namespace", "--set", &endpoint];
+        self.helm(&install).await.unwrap();
     }
 
     /// A world in which nothing is installed.
@@ -114,13 +124,18 @@ impl World {
 
     /// Starts an operator as the chart's Deployment would: under its ServiceAccount, with its configuration.
     pub async fn another_operator(&self, identity: &str) -> Operator {
+        self.operator_of(identity, None).await
+    }
+
+    /// The same with the program of another release.
+    pub async fn operator_of(&self, identity: &str, program: Option<&Path>) -> Operator {
         let config = self.cluster.state().join(format!("manager-{identity}.yaml"));
         let text =
             self.kubectl(&["get", "configmap", "bonafide", "-n", SYSTEM, "-o", "jsonpath={.data.manager\\.yaml}"]).await.unwrap();
         fs::write(&config, text).unwrap();
         let kubeconfig = self.cluster.service_account_kubeconfig(SYSTEM, "bonafide").await.unwrap();
-        Operator::start(Start { kubeconfig: &kubeconfig, config: &config, identity, logs: &self.cluster.state().join("log") })
-            .await
+        let logs = self.cluster.state().join("log");
+        Operator::start(Start { kubeconfig: &kubeconfig, config: &config, identity, logs: &logs, program }).await
     }
 
     /// The operator that was started with the world.

@@ -38,7 +38,7 @@ impl Transcript {
             "MERGE" => ("PATCH", "application/merge-patch+json"),
             "JSON" => ("PATCH", "application/json-patch+json"),
             "STRATEGIC" => ("PATCH", "application/strategic-merge-patch+json"),
-            "META" | "WATCH" | "WATCHMETA" => ("GET", ""),
+            "META" | "METALIST" | "WATCH" | "WATCHMETA" => ("GET", ""),
             verb => (verb, "application/json"),
         };
         let mut request = Request::builder().method(method).uri(&path).header("user-agent", "conformance");
@@ -46,11 +46,8 @@ impl Transcript {
             request = request.header("content-type", content);
         }
         request = match verb {
-            "META" => request.header(
-                "accept",
-                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-            ),
-            "WATCHMETA" => request.header("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+            "METALIST" => request.header("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"),
+            "META" | "WATCHMETA" => request.header("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
             _ => request,
         };
         let body = if step.body.is_null() { vec![] } else { self.filled(&step.body.to_string()).into_bytes() };
@@ -122,6 +119,8 @@ impl Transcript {
             match value {
                 Value::Object(map) => {
                     map.remove("time");
+                    // Whether a whole map is owned beside its entries changes nothing.
+                    map.remove(".");
                     map.values_mut().for_each(untimed);
                 }
                 Value::Array(items) => {

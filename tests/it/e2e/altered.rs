@@ -22,7 +22,10 @@ async fn bytes_that_are_not_what_was_signed_never_reach_the_engine_and_are_not_f
     let message = place.condition("smollm2", "ContentVerified", "False", "DigestMismatch").await;
     let expected = sha256(&place.world.model).await;
     says(&message, &["model.gguf: recorded as sha256:", &expected, "has sha256:", "Nothing of the model was served"]);
-    says(&message, &["have it signed again", "tell the repository's owner", "Any change of the spec tries again"]);
+    says(
+        &message,
+        &["have it signed again", "tell the repository's owner", "a new value of the annotation bonafide.dev/refresh"],
+    );
     let found = message.split(" has sha256:").nth(1).unwrap().split_whitespace().next().unwrap();
     assert!(found.len() == 64 && found != expected, "{found}");
     place.condition("smollm2", "Ready", "False", "DigestMismatch").await;
@@ -50,11 +53,13 @@ async fn bytes_that_are_not_what_was_signed_never_reach_the_engine_and_are_not_f
     assert!(!place.witness.engine_ran("smollm2"), "the engine saw the file");
     assert!(place.witness.endpoints("smollm2").iter().all(Vec::is_empty), "it had traffic");
 
-    // The hub is mended, and somebody changes the spec: it is fetched and served.
+    // Another number of replicas is no reason to try again. The hub is mended, and somebody says so: it is fetched and served.
     place.world.hub().set_faults(Faults::default());
-    place.change("ModelDeployment", "smollm2", json!({"spec": {"replicas": 0}})).await;
-    place.condition("smollm2", "Ready", "True", "Idle").await;
+    place.change("ModelDeployment", "smollm2", json!({"spec": {"replicas": 2}})).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(place.witness.count("smollm2"), pods, "it was tried again for another number of replicas");
     place.change("ModelDeployment", "smollm2", json!({"spec": {"replicas": 1}})).await;
+    place.change("ModelDeployment", "smollm2", json!({"metadata": {"annotations": {"bonafide.dev/refresh": "mended"}}})).await;
     place.ready("smollm2").await;
     place.answers("smollm2").await;
     place.condition("smollm2", "ContentVerified", "True", "Verified").await;

@@ -52,9 +52,13 @@ async fn a_model_in_a_claim_is_verified_and_served_where_it_lies_and_not_once_it
     place.answers("smollm2").await;
     let status = place.status("smollm2").await;
     assert_eq!((&status["trust"], &status["signer"]), (&json!("Signed"), &json!("platform")));
-    let pod = place.pod("smollm2").await["metadata"]["name"].as_str().unwrap().to_owned();
-    let seen = place.world.kubectl(&["exec", "-n", &place.name, &pod, "-c", "engine", "--", "ls", "/models"]).await;
-    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["model.gguf"], "the engine sees what the manifest says");
+    let pod = place.pod("smollm2").await;
+    let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+    let weights: Vec<&Value> =
+        mounts.iter().filter(|mount| mount["name"] == "weights").map(|mount| &mount["mountPath"]).collect();
+    assert_eq!(weights, ["/models/model.gguf"], "the engine sees what the manifest says");
+    let message = place.condition("smollm2", "ContentVerified", "True", "Verified").await;
+    says(&message, &["where it lies", "Assurance=InPlace"]);
 
     // Somebody changes the file: who starts next finds out before the engine does.
     let mut model = fs::read(directory.join("model.gguf")).unwrap();

@@ -11,6 +11,7 @@ mod interrupted;
 mod lifecycle;
 mod node;
 pub mod place;
+mod reasons;
 mod refused;
 mod served;
 mod sources;

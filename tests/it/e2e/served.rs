@@ -58,11 +58,10 @@ async fn files_added_after_signing_are_not_served_and_a_file_that_is_no_model_is
     place.world.platform.signs(&repository).await;
     place.publish("chat", &[("evil.py", "import os"), ("second.gguf", "another"), ("sub/third.gguf", "another")]);
     place.deploy("chat").await;
-    let message = place.condition("chat", "Ready", "False", "EngineFailed").await;
-    says(&message, &["exit code", "Its last lines: ", "model.gguf"]);
+    let message = place.condition("chat", "Ready", "False", "WeightsDamaged").await;
+    says(&message, &["exit code", "GGUF"]);
     let pod = place.pod("chat").await;
     assert_eq!(place.served_tree(&pod), ["model.gguf"]);
-    // Between two attempts the state changes to and fro.
-    says(&place.shows("chat", ["Signed", "Blocked", "0/1"]).await, &["EngineFailed: The engine stopped"]);
+    says(&place.shows("chat", ["Signed", "Blocked", "0/1"]).await, &["WeightsDamaged: The file is no GGUF file"]);
     assert!(place.endpoints("chat").await.is_empty(), "it gets traffic");
 }

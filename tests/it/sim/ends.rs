@@ -104,7 +104,7 @@ fn plain(value: &mut Value, pods: &[String]) {
             for pod in pods {
                 *text = text.replace(pod.as_str(), "POD");
             }
-            *text = without_times(text);
+            *text = without_ids(&without_times(text));
         }
         _ => {}
     }
@@ -132,6 +132,18 @@ fn without_times(text: &str) -> String {
             plain.push(c);
             at += c.len_utf8();
         }
+    }
+    plain
+}
+
+/// UIDs as the fake gives them out → `UID`
+fn without_ids(text: &str) -> String {
+    const BEGINS: &str = "00000000-0000-4000-8000-";
+    let mut parts = text.split(BEGINS);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str("UID");
+        plain.push_str(part.get(12..).unwrap_or_default());
     }
     plain
 }

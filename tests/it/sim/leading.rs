@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    manager::{LEASE, RESTART},
+    manager::{LEASE, Permitted, RESTART},
     world::{SYSTEM, World, simulate},
 };
 use crate::support::{
@@ -32,7 +32,8 @@ fn kept(world: &World, name: &str, plan: impl Plan + Clone + 'static) -> (watch:
     let first = shutdown.clone();
     tokio::spawn(async move {
         loop {
-            let caller = Caller::new(&name, plan.clone());
+            let plan = Permitted { plan: Box::new(plan.clone()), oracle: world.oracle.clone() };
+            let caller = Caller::new(&name, plan);
             world.process(&caller, &shutdown, paused.clone()).await;
             if futures::FutureExt::now_or_never(shutdown.begun()).is_some() {
                 return;

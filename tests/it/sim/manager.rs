@@ -1,6 +1,10 @@
 //! Managers as processes: started, killed, started again.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bonafide::{
     controller::{self, Config, Surroundings},
@@ -16,11 +20,39 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 use tower::{Layer as _, ServiceExt as _};
 
-use super::world::{SYSTEM, World};
-use crate::support::fake_api::caller::{Caller, Plan, Smooth};
+use super::{
+    oracle::Oracle,
+    world::{SYSTEM, World},
+};
+use crate::support::fake_api::{
+    caller::{Caller, Fate, Plan, Smooth, Tidings},
+    request::Asked,
+    rights::Rights,
+    store::Change,
+};
 
 /// The Lease.
 pub const LEASE: &str = "bonafide-manager";
+/// Sees to it that a manager asks for nothing that the chart does not permit.
+pub struct Permitted {
+    pub plan: Box<dyn Plan>,
+    pub oracle: Oracle,
+}
+
+impl Plan for Permitted {
+    fn request(&mut self, asked: &Asked) -> Fate {
+        static RIGHTS: LazyLock<Rights> = LazyLock::new(|| Rights::of_the_operator(SYSTEM));
+        if !RIGHTS.permit(asked) {
+            self.oracle.wrong(&format!("the chart does not permit the operator this: {}", asked.line()));
+        }
+        self.plan.request(asked)
+    }
+
+    fn event(&mut self, change: &Change) -> Tidings {
+        self.plan.event(change)
+    }
+}
+
 /// After a process died it is started again after this time.
 pub const RESTART: Duration = Duration::from_secs(2);
 
@@ -58,6 +90,8 @@ impl World {
     /// A manager without a Lease that is started again whenever it died, each life with another plan.
     pub fn keep_running_as(&self, who: &str, mut plans: impl FnMut(u32) -> Box<dyn Plan> + Send + 'static) {
         let (world, name) = (self.clone(), who.to_owned());
+        let oracle = self.oracle.clone();
+        let mut plans = move |life| Permitted { plan: plans(life), oracle: oracle.clone() };
         let mut caller = Caller::new(who, plans(1));
         let first = caller.clone();
         let running = tokio::spawn(async move {

@@ -14,5 +14,6 @@ mod oracle;
 mod pods;
 mod quiet;
 mod shelf;
+mod steady;
 mod stories;
 mod world;

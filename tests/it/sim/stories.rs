@@ -38,6 +38,10 @@ stories![
     the_shelf_is_closed_at_first,
     a_hand_in_the_children,
     a_name_is_taken,
+    a_full_cluster_changes_one_by_one,
+    a_revision_that_fails_leaves_the_old_one,
+    a_paused_deployment_waits,
+    a_busy_replica_is_drained_before_it_goes,
 ];
 
 const NAME: &str = "pear";
@@ -271,5 +275,86 @@ async fn a_name_is_taken(world: &World) {
     world.deploy(NAME, &[], json!({}));
     world.condition(NAME, "Ready", "False", "NameTaken").await;
     world.delete("Service", NAME);
+    world.ready(NAME, 1).await;
+}
+
+async fn a_full_cluster_changes_one_by_one(world: &World) {
+    world.room(2);
+    world.deploy(NAME, &[], json!({ "replicas": 2 }));
+    world.ready(NAME, 2).await;
+    let first = revision(world);
+    world.oracle.floor(NAME, 1);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
+    world.until("there is another revision", |world| if revision(world) == first { Err(first.clone()) } else { Ok(()) }).await;
+    world.ready(NAME, 2).await;
+}
+
+async fn a_revision_that_fails_leaves_the_old_one(world: &World) {
+    world.behave(|pod| {
+        let broken = pod["spec"]["containers"][0]["args"].to_string().contains("--seed");
+        Behaviour { crashes: broken.then_some((1, "error: unknown architecture 'pomelo'")), ..Behaviour::default() }
+    });
+    world.deploy(NAME, &[], json!({ "replicas": 2 }));
+    world.ready(NAME, 2).await;
+    world.oracle.floor(NAME, 2);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "args": ["--seed=1"] } } }));
+    let given_up = |world: &World| {
+        let object = world.get("ModelDeployment", NAME).unwrap();
+        let pods = world.of("Pod", NAME);
+        let told = object["status"].to_string().contains("RolloutFailed");
+        if told && pods.len() == 2 && pods.iter().all(|pod| routed(pod)) {
+            Ok(())
+        } else {
+            Err(format!("{} pods, {}", pods.len(), object["status"]))
+        }
+    };
+    world.until("it is given up, and the old one serves", given_up).await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": null } }));
+    world.ready(NAME, 2).await;
+}
+
+async fn a_paused_deployment_waits(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+    let before = world.of("ControllerRevision", NAME).len();
+    world.oracle.floor(NAME, 1);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "management": "Paused", "engine": { "contextLength": 512 } } }));
+    let seen = |world: &World| {
+        let object = world.get("ModelDeployment", NAME).unwrap();
+        if object["status"].to_string().contains("Paused") { Ok(()) } else { Err(object["status"].to_string()) }
+    };
+    world.until("it says that it is paused", seen).await;
+    world.rest().await;
+    assert_eq!(world.of("ControllerRevision", NAME).len(), before, "{}", world.oracle.story());
+    world.change("ModelDeployment", NAME, json!({ "spec": { "management": "Managed" } }));
+    world
+        .until("there is another revision", |world| {
+            if world.of("ControllerRevision", NAME).len() > before { Ok(()) } else { Err("none".to_owned()) }
+        })
+        .await;
+    world.ready(NAME, 1).await;
+}
+
+async fn a_busy_replica_is_drained_before_it_goes(world: &World) {
+    world.deploy(NAME, &[], json!({ "replicas": 2, "rollout": { "drain": "1h" } }));
+    world.ready(NAME, 2).await;
+    let busy = |requests: u64| {
+        for pod in world.of("Pod", NAME) {
+            world.pods.busy(pod["metadata"]["name"].as_str().unwrap(), requests);
+        }
+    };
+    busy(3);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "replicas": 1 } }));
+    let unrouted = |world: &World| {
+        let pods = world.of("Pod", NAME);
+        let all_live = pods.len() == 2 && pods.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        assert!(all_live, "a pod that works was told to end\n{}", world.oracle.story());
+        let routed = pods.iter().filter(|pod| routed(pod)).count();
+        if routed == 1 { Ok(()) } else { Err(format!("{routed} are routed to")) }
+    };
+    world.until("one gets no requests any more", unrouted).await;
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    unrouted(world).unwrap();
+    busy(0);
     world.ready(NAME, 1).await;
 }

@@ -112,3 +112,35 @@ pub fn assurance(template: &Value) -> Assurance {
     };
     if volumes.is_some_and(|volumes| volumes.iter().any(in_claim)) { Assurance::InPlace } else { Assurance::Copied }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_reads_a_claim_is_less_sure_than_one_that_copies() {
+        let template = |volume: Value| json!({ "spec": { "volumes": [{ "name": "bin", "emptyDir": {} }, volume] } });
+        let claim = json!({ "claimName": "models" });
+        assert_eq!(assurance(&template(json!({ "name": "weights", "emptyDir": {} }))), Assurance::Copied);
+        assert_eq!(assurance(&template(json!({ "name": "weights", "persistentVolumeClaim": claim }))), Assurance::InPlace);
+        let extra = json!({ "name": "extra-data", "persistentVolumeClaim": claim });
+        assert_eq!(assurance(&template(extra)), Assurance::Copied, "a volume of the author's own holds no weights");
+        let source = "pvc://chat/models/a".parse().unwrap();
+        assert!(too_many_in_place(&source, 300).message.contains("at most 256"));
+    }
+
+    #[test]
+    fn only_a_commit_of_forty_digits_is_a_snapshot_of_the_hubs_cache() {
+        let artifact = |revision: &str| ModelArtifactSpec {
+            source: String::new(),
+            revision: revision.to_owned(),
+            digest: String::new(),
+            files: vec![],
+            bundles: vec![],
+        };
+        let commit = "12fd25f77366fa6b3b4b768ec3050bf629380bac";
+        assert_eq!(directory("hub/a", &artifact(commit)), format!("hub/a/snapshots/{commit}"));
+        assert_eq!(directory("llama", &artifact(&"0".repeat(64))), "llama");
+        assert_eq!(directory("", &artifact(&"0".repeat(64))), "");
+    }
+}

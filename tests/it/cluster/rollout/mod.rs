@@ -3,6 +3,6 @@
 
 mod changes;
 mod failures;
-mod node;
+pub mod node;
 mod others;
 mod stage;

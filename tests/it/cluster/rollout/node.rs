@@ -141,7 +141,8 @@ impl Kubelet {
             crashes: 0,
             server: None,
         });
-        let loaded = !mode("stuck") && engine.since.elapsed() > Duration::from_millis(700);
+        let stuck = mode("stuck") || has(pod, "--alias=stuck");
+        let loaded = !stuck && engine.since.elapsed() > Duration::from_millis(700);
         if mode("crash") && engine.since.elapsed() > Duration::from_millis(500) {
             (engine.crashes, engine.since) = (engine.crashes + 1, Instant::now());
         }

@@ -40,8 +40,8 @@ pub fn apply(kind: &Kind, live: &Value, applied: &Value, by: &Applier<'_>) -> Re
     }
     if !conflicts.is_empty() {
         let (number, which) = (conflicts.len(), conflicts.join("\n- "));
-        let (is, plural) = if number == 1 { ("was", "conflict") } else { ("were", "conflicts") };
-        return Err(Refusal::new(409, "Conflict", format!("Apply failed with {number} {plural}: there {is} {which}")));
+        let plural = if number == 1 { "conflict" } else { "conflicts" };
+        return Err(Refusal::new(409, "Conflict", format!("Apply failed with {number} {plural}: {which}")));
     }
 
     let mut merged = live.clone();
@@ -55,7 +55,7 @@ pub fn apply(kind: &Kind, live: &Value, applied: &Value, by: &Applier<'_>) -> Re
     };
     let mine_still = |path: &Path| set.0.iter().any(|other| other.starts_with(path));
     let gone: BTreeSet<Path> = prior.0.iter().filter(|path| !mine_still(path) && !owned_by_others(path)).cloned().collect();
-    if let Some(pruned) = without(&merged, &gone.iter().map(Vec::as_slice).collect::<Vec<_>>()) {
+    if let Some(pruned) = without(&merged, &gone.iter().map(Vec::as_slice).collect::<Vec<_>>(), true) {
         merged = pruned;
     }
 
@@ -127,8 +127,9 @@ fn merge_fields(kind: &Kind, names: &mut Vec<String>, live: &mut Value, fields: 
     }
 }
 
-/// `value` without these paths. What becomes empty by that becomes null, as the real one does it; `None`: nothing is left.
-fn without(value: &Value, paths: &[&[Step]]) -> Option<Value> {
+/// `value` without these paths; `None`: nothing is left. A part at the top that becomes empty by that becomes null, as with the
+/// real one.
+fn without(value: &Value, paths: &[&[Step]], top: bool) -> Option<Value> {
     if paths.is_empty() {
         return Some(value.clone());
     }
@@ -141,8 +142,11 @@ fn without(value: &Value, paths: &[&[Step]]) -> Option<Value> {
             let mut left = Map::new();
             for (name, value) in map {
                 let (removed, deeper) = below(&Step::Field(name.clone()));
-                if !removed {
-                    left.insert(name.clone(), without(value, &deeper).unwrap_or(Value::Null));
+                let kept = if removed { None } else { without(value, &deeper, false) };
+                match kept {
+                    Some(value) => drop(left.insert(name.clone(), value)),
+                    None if top && !removed => drop(left.insert(name.clone(), Value::Null)),
+                    None => {}
                 }
             }
             (!left.is_empty()).then_some(Value::Object(left))
@@ -160,7 +164,7 @@ fn without(value: &Value, paths: &[&[Step]]) -> Option<Value> {
                     Some(step) => {
                         let (removed, deeper) = below(step);
                         if !removed {
-                            left.extend(without(item, &deeper));
+                            left.extend(without(item, &deeper, false));
                         }
                     }
                 }

@@ -30,12 +30,6 @@ impl Kind {
     pub fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
-
-    /// The path of its objects.
-    pub fn path(&self, namespace: &str) -> String {
-        let root = if self.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/{}", self.group, self.version) };
-        if self.namespaced { format!("{root}/namespaces/{namespace}/{}", self.plural) } else { format!("{root}/{}", self.plural) }
-    }
 }
 
 static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
@@ -104,9 +98,4 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
 /// The kind of that name. Of the two Events, the newer one.
 pub fn of(name: &str) -> &'static Kind {
     KINDS.iter().rfind(|kind| kind.kind == name).unwrap_or_else(|| panic!("the fake does not know the kind {name}"))
-}
-
-/// Every kind.
-pub fn all() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter()
 }

@@ -9,6 +9,7 @@ pub mod kinds;
 mod patches;
 pub mod refuse;
 pub mod request;
+pub mod rights;
 mod rules;
 mod schema;
 mod select;
@@ -277,7 +278,9 @@ impl FakeApi {
         let mut metadata = json!({ "resourceVersion": version.to_string() });
         if let Some((token, left)) = rest {
             metadata["continue"] = json!(token);
-            metadata["remainingItemCount"] = json!(left);
+            if asked.parameter("labelSelector").is_empty() && asked.parameter("fieldSelector").is_empty() {
+                metadata["remainingItemCount"] = json!(left);
+            }
         }
         let item = |object: &Arc<Value>| match asked.metadata_only {
             true => partial(object),

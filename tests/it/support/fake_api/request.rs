@@ -99,7 +99,7 @@ impl Asked {
         }
     }
 
-    /// `PATCH Deployment fruit/pear status`, for messages.
+    /// `PATCH Pod orchard/pear status`, for messages.
     pub fn line(&self) -> String {
         let place = if self.namespace.is_empty() { self.name.clone() } else { format!("{}/{}", self.namespace, self.name) };
         format!("{} {} {place} {}", self.method, self.kind.kind, self.subresource).trim_end().to_owned()

@@ -122,7 +122,9 @@ pub fn keep_apart(kind: &Kind, subresource: &str, live: &Value, object: &mut Val
 /// Whether the change is one that the generation counts.
 pub fn wants_new_generation(kind: &Kind, before: &Value, after: &Value) -> bool {
     if kind.schema.is_none() {
-        return before.get("spec") != after.get("spec");
+        let annotations = |object: &Value| object["metadata"]["annotations"].clone();
+        let annotated = kind.kind == "Deployment" && annotations(before) != annotations(after);
+        return annotated || before.get("spec") != after.get("spec");
     }
     let rest = |object: &Value| {
         let mut object = object.clone();

@@ -66,7 +66,7 @@ impl State {
             }
         }
         if metadata.get("resourceVersion").is_some_and(|version| version != "") {
-            return Err(Refusal::bad("resourceVersion should not be set on objects to be created"));
+            return Err(Refusal::new(500, "", "resourceVersion should not be set on objects to be created"));
         }
         if self.get(kind, namespace, &name).is_some() {
             return Err(Refusal::exists(kind, &name));
@@ -101,9 +101,9 @@ impl State {
             object["metadata"]["generation"] = json!(1);
         }
         rules::defaults(kind, &mut object);
+        admit(kind, &mut object, None)?;
         own(&mut object, by);
         rules::completed(kind, &mut object, &by.now);
-        admit(kind, &mut object, None)?;
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
         let (namespace, name) = (text("namespace"), text("name"));
         if by.dry {
@@ -136,12 +136,14 @@ impl State {
     fn apply(&mut self, asked: &Asked, by: &Writer<'_>) -> Done {
         let kind = asked.kind;
         if by.manager == "unknown" || asked.parameter("fieldManager").is_empty() {
-            return Err(Refusal::bad(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            ));
+            let why = "fieldManager: Required value: is required for apply patch";
+            return Err(Refusal::new(422, "Invalid", format!("PatchOptions.meta.k8s.io \"\" is invalid: {why}")));
         }
         if asked.body["apiVersion"] != kind.api_version() || asked.body["kind"] != kind.kind {
             return Err(Refusal::bad("the object in the body is of another kind than the URL"));
+        }
+        if kind.schema.is_none() && asked.body["metadata"]["name"] != asked.name.as_str() {
+            return Err(Refusal::bad("the name of the object does not match the name on the URL"));
         }
         if asked.body["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(Refusal::bad("metadata.managedFields must be nil"));
@@ -203,8 +205,7 @@ impl State {
             return Err(Refusal::conflict(kind, name, why));
         }
         if let Some(uid) = metadata.get("uid").filter(|uid| **uid != live["metadata"]["uid"]) {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", live["metadata"]["uid"]);
-            return Err(Refusal::conflict(kind, name, &why));
+            return Err(Refusal::invalid(kind, name, &format!("metadata.uid: Invalid value: {uid}: field is immutable")));
         }
         rules::keep_apart(kind, &asked.subresource, live, &mut object);
         let managers = Manager::all(&object);
@@ -240,11 +241,11 @@ impl State {
         let over = object["metadata"].get("deletionTimestamp").is_some()
             && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty)
             && live["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
-        let stored = self.put(kind, &asked.namespace, name, Some(object), by.who);
         if over {
             self.put(kind, &asked.namespace, name, None, by.who);
+            return Ok(Arc::new(object));
         }
-        Ok(stored)
+        Ok(self.put(kind, &asked.namespace, name, Some(object), by.who))
     }
 
     fn delete(&mut self, asked: &Asked, by: &Writer<'_>) -> Done {
@@ -275,7 +276,10 @@ impl State {
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
         let grace = rules::grace(kind, &object, asked.body["gracePeriodSeconds"].as_i64());
         if !held && grace.is_none() {
-            self.put(kind, &asked.namespace, name, None, by.who);
+            let gone = self.put(kind, &asked.namespace, name, None, by.who);
+            if kind.kind == "Pod" {
+                return Ok((200, gone));
+            }
             let details = json!({ "name": name, "group": kind.group, "kind": kind.plural, "uid": live["metadata"]["uid"] });
             return Ok((
                 200,
@@ -322,7 +326,9 @@ fn keep_to(kind: &Kind, subresource: &str, applied: &mut Value) {
     if subresource == "status"
         && let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut)
     {
-        metadata.retain(|field, _| ["name", "namespace", "uid", "resourceVersion"].contains(&field.as_str()));
+        let fields: &[&str] =
+            if kind.schema.is_some() { &["name", "namespace"] } else { &["name", "namespace", "uid", "resourceVersion"] };
+        metadata.retain(|field, _| fields.contains(&field.as_str()));
     }
 }
 

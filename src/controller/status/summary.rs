@@ -1,0 +1,214 @@
+//! What the whole comes to, in one state, one reason and one message.
+
+use std::sync::Arc;
+
+use super::{PAUSED, Picture};
+use crate::{
+    api::{ANNOTATION_REFRESH, Management, Problem, Reason},
+    controller::{
+        decide::{Blocked, Judged, Stage},
+        diagnose::{far, not_created},
+        progress::{self, Progress, Step},
+        slim::SlimPod,
+    },
+};
+
+/// What the whole comes to.
+pub(super) struct Summary {
+    /// See `status.state`.
+    pub state: &'static str,
+    /// How far the furthest replica is; `None` when it is not about replicas.
+    pub step: Option<Step>,
+    /// Why.
+    pub reason: Reason,
+    /// The same for people.
+    pub message: String,
+    /// Nothing happens until somebody changes something.
+    pub stalled: bool,
+}
+
+/// What the whole comes to: what only a person can mend first, then what is missing, then how far it is.
+pub(super) fn summarise(
+    picture: &Picture<'_>,
+    current: Option<&Judged>,
+    pods: &[&Arc<SlimPod>],
+    ready: i32,
+    serving: bool,
+) -> Summary {
+    let wanted = picture.deployment.spec.replicas;
+    let trouble = |state: &'static str, problem: &Problem, stalled: bool| {
+        let message = if serving {
+            format!("{} The replicas that were there keep serving.", problem.message)
+        } else {
+            problem.message.clone()
+        };
+        Summary { state: if serving { "Degraded" } else { state }, step: None, reason: problem.reason, message, stalled }
+    };
+    if let Some(blocked) = &picture.decision.blocked {
+        let waits = blocked.stage == Stage::Source && blocked.retry.is_some();
+        return trouble(if waits { "Waiting" } else { "Blocked" }, &with_retry(blocked), !waits);
+    }
+    if let Some(problem) = &picture.applied {
+        return trouble("Blocked", problem, problem.reason == Reason::NameTaken);
+    }
+    let Some(current) = current else {
+        return Summary {
+            state: "Waiting",
+            step: None,
+            reason: Reason::Pending,
+            message: "It is being looked at.".to_owned(),
+            stalled: false,
+        };
+    };
+    if let Some(refusal) = &current.seen.refusal {
+        let message = format!(
+            "{} Another model, engine or pod in the spec tries again, and so does a new value of the annotation {ANNOTATION_REFRESH}.",
+            refusal.message
+        );
+        return trouble("Blocked", &Problem::new(Reason::DigestMismatch, message), true);
+    }
+    if let Some(problem) = given_up(picture, current) {
+        return trouble("Blocked", &problem, true);
+    }
+    if wanted == 0 {
+        return Summary { state: "Idle", step: Some(Step::Ready), reason: Reason::Idle, message: String::new(), stalled: false };
+    }
+    if ready >= wanted {
+        return Summary {
+            state: "Ready",
+            step: Some(Step::Ready),
+            reason: Reason::Ready,
+            message: String::new(),
+            stalled: false,
+        };
+    }
+    if let Some(problem) = &picture.failed {
+        return trouble("Waiting", problem, false);
+    }
+    if picture.deployment.spec.management == Management::Paused {
+        return trouble("Waiting", &Problem::new(Reason::Paused, PAUSED), false);
+    }
+    if let Some((pod, objection)) = picture.doors.objections.first() {
+        let message = format!(
+            "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
+        );
+        return trouble("Blocked", &Problem::new(Reason::NotVouched, message), false);
+    }
+    if let Some(failure) = &current.seen.failure {
+        return trouble("Blocked", &not_created(failure), false);
+    }
+    of_pods(picture, current, pods, ready, serving)
+}
+
+/// That the revision was given up, while another one serves in its place.
+fn given_up(picture: &Picture<'_>, current: &Judged) -> Option<Problem> {
+    let failed = current.seen.failed.as_ref().filter(|_| picture.step.target.as_ref() != Some(&current.seen.revision.name))?;
+    let message = format!(
+        "Revision {} was given up: {} Change the spec, or try it again with kubectl annotate modeldeployment {} {ANNOTATION_REFRESH}=\"$(date)\" --overwrite.",
+        current.seen.revision.name, failed.message, picture.owner.name
+    );
+    Some(Problem::new(Reason::RolloutFailed, message))
+}
+
+/// What the pods of the current revision come to, of which not enough answer.
+fn of_pods(picture: &Picture<'_>, current: &Judged, pods: &[&Arc<SlimPod>], ready: i32, serving: bool) -> Summary {
+    let waiting = pods.iter().copied().filter(|pod| !picture.answers(pod));
+    let all = far(current, waiting, picture.found, picture.now).map(|(pod, progress)| {
+        let unanswered = picture.doors.unanswered.iter().find(|(name, _)| name == pod.name());
+        match unanswered.filter(|_| progress.step == Step::Vouching && progress.reason != Reason::Draining) {
+            Some((_, problem)) => Progress::stuck(problem.clone()),
+            None if progress.reason == Reason::Vouching && picture.doors.asked.iter().any(|name| name == pod.name()) => {
+                let message = "The engine says that it is ready, and is asked for a first answer.";
+                Progress::new(Step::Vouching, Reason::Probing, message)
+            }
+            None => progress,
+        }
+    });
+    let progress = progress::foremost(all.collect());
+    let mut progress = progress.unwrap_or_else(|| Progress::new(Step::Gated, Reason::Pending, "The pods are being created."));
+    // While its successor has nothing of its own to tell, what happened to the one before it is the cause.
+    if let Some(departure) = picture.found.departed.last() {
+        let goes_on = matches!(progress.step, Step::Pulling | Step::Fetching | Step::Loading | Step::Vouching | Step::Ready);
+        if progress.step != Step::Stuck && !goes_on {
+            progress = Progress::new(progress.step, departure.reason, format!("{} {}", departure.message, progress.message));
+        } else {
+            progress.message = format!("{} It takes the place of another: {}", progress.message, departure.message);
+        }
+    }
+    let Progress { step, reason, mut message } = progress;
+    let stuck = step == Step::Stuck || (reason.is_trouble() && !waits(reason));
+    if serving && ready == 0 {
+        message.push_str(" The revision before it serves until this one answers.");
+    }
+    let state = if serving && stuck { "Degraded" } else { step.state() };
+    Summary {
+        state,
+        step: Some(if stuck { Step::Stuck } else { step }),
+        reason,
+        message,
+        stalled: step == Step::Stuck && is_final(reason),
+    }
+}
+
+/// What is wrong and goes by without anybody's help.
+fn waits(reason: Reason) -> bool {
+    matches!(reason, Reason::WaitingForNode | Reason::FetchFailed | Reason::SourceUnavailable | Reason::ProbeFailing)
+}
+
+/// What an engine will say every time, until something is changed.
+fn is_final(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UnknownArchitecture
+            | Reason::ArgumentRejected
+            | Reason::ContextTooLong
+            | Reason::WeightsDamaged
+            | Reason::DeviceOutOfMemory
+    )
+}
+
+/// The problem, with the time of the next try where there is one.
+pub(super) fn with_retry(blocked: &Blocked) -> Problem {
+    match (&blocked.stage, blocked.retry) {
+        (Stage::Source, Some(wait)) if blocked.problem.reason != Reason::Measuring => {
+            Problem::new(blocked.problem.reason, format!("{} Next try in {} s.", blocked.problem.message, wait.as_secs().max(1)))
+        }
+        _ => blocked.problem.clone(),
+    }
+}
+
+/// The column WHY.
+pub(super) fn why(summary: &Summary, ready: bool, wanted: i32) -> String {
+    match (ready, wanted) {
+        (true, 0) => "scaled to zero".to_owned(),
+        (true, _) => String::new(),
+        (false, _) if matches!(summary.step, Some(step) if step != Step::Stuck) => first_sentence(&summary.message),
+        (false, _) => format!("{}: {}", summary.reason, first_sentence(&summary.message)),
+    }
+}
+
+/// Digests and commits by their first eight digits.
+fn abbreviated(text: &str) -> String {
+    let word = |word: &str| {
+        let digits = word.chars().filter(char::is_ascii_hexdigit).count();
+        let long = digits >= 40 && word.chars().take(40).all(|c| c.is_ascii_hexdigit());
+        if long {
+            word.chars().take(8).chain(['…']).chain(word.chars().filter(|c| !c.is_ascii_hexdigit())).collect()
+        } else {
+            word.to_owned()
+        }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// A column has room for one sentence; the condition has all of them.
+pub(super) fn first_sentence(message: &str) -> String {
+    const WIDTH: usize = 140;
+    let sentence = abbreviated(message.split_inclusive(". ").next().unwrap_or(message).trim_end());
+    let sentence = sentence.strip_suffix('.').unwrap_or(&sentence);
+    if sentence.chars().count() <= WIDTH {
+        sentence.to_owned()
+    } else {
+        sentence.chars().take(WIDTH - 1).chain(['…']).collect()
+    }
+}

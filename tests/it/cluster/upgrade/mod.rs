@@ -1,0 +1,92 @@
+//! From the release before to this one, and back: from what it left in a cluster, kept as data, no pod is replaced.
+//!
+//! `tests/data/releases/VERSION` has its chart and its objects. How they were recorded is a test too, [`record`], and is done
+//! again for each release.
+
+mod record;
+mod restore;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    place::{Place, text},
+    quiet::settled_of,
+    rollout::node::Node,
+    world::{SYSTEM, World},
+};
+use crate::support::path;
+
+/// The namespace of the recorded objects, and the node of their pods.
+const PLACE: &str = "release";
+/// The ModelDeployments that are recorded.
+const NAMES: [&str; 5] = ["parrot", "everything", "green", "asleep", "changing"];
+
+/// Where the release before is kept.
+fn before() -> PathBuf {
+    path("tests/data/releases/0.1.0")
+}
+
+/// The version of everything that the operator owns, pods apart; and the pods by UID.
+async fn seen(place: &Place<'_>) -> (BTreeMap<String, String>, Vec<String>) {
+    let (mut versions, mut pods) = (BTreeMap::new(), vec![]);
+    for name in NAMES {
+        let of = place.versions(name).await.into_iter().filter(|(object, _)| !object.starts_with("Pod "));
+        // The Deployment controller writes how many pods there are; what we write changes the generation.
+        for (object, version) in of {
+            let generation = match object.strip_prefix("Deployment ") {
+                Some(name) => place.get("Deployment", name).await.unwrap()["metadata"]["generation"].to_string(),
+                None => version,
+            };
+            versions.insert(object, generation);
+        }
+        pods.extend(place.of("Pod", name).await.iter().map(|pod| format!("{name} {}", text(&pod["metadata"]["uid"]))));
+    }
+    pods.sort();
+    (versions, pods)
+}
+
+#[tokio::test]
+async fn an_operator_upgrade_restarts_no_pod() {
+    let world = World::bare().await;
+    let hub = restore::hub();
+    world.install("install", &before().join("chart"), &hub).await;
+    let place = Place::named(&world, PLACE).await;
+    let _node = Node::new(&place.client, PLACE, 20).await;
+    restore::all(&place).await;
+    let (versions, pods) = seen(&place).await;
+    assert_eq!(pods.len(), 1 + 2 + 1 + 4, "{pods:?}");
+
+    world.install("upgrade", &path("charts/bonafide"), &hub).await;
+    let operator = world.operator_of("new", None).await;
+    for name in NAMES {
+        place.until("PodDisruptionBudget", &format!("bonafide-{name}"), "is there", |_| true).await;
+    }
+    let writes = settled_of(&world, &operator).await;
+    let (after, pods_after) = seen(&place).await;
+    assert_eq!(pods_after, pods, "a pod was replaced");
+    let changed: Vec<&String> =
+        after.iter().filter(|(name, version)| versions.get(*name) != Some(version)).map(|(name, _)| name).collect();
+    // On the revision that is being replaced it is noted that it has answered, and can be gone back to.
+    assert!(
+        changed.iter().all(|name| name.starts_with("ControllerRevision bonafide-changing-")) && changed.len() == 1,
+        "{changed:?} {writes:?}"
+    );
+    let kinds: Vec<&String> = writes.keys().filter(|write| !write.starts_with("ModelDeployment ")).collect();
+    assert_eq!(kinds, ["ControllerRevision patch", "PodDisruptionBudget apply"], "{writes:?}");
+    for name in ["parrot", "everything"] {
+        place.condition(name, "Ready", "True", "Ready").await;
+    }
+
+    // And back: nothing that the release before compares has changed.
+    drop(operator);
+    world.helm(&["rollback", "bonafide", "1", "--namespace", SYSTEM]).await.unwrap();
+    // Its program is not kept; with one at hand it is tried too.
+    if let Some(program) = std::env::var_os("BONAFIDE_BEFORE") {
+        let operator = world.operator_of("old", Some(&PathBuf::from(program))).await;
+        let ready = async || if operator.get("readyz").await.0 == 200 { Ok(()) } else { Err("it is not".to_owned()) };
+        world.eventually("the operator of the release before is ready", ready).await;
+        settled_of(&world, &operator).await;
+    }
+    let (back, pods_back) = seen(&place).await;
+    assert_eq!((back, pods_back), (after, pods));
+}

@@ -1,0 +1,50 @@
+//! Trouble in one corner stays there.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::world::simulate;
+use crate::support::fake_api::{
+    caller::{Fate, Plan, Tidings},
+    refuse::Refusal,
+    request::Asked,
+    store::Change,
+};
+
+const FIRST: Duration = Duration::from_secs(5);
+
+/// After the first seconds, watches of Services break, and can be taken up again only much later.
+struct NoServices(Instant);
+
+impl Plan for NoServices {
+    fn request(&mut self, asked: &Asked) -> Fate {
+        let reads = !asked.is_write() && asked.name.is_empty() && asked.kind.kind == "Service";
+        if reads && self.0.elapsed() > FIRST && self.0.elapsed() < 360 * FIRST {
+            return Fate::Refuse(Refusal::new(500, "InternalError", "Internal error occurred: etcdserver: request timed out"));
+        }
+        Fate::Pass
+    }
+
+    fn event(&mut self, change: &Change) -> Tidings {
+        if change.kind.kind == "Service" { Tidings::Break } else { Tidings::Now }
+    }
+}
+
+#[test]
+fn one_watch_that_fails_holds_up_nothing_else() {
+    simulate(1, async |world| {
+        world.keep_running(|_| Box::new(NoServices(Instant::now())));
+        tokio::time::sleep(FIRST * 2).await;
+        let began = Instant::now();
+        for name in ["pear", "plum", "fig"] {
+            world.deploy(name, &[], json!({}));
+            world.ready(name, 1).await;
+            world.change("ModelDeployment", name, json!({ "spec": { "replicas": 0 } }));
+            world.condition(name, "Ready", "True", "Idle").await;
+        }
+        // Fetching and loading take 37 s of each, and stopping a little more.
+        assert!(began.elapsed() < Duration::from_secs(3 * 60), "it took {:?}\n{}", began.elapsed(), world.oracle.story());
+    });
+}
