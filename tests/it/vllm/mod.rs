@@ -16,7 +16,7 @@ use crate::e2e::{
 };
 
 /// How long a vLLM may take to start on a machine that is busy with others.
-const START: Duration = Duration::from_secs(420);
+const START: Duration = Duration::from_secs(900);
 
 static ENGINE: OnceCell<()> = OnceCell::const_new();
 

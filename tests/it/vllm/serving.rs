@@ -68,7 +68,8 @@ async fn it_serves_as_any_user_finishes_what_it_answers_when_it_is_evicted_and_c
     let place = place("vllm-serves").await;
     assign_users(&place).await;
     let began = Instant::now();
-    deploy(&place, "tiny", &json!({"pod": {"user": "Assigned"}, "engine": {"contextLength": 2048}}), |_| {}).await;
+    let spec = json!({"pod": {"user": "Assigned"}, "engine": {"contextLength": 2048}, "rollout": {"drain": "10m"}});
+    deploy(&place, "tiny", &spec, |_| {}).await;
     let pod = up(&place, "tiny").await;
     eprintln!("vllm: apply → Ready: {:.1} s", began.elapsed().as_secs_f64());
     answers(&pod, "tiny").await;
