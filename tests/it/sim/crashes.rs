@@ -105,14 +105,16 @@ fn every_story_has_its_end() {
     }
 }
 
-/// Each life is given one write: the next one begins where the last one was killed.
+/// Each life is given one write: the next one begins where the last one was killed. Without `THOROUGH=1` some stories only.
 #[test]
 fn killed_after_each_write_in_turn_the_manager_brings_every_story_to_its_end() {
-    for number in stories() {
+    for number in stories().filter(|number| thorough() || number % 7 == 0) {
         let (_, writes) = undisturbed(number);
         killed(number, vec![(1, true); *writes]);
         // Each life is killed before its second write, so that what it learnt from the first is lost with it.
-        killed(number, vec![(2, false); *writes]);
+        if thorough() {
+            killed(number, vec![(2, false); *writes]);
+        }
     }
 }
 
@@ -121,14 +123,12 @@ fn killed_after_each_write_in_turn_the_manager_brings_every_story_to_its_end() {
 fn killed_before_or_after_any_write_the_manager_brings_every_story_to_its_end() {
     for number in stories() {
         let (_, writes) = undisturbed(number);
-        let step = if thorough() { 1 } else { writes / 2 + 1 };
+        let step = if thorough() { 1 } else { writes - 2 };
         let mut kills = 0;
-        for write in (1 + number % step..).step_by(step) {
+        // A quick look is at another write of each story, so that together they see most kinds of writes.
+        for write in (1 + number * 5 % step..=*writes).step_by(step) {
             for after in [false, true] {
                 kills += usize::from(killed(number, vec![(write, after)]));
-            }
-            if write > writes + 2 {
-                break;
             }
         }
         println!("{}: killed {kills} times", STORIES[number].name);
