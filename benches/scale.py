@@ -168,17 +168,18 @@ def apply_all(api, path, names):
 
 
 def quiet(running, seconds=5.0):
-    """Waits until the process needs no CPU to speak of for `seconds`; returns when that began, and the CPU until then."""
-    since, last, deadline = time.monotonic(), running.cpu(), time.monotonic() + 600
-    while time.monotonic() - since < seconds:
+    """Waits until the process has needed less than a hundredth of a core for `seconds` (the Lease, and the metrics that we ask
+    for); returns when that began, and the CPU until then."""
+    history, deadline = [(time.monotonic(), running.cpu())], time.monotonic() + 600
+    while time.monotonic() < deadline:
         time.sleep(0.1)
-        now = running.cpu()
-        # The Lease and the metrics that we ask for.
-        if now - last > 0.004:
-            since, last = time.monotonic(), now
-        if time.monotonic() > deadline:
-            raise SystemExit("scale: the manager does not come to rest")
-    return since, last
+        now = (time.monotonic(), running.cpu())
+        history.append(now)
+        while now[0] - history[0][0] > seconds:
+            if now[1] - history[0][1] < 0.01 * seconds:
+                return history[0]
+            history.pop(0)
+    raise SystemExit("scale: the manager does not come to rest")
 
 
 def percentile(samples, share):

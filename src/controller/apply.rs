@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     context::Context,
     diff::{Rules, difference},
-    plan::{Child, ChildKind, Owner, Revision},
+    plan::{Child, ChildKind, Owner, Revision, revision_of},
 };
 use crate::api::{FIELD_MANAGER, Problem, Reason};
 
@@ -118,7 +118,7 @@ async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), A
         _ => write(context, &api, child).await?,
     };
     if child.kind == ChildKind::ControllerRevision {
-        remember(context, &live);
+        remember(context, owner, &live);
     }
     context.compared.remember(key, (fingerprint(child.kind, &live.metadata), wanted));
     Ok(())
@@ -143,10 +143,10 @@ async fn read(api: &Api<DynamicObject>, child: &Child, seen: Option<&str>) -> Re
 }
 
 /// What was just written or read of a revision need not be read again when the watch tells of it.
-fn remember(context: &Context, live: &DynamicObject) {
+fn remember(context: &Context, owner: &Owner, live: &DynamicObject) {
     let revision = live.data.get("data").cloned().map(serde_json::from_value::<Revision>);
     if let (Some(uid), Some(Ok(revision))) = (&live.metadata.uid, revision)
-        && live.metadata.name.as_deref() == Some(&revision.name)
+        && revision_of(&owner.name, live.metadata.name.as_deref().unwrap_or_default()) == Some(&revision.name)
     {
         let mut revisions = context.revisions.lock().unwrap_or_else(PoisonError::into_inner);
         revisions.entry(uid.clone()).or_insert_with(|| Arc::new(revision));

@@ -100,7 +100,7 @@ pub async fn same(world: &World, client: &Client, wishes: &Wishes) {
         }
         Ok(())
     };
-    world.within(Duration::from_secs(240), "the storm has left no trace", look).await;
+    world.within(Duration::from_secs(300), "the storm has left no trace", look).await;
 }
 
 /// Everything belongs to a ModelDeployment that is there, and no record is kept that nobody needs.

@@ -96,7 +96,7 @@ impl Wishes {
     }
 
     async fn wish(&self, namespace: &str, name: &str, wish: &Wish) {
-        let spec = json!({"model": {"source": format!("hf://acme/{}", MODELS[wish.model])}, "replicas": wish.replicas,
+        let spec = json!({"model": {"source": format!("hf://acme/{}", MODELS[wish.model])}, "replicas": wish.replicas, "rollout": {"drain": "5s"},
             "engine": {"name": "stand-in", "contextLength": wish.context}});
         let object =
             json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": name}, "spec": spec});
