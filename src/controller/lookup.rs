@@ -43,6 +43,8 @@ const MOST: usize = 16;
 const AT_ONCE: usize = 8;
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an answer is taken for what is so: several looks in a row ask once.
+const FRESH: Duration = Duration::from_secs(1);
 /// The most events of a pod that are read.
 const EVENTS: u32 = 100;
 /// The most bytes and lines of a log that are read: the cause may stand more than a hundred lines above the last one.
@@ -150,7 +152,7 @@ async fn in_time<T>(what: &str, work: impl Future<Output = Result<T, kube::Error
 
 fn fresh<V: Clone>(cache: &Mutex<HashMap<String, (Instant, V)>>, key: &str) -> Option<V> {
     let cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-    cache.get(key).filter(|(at, _)| at.elapsed() + Duration::from_millis(500) < PERIOD).map(|(_, value)| value.clone())
+    cache.get(key).filter(|(at, _)| at.elapsed() < FRESH).map(|(_, value)| value.clone())
 }
 
 fn keep<V>(cache: &Mutex<HashMap<String, V>>, key: &str, value: V) {

@@ -87,7 +87,9 @@ fn of_engine(engine: &SlimContainer, node: Needs, again: Option<Duration>) -> Ne
     let events = !engine.ready;
     // Where a container waits only to be made, nothing but an event tells what is in its way.
     let silent = engine.state.running.is_none() && log.is_none();
-    Needs { events, log: log.filter(|_| !engine.ready), limit, again: if silent { again } else { node.again }, ..node }
+    // An engine that was ready in a pod that is not: its node may be lost.
+    let again = if engine.ready { Some(PERIOD) } else { again.filter(|_| silent).or(node.again) };
+    Needs { events, log: log.filter(|_| !engine.ready), limit, again, ..node }
 }
 
 fn created(pod: &SlimPod) -> Option<Timestamp> {
@@ -137,7 +139,7 @@ mod tests {
         let loading = engine(json!({ "name": "engine", "state": { "running": {} } }));
         assert_eq!((loading.log, loading.node, loading.again), (None, true, Some(LOADING)));
         let ready = engine(json!({ "name": "engine", "ready": true, "state": { "running": {} }, "lastState": ended }));
-        assert_eq!((ready.log, ready.events), (None, false));
+        assert_eq!((ready.log, ready.events, ready.again), (None, false, Some(PERIOD)));
     }
 
     #[test]
