@@ -1,8 +1,8 @@
 //! What several tests need.
 
+pub mod argo;
 pub mod dice;
 pub mod fake_api;
-pub mod argo;
 pub mod kstatus;
 pub mod restricted;
 pub mod rules;
