@@ -110,7 +110,10 @@ mod tests {
     use super::*;
 
     /// A server that takes its time, behind the fence.
-    fn server(fence: &Fence, takes: Duration) -> impl Service<Request<()>, Response = Response<()>, Error = BoxError> {
+    fn server(
+        fence: &Fence,
+        takes: Duration,
+    ) -> Fenced<impl Service<Request<()>, Response = Response<()>, Error = Infallible, Future: Send> + Send> {
         let answer = move |_: Request<()>| async move {
             tokio::time::sleep(takes).await;
             Ok::<_, Infallible>(Response::new(()))
