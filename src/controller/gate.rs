@@ -65,18 +65,13 @@ enum Word {
 pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged], step: &Step) -> Result<Doors, kube::Error> {
     let owner = &observed.owner;
     let mut doors = Doors::default();
-    let mut fresh = None;
+    let mut fresh = Fresh::default();
     for pod in observed.pods.iter().filter(|pod| !pod.is_over()) {
         let judged = revisions.iter().find(|judged| pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name));
         let good = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none());
         if pod.is_gated() {
             let Some(judged) = good else { continue };
-            if fresh.is_none() {
-                fresh = Some(
-                    is_today(&context.client, &owner.namespace, &observed.namespace_labels, &observed.policies.versions).await?,
-                );
-            }
-            if fresh == Some(false) {
+            if !fresh.ask(context, observed).await? {
                 doors.stale = true;
                 continue;
             }
@@ -102,10 +97,33 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
             (None, Some(judged)) => first(context, pod, judged, vouched, &mut doors).await,
             (None, None) => Word::Nothing,
         };
+        // A policy may have come since the gate was lifted, and its watch be late.
+        let word = if matches!(word, Word::Vouched) && !was_vouched(pod) && !fresh.ask(context, observed).await? {
+            doors.stale = true;
+            Word::Nothing
+        } else {
+            word
+        };
         set(context, owner, pod, &word).await?;
         doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
     }
     Ok(doors)
+}
+
+/// Whether the verdicts are of today: asked once for all pods, and only when one of them needs it.
+#[derive(Default)]
+struct Fresh(Option<bool>);
+
+impl Fresh {
+    async fn ask(&mut self, context: &Context, observed: &Observed) -> Result<bool, kube::Error> {
+        let Observed { owner, namespace_labels, policies, .. } = observed;
+        let known = match self.0 {
+            Some(known) => known,
+            None => is_today(&context.client, &owner.namespace, namespace_labels, &policies.versions).await?,
+        };
+        self.0 = Some(known);
+        Ok(known)
+    }
 }
 
 /// What speaks against a pod that runs before it is looked at. It is vouched for as long as it is what we wrote and its bytes

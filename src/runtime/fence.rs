@@ -111,9 +111,9 @@ mod tests {
 
     /// A server that takes its time, behind the fence.
     fn server(
-        fence: &Fence,
+        fence: Fence,
         takes: Duration,
-    ) -> impl Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send> + use<> {
+    ) -> Fenced<impl Service<Request<()>, Response = Response<()>, Error = Infallible, Future: Send> + Send> {
         let answer = move |_: Request<()>| async move {
             tokio::time::sleep(takes).await;
             Ok::<_, Infallible>(Response::new(()))
@@ -132,9 +132,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_closed_fence_lets_reads_through_and_no_write() {
         let fence = Fence::default();
-        assert!(server(&fence, SECOND).oneshot(request(Method::GET)).await.is_ok());
+        assert!(server(fence.clone(), SECOND).oneshot(request(Method::GET)).await.is_ok());
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            let error = server(&fence, SECOND).oneshot(request(method)).await.err();
+            let error = server(fence.clone(), SECOND).oneshot(request(method)).await.err();
             assert!(error.is_some_and(|error| error.to_string().contains("may not be the leader")));
         }
     }
@@ -143,9 +143,9 @@ mod tests {
     async fn a_write_that_is_under_way_when_the_time_is_over_is_given_up() {
         let fence = Fence::default();
         fence.open_until(Instant::now() + 10 * SECOND);
-        assert!(server(&fence, 9 * SECOND).oneshot(request(Method::PATCH)).await.is_ok());
+        assert!(server(fence.clone(), 9 * SECOND).oneshot(request(Method::PATCH)).await.is_ok());
         let began = Instant::now();
-        assert!(server(&fence, 9 * SECOND).oneshot(request(Method::PATCH)).await.is_err());
+        assert!(server(fence.clone(), 9 * SECOND).oneshot(request(Method::PATCH)).await.is_err());
         assert_eq!(began.elapsed().as_secs(), 1);
     }
 
@@ -153,7 +153,7 @@ mod tests {
     async fn a_fence_that_is_moved_on_meanwhile_lets_a_write_go_on() {
         let fence = Fence::default();
         fence.open_until(Instant::now() + 2 * SECOND);
-        let slow = tokio::spawn(server(&fence, 5 * SECOND).oneshot(request(Method::PATCH)));
+        let slow = tokio::spawn(server(fence.clone(), 5 * SECOND).oneshot(request(Method::PATCH)));
         tokio::time::sleep(SECOND).await;
         fence.open_until(Instant::now() + 10 * SECOND);
         assert!(slow.await.unwrap().is_ok());
@@ -163,7 +163,7 @@ mod tests {
     async fn nobody_waits_for_ever() {
         let fence = Fence::default();
         let began = Instant::now();
-        let error = server(&fence, 3600 * SECOND).oneshot(request(Method::GET)).await.err();
+        let error = server(fence.clone(), 3600 * SECOND).oneshot(request(Method::GET)).await.err();
         assert!(error.is_some_and(|error| error.to_string().contains("60 s")));
         assert_eq!(began.elapsed(), PATIENCE);
     }

@@ -1,4 +1,4 @@
-//! Trouble in one corner stays there.
+//! Trouble in one corner stays there, and what is heard late counts all the same.
 
 use std::time::Duration;
 
@@ -46,5 +46,39 @@ fn one_watch_that_fails_holds_up_nothing_else() {
         }
         // Fetching and loading take 37 s of each, and stopping a little more.
         assert!(began.elapsed() < Duration::from_secs(3 * 60), "it took {:?}\n{}", began.elapsed(), world.oracle.story());
+    });
+}
+
+/// Changes of policies are heard of a minute late.
+struct LatePolicies;
+
+impl Plan for LatePolicies {
+    fn request(&mut self, _: &Asked) -> Fate {
+        Fate::Pass
+    }
+
+    fn event(&mut self, change: &Change) -> Tidings {
+        if change.kind.kind == "ClusterModelPolicy" { Tidings::Late(12 * FIRST) } else { Tidings::Now }
+    }
+}
+
+#[test]
+fn a_pod_that_loads_while_a_policy_comes_is_not_vouched_for_although_the_policy_is_heard_of_late() {
+    simulate(1, async |world| {
+        world.keep_running(|_| Box::new(LatePolicies));
+        world.deploy("pear", &[], json!({}));
+        let on_a_node = |world: &super::world::World| {
+            let pods = world.of("Pod", "pear");
+            if pods.iter().any(|pod| !pod["spec"]["nodeName"].is_null()) { Ok(()) } else { Err("it waits".to_owned()) }
+        };
+        world.until("its pod is on a node", on_a_node).await;
+        tokio::time::sleep(FIRST).await;
+        // The oracle sees to it that nobody vouches for it from now on.
+        world.policy("strict", 1);
+        world.condition("pear", "Trusted", "False", "Unsigned").await;
+        world.rest().await;
+        assert!(world.of("Pod", "pear").iter().all(|pod| !super::world::routed(pod)), "{}", world.oracle.story());
+        world.delete("ClusterModelPolicy", "strict");
+        world.ready("pear", 1).await;
     });
 }

@@ -156,7 +156,7 @@ fn without(value: &Value, paths: &[&[Step]], top: bool) -> Option<Value> {
             for item in items {
                 let key = paths.iter().filter_map(|path| path.first()).find(|step| match step {
                     Step::Key(key) => has_key(item, key),
-                    Step::Value(text) => item.to_string() == *text,
+                    Step::Value(text) => serde_json::from_str::<Value>(text).is_ok_and(|value| value == *item),
                     Step::Field(_) => false,
                 });
                 match key {

@@ -175,7 +175,9 @@ pub fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, step| match step {
         Step::Field(name) => value.get(name),
         Step::Key(key) => value.as_array()?.iter().find(|item| has_key(item, key)),
-        Step::Value(text) => value.as_array()?.iter().find(|item| item.to_string() == *text),
+        Step::Value(text) => {
+            value.as_array()?.iter().find(|item| serde_json::from_str::<Value>(text).is_ok_and(|value| value == *item))
+        }
     })
 }
 
