@@ -100,7 +100,14 @@ impl Operator {
         let logs = self.log.parent().unwrap().to_owned();
         let kept = (1..).map(|number| self.log.with_extension(format!("log.{number}"))).find(|kept| !kept.exists()).unwrap();
         fs::rename(&self.log, kept).unwrap();
-        Self::start(Start { kubeconfig: &self.kubeconfig, config: &self.config, identity: &self.identity, logs: &logs }).await
+        Self::start(Start {
+            kubeconfig: &self.kubeconfig,
+            config: &self.config,
+            identity: &self.identity,
+            logs: &logs,
+            program: None,
+        })
+        .await
     }
 
     /// Whether it has ended, by whatever.

@@ -176,7 +176,7 @@ pub fn at<'a>(value: &'a Value, path: &[Step]) -> Option<&'a Value> {
         Step::Field(name) => value.get(name),
         Step::Key(key) => value.as_array()?.iter().find(|item| has_key(item, key)),
         Step::Value(text) => {
-            value.as_array()?.iter().find(|item| serde_json::from_str::<Value>(text).is_ok_and(|value| value == *item))
+            value.as_array()?.iter().find(|item| serde_json::from_str::<Value>(text).is_ok_and(|value| value == **item))
         }
     })
 }

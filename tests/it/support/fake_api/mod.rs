@@ -128,8 +128,7 @@ impl FakeApi {
 
     pub fn create(&self, kind: &str, namespace: &str, who: &str, body: &Value) -> Result<Arc<Value>, Refusal> {
         let writer = Writer { who, manager: who.to_owned(), now: self.time(), dry: false };
-        let created = self.changing(|state| state.create(kinds::of(kind), namespace, body, &writer));
-        created
+        self.changing(|state| state.create(kinds::of(kind), namespace, body, &writer))
     }
 
     /// Changes an object as it stands, if it stands and changes.
