@@ -44,7 +44,8 @@ pub fn of(revision: &Seen, wanted: i32, spare: i32, drain: Duration, now: Timest
         false => pod.rank,
     };
     let mut in_its_order: Vec<(Rank, bool)> = victims.iter().map(|pod| (rank(pod), over(pod))).collect();
-    in_its_order.extend(stay.iter().map(|pod| (pod.rank, false)));
+    // When even one who stays serves nobody, nobody is harmed by whichever it takes.
+    in_its_order.extend(stay.iter().map(|pod| (pod.rank, pod.class < Class::Draining)));
     in_its_order.sort_unstable();
     let may_go = number(in_its_order.iter().take_while(|(_, may_go)| *may_go).count());
     let replicas = if asked <= wanted { wanted } else { wanted.max(asked.min(number(pods.len()).saturating_sub(may_go))) };

@@ -190,7 +190,8 @@ async fn a_revision_that_never_answered_makes_room_for_the_next() {
     };
     let made_room = |object: &Value| {
         let (old, current) = (replicas(object, "Old"), replicas(object, "Current"));
-        old.is_some_and(|(name, pods)| first.ends_with(&name) && pods == 0) && current.is_some_and(|(_, pods)| pods == 1)
+        old.is_none_or(|(name, pods)| first.ends_with(&name) && pods == 0)
+            && current.is_some_and(|(name, pods)| !first.ends_with(&name) && pods == 1)
     };
     place.until("ModelDeployment", NAME, "has its second revision in the place of the first", made_room).await;
     let numbers: Vec<Value> =

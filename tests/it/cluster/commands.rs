@@ -50,7 +50,7 @@ async fn somebody_who_may_only_look_sees_the_tree_and_learns_what_else_is_missin
     assert_eq!(code, 1, "{said}{errors}");
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("parrot  Waiting  Unknown  0/1"), "{said}");
-    assert!(lines[1].contains("Unschedulable for ") && lines[1].contains("No node can take the pod"), "{said}");
+    assert!(lines[1].contains("Unschedulable for ") && lines[1].contains("There is no node in the cluster"), "{said}");
     let revision = text(&object["status"]["revisions"][0]["name"]);
     assert!(said.contains(&format!("revision {revision} #1  Current  0/1")) && said.contains(&format!("pod {pod}")), "{said}");
     assert!(!said.contains('\x1b'), "colours where nobody looks: {said:?}");

@@ -104,10 +104,20 @@ fn plain(value: &mut Value, pods: &[String]) {
             for pod in pods {
                 *text = text.replace(pod.as_str(), "POD");
             }
-            *text = without_ids(&without_times(text));
+            *text = without_ids(&without_times(&without_pods(text)));
         }
         _ => {}
     }
+}
+
+/// `bonafide-pear-f5918428-0ece01de-pqm8c` → `POD`, also when it is gone.
+fn without_pods(text: &str) -> String {
+    let is_pod = |word: &str| {
+        let mut parts = word.rsplitn(4, '-');
+        let lengths = [parts.next(), parts.next(), parts.next()].map(|part| part.map_or(0, str::len));
+        lengths == [5, 8, 8] && parts.next().is_some_and(|rest| rest.starts_with("bonafide-"))
+    };
+    text.split(' ').map(|word| if is_pod(word) { "POD" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 /// `2031-03-01T06:00:00Z` → `TIME`

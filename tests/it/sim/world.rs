@@ -242,7 +242,8 @@ impl World {
         self.rest().await;
     }
 
-    /// From now on the clocks of managers that start are wrong by up to a day.
+    /// From now on the clocks of managers that start are wrong by up to five minutes. Time limits of rollouts
+    /// are kept by the clock, so that one which is wrong by more than such a limit ends it early or late.
     pub fn skew(&self, dice: Dice) {
         *self.skew.lock().unwrap() = Some(dice);
     }
@@ -251,7 +252,7 @@ impl World {
     pub fn clock(&self) -> Timestamp {
         let now = self.api.now();
         let Some(dice) = &mut *self.skew.lock().unwrap() else { return now };
-        let off = i64::try_from(dice.below(48 * 3600)).unwrap() - 24 * 3600;
+        let off = i64::try_from(dice.below(600)).unwrap() - 300;
         now + SignedDuration::from_secs(if dice.below(2) == 0 { 0 } else { off })
     }
 

@@ -21,7 +21,10 @@ async fn of_two_that_claim_one_name_the_younger_one_waits_until_it_is_free() {
     let message = text(&condition(&object, "Ready").unwrap()["message"]);
     assert!(message.contains("Requests for chat") && message.contains("go to ModelDeployment crow"), "{message}");
     assert!(place.of("Deployment", "raven").await.is_empty(), "it was rolled out");
-    place.condition("crow", "Ready", "False", "Unschedulable").await;
+    let not_taken = |object: &Value| {
+        condition(object, "Ready").is_some_and(|ready| ready["status"] == "False" && ready["reason"] != "NameTaken")
+    };
+    place.until("ModelDeployment", "crow", "has the name", not_taken).await;
     // Another name, and it goes on; back, and it waits, and keeps what it has.
     place.change("ModelDeployment", "raven", spec(&["croak"])).await;
     place.let_in("raven", 1).await;

@@ -264,6 +264,8 @@ impl FakeApi {
         let found = found.ok_or_else(|| Refusal::not_found(asked.kind, &asked.name))?;
         Ok(match asked.subresource.as_str() {
             "scale" => rules::scale(asked.kind, found),
+            // No container of this server ever ran.
+            "log" => return Err(Refusal::not_found(asked.kind, &asked.name)),
             _ if asked.metadata_only => partial(found),
             _ => (**found).clone(),
         })

@@ -80,7 +80,12 @@ impl State {
             object_mut(&mut object).remove("status");
         }
         self.finish_new(kind, object, by, |object, by| {
-            let managers = after_update(kind, &json!({}), object, &by.manager, "", &by.now);
+            // What the status is by default is nobody's.
+            let mut written = object.clone();
+            if kind.status {
+                object_mut(&mut written).remove("status");
+            }
+            let managers = after_update(kind, &json!({}), &written, &by.manager, "", &by.now);
             Manager::write(kind, &managers, object);
         })
     }
