@@ -161,7 +161,7 @@ printf '\n     \033[1m%s\033[0m\n' "$answer"
 
 bold "One byte is altered at the source, and deployed as a second model"
 run kubectl exec -n $source_ns deploy/hub -- /localcluster alter /hub/acme/smollm2/model.gguf
-sed 's/name: smollm2$/name: smollm2-altered/' examples/smollm2.yaml | kubectl apply -n $models -f - | sed 's/^/     /'
+sed 's/name: smollm2$/name: smollm2-altered/; s/servedNames: .smollm2./servedNames: [smollm2-altered]/' examples/smollm2.yaml | kubectl apply -n $models -f - | sed 's/^/     /'
 watch_until smollm2-altered Trusted False
 say ""
 kubectl get mdep smollm2-altered -n $models -o jsonpath='{.status.conditions[?(@.type=="Trusted")].message}' | fold -s -w 110 | sed 's/^/     /'
