@@ -57,7 +57,7 @@ generate: ## Write generated files anew: CRDs, their copies in the chart, golden
 	cargo run -q -- crd --out crds
 	cp crds/*.yaml charts/bonafide/files/crds/
 	UPDATE_GOLDEN=1 cargo test -p bonafide --lib -q golden
-	UPDATE_GOLDEN=1 cargo test -p bonafide --test it -q -- golden drift
+	UPDATE_GOLDEN=1 cargo test -p bonafide --test it -q -- golden drift cluster::chart::what_the_chart_renders
 
 build: ## The optimised binaries
 	cargo build --release --workspace --bins

@@ -6,7 +6,7 @@ use super::{
     place::{NAME, Place, condition, gated, text},
     world::{SYSTEM, World, helm},
 };
-use crate::support::{documents, path, restricted};
+use crate::support::{self, documents, path, recorded, restricted};
 
 const RELEASE: &str = "bonafide";
 
@@ -35,6 +35,37 @@ fn config(objects: &[Value]) -> bonafide::controller::Config {
 async fn helm_finds_nothing_to_complain_about() {
     let said = helm(None, &["lint", "--strict", &chart()]).await.unwrap();
     assert!(said.contains("0 chart(s) failed"), "{said}");
+}
+
+#[tokio::test]
+async fn what_the_chart_renders_is_what_was_recorded() {
+    for name in ["small", "full"] {
+        let values = path(format!("charts/bonafide/tests/values-{name}.yaml"));
+        let arguments = ["template", RELEASE, &chart(), "--namespace", SYSTEM, "--values", values.to_str().unwrap()];
+        recorded(format!("charts/bonafide/tests/golden-{name}.yaml"), &helm(None, &arguments).await.unwrap());
+    }
+}
+
+/// Values that Helm refuses, and a part of what it says.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refused {
+    name: String,
+    values: Value,
+    says: String,
+}
+
+#[tokio::test]
+async fn every_mistake_in_the_values_is_refused_in_words_that_name_it() {
+    let cases: Vec<Refused> = serde_saphyr::from_str(&support::text("charts/bonafide/tests/refused.yaml")).unwrap();
+    assert!(cases.len() > 10);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for Refused { name, values, says } in cases {
+        std::fs::write(file.path(), values.to_string()).unwrap();
+        let arguments = ["template", RELEASE, &chart(), "--values", file.path().to_str().unwrap()];
+        let refusal = helm(None, &arguments).await.expect_err(&name);
+        assert!(refusal.contains(&says), "{name}: {refusal}");
+    }
 }
 
 #[tokio::test]
