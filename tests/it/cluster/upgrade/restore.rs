@@ -12,30 +12,30 @@ use super::{
         rollout::node::is,
         world::TOKEN,
     },
-    NAMES, before,
+    NAMES, kept,
 };
 use crate::support::documents;
 
-fn recorded() -> Vec<Value> {
-    documents(&std::fs::read_to_string(before().join("objects.yaml")).unwrap())
+fn recorded(version: &str) -> Vec<Value> {
+    documents(&std::fs::read_to_string(kept(version).join("objects.yaml")).unwrap())
 }
 
 /// The address of the hub as it stands in the objects.
-pub fn hub() -> String {
-    text(&recorded().iter().find(|object| object["kind"] == "Hub").unwrap()["url"])
+pub fn hub(version: &str) -> String {
+    text(&recorded(version).iter().find(|object| object["kind"] == "Hub").unwrap()["url"])
 }
 
 /// All objects, and pods that are what they were.
-pub async fn all(place: &Place<'_>) {
+pub async fn all(place: &Place<'_>, version: &str) {
     let secret = json!({"type": "bonafide.dev/source", "stringData": {"token": TOKEN, "hosts": "h:1"}});
     place.create("Secret", "token", secret).await;
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    let of = |kind: &str| recorded().into_iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
+    let of = |kind: &str| recorded(version).into_iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
     for object in of("ModelDeployment") {
         let made = apply(place, &object, &owners).await;
         owners.insert(text(&object["metadata"]["uid"]), text(&made["metadata"]["uid"]));
     }
-    for kind in ["ModelArtifact", "ControllerRevision", "ConfigMap", "Service", "Deployment"] {
+    for kind in ["ModelArtifact", "ControllerRevision", "ConfigMap", "Service", "PodDisruptionBudget", "Deployment"] {
         for object in of(kind) {
             apply(place, &object, &owners).await;
         }
