@@ -13,6 +13,7 @@ mod claims;
 mod commands;
 mod definitions;
 mod gitops;
+mod large;
 mod leadership;
 mod likeness;
 mod operator;
