@@ -209,9 +209,10 @@ async fn renew(
     if let Err(problem) = applicable.before_resolve(&source, assurance) {
         return blocked(Stage::Trust, problem, None);
     }
-    if let Some(problem) = volume_claims::missing(context, deployment, &source).await? {
-        return blocked(Stage::Source, problem, Some(SOURCE_DOWN));
-    }
+    let reach = match volume_claims::look(context, deployment, &source).await? {
+        Ok(reach) => reach,
+        Err(problem) => return blocked(Stage::Source, problem, Some(SOURCE_DOWN)),
+    };
     let credentials = match &observed.credentials {
         Ok(credentials) => credentials.as_ref(),
         Err(problem) => return blocked(Stage::Source, problem.clone(), Some(SOURCE_DOWN)),
@@ -298,6 +299,7 @@ async fn renew(
         rendered: &rendered,
         fetch_image: &context.config.image,
         pull_policy: &context.config.image_pull_policy,
+        one_node: reach.one_node,
     });
     decision.current = Some(revision.name.clone());
     if !decision.revisions.iter().any(|judged| judged.seen.revision.name == revision.name) {

@@ -47,6 +47,7 @@ pub use decide::{render_input, served_names};
 pub use notes::Notes;
 pub use resolve::{LookedUp, look_up};
 pub use run::{RunError, Surroundings, run};
+pub use volume_claims::is_of_one_node;
 
 use std::{sync::PoisonError, time::Duration};
 

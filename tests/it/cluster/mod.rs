@@ -16,6 +16,7 @@ mod gitops;
 mod large;
 mod leadership;
 mod likeness;
+mod one_node;
 mod operator;
 mod pinning;
 mod place;
