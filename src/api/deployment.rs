@@ -279,7 +279,7 @@ pub struct ModelDeploymentStatus {
     /// Replicas that answer, of those wanted: `2/2`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ready: String,
-    /// One sentence when the state is not Ready.
+    /// What is in the way, in one sentence.
     #[serde(default)]
     pub why: String,
     /// Where requests go, within the cluster.

@@ -122,7 +122,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
         now: context.clock.now(),
     };
     let held_back = write::status(context, &picture).await?;
-    let again = [hurry, retry, step.again, found.again, held_back, Some(RESYNC)].into_iter().flatten().min();
+    let shared = decision.shared.as_ref().map(|_| decide::NAME_TAKEN);
+    let again = [hurry, retry, step.again, found.again, held_back, shared, Some(RESYNC)].into_iter().flatten().min();
     if let Some(error) = failed {
         return Err(error);
     }
