@@ -59,6 +59,18 @@ async fn on_a_full_node_replicas_are_replaced_one_by_one_and_that_is_said() {
 }
 
 #[tokio::test]
+async fn one_by_one_is_kept_to_where_there_is_room_for_more() {
+    let stage = Stage::new(6).await;
+    stage.deploy(NAME, 2, &["--threads=1"], json!({"strategy": "OneByOne"})).await;
+    stage.serves("--threads=1", 2).await;
+    stage.watch();
+    stage.args(&["--threads=2"]).await;
+    stage.serves("--threads=2", 2).await;
+    assert_eq!(stage.seen(), (1, 2), "fewest replicas that answered, most pods");
+    stage.says("Ready", "True", "Ready").await;
+}
+
+#[tokio::test]
 async fn a_share_goes_first_and_the_others_follow() {
     let stage = Stage::new(8).await;
     stage.deploy(NAME, 3, &["--threads=1"], json!({"strategy": "Canary", "canary": {"percent": 30, "hold": "12s"}})).await;
