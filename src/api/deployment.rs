@@ -8,6 +8,7 @@ use super::{
     duration::Duration,
     engine::{AcceleratorClass, EnvVar},
     pod::Pod,
+    secret::SecretRef,
 };
 
 /// A model that should be served: where its weights come from, which engine runs them, on what, and how many times.
@@ -192,15 +193,6 @@ pub struct SignatureFile {
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains('..') && !self.contains('//') && !self.contains('*') && !self.endsWith('/')")
         .message("signature.file is a path relative to the model's root, without '*', '..', '//' and a leading '/'"))]
     pub file: String,
-}
-
-/// A Secret of the same namespace.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SecretRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("this must be the name of a Secret: lower-case letters, digits, '-' and '.'"))]
-    pub name: String,
 }
 
 /// Which engine runs the model, and how.

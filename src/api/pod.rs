@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::deployment::SecretRef;
+use super::secret::SecretRef;
 
 pub use affinity::*;
 pub use volume::*;
