@@ -21,8 +21,11 @@ fn program() -> String {
 
 #[test]
 fn it_is_small_and_needs_nothing_of_the_image_it_runs_in() {
-    let bytes = std::fs::read(program()).unwrap();
-    assert!(bytes.len() < 1_200_000, "{} bytes", bytes.len());
+    let program = program();
+    let bytes = std::fs::read(&program).unwrap();
+    // Where there is no Rust for musl it is glibc's code, most of it.
+    let most = if program.contains("-musl/") { 500_000 } else { 1_200_000 };
+    assert!(bytes.len() < most, "{} bytes", bytes.len());
     assert_eq!(&bytes[..5], b"\x7fELF\x02");
     let number =
         |at: usize, length: usize| bytes[at..at + length].iter().rev().fold(0_usize, |n, byte| n << 8 | usize::from(*byte));

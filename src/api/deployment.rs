@@ -8,6 +8,7 @@ use super::{
     duration::Duration,
     engine::{AcceleratorClass, EnvVar},
     pod::Pod,
+    secret::SecretRef,
 };
 
 /// A model that should be served: where its weights come from, which engine runs them, on what, and how many times.
@@ -54,7 +55,7 @@ pub struct ModelDeploymentSpec {
     /// How a change reaches the replicas.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rollout: Rollout,
-    /// `Managed`, or `Paused`: changes wait, and what serves goes on serving under today's policies. Default `Managed`.
+    /// `Managed` (the default), or `Paused`: changes wait, and what serves goes on.
     #[serde(default, skip_serializing_if = "is_default")]
     pub management: Management,
     /// What is said of the pods beyond that.
@@ -75,16 +76,15 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.canary) || (has(self.strategy) && self.strategy == 'Canary')").message("rollout.canary has a meaning only with strategy Canary"))]
 pub struct Rollout {
-    /// `Auto` (the default): as Surge, and one by one where there is no room for one replica more. `Surge`: a replica of the new
-    /// revision answers before one of the old is stopped. `OneByOne`: one of the old is stopped before one of the new begins.
-    /// `Canary`: as Auto, but a share first.
+    /// `Surge`: a replica of the new revision answers before one of the old stops. `OneByOne`: one of the old stops before one of the
+    /// new begins. `Auto` (the default): Surge where there is room, else OneByOne. `Canary`: as Auto, a share first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub strategy: Strategy,
-    /// How long the new revision may take to answer with its next replica; then it is given up and the old one stays. Absent: computed
-    /// from the bytes to fetch and from the time that the engine may take to load.
+    /// How long the new revision may take for its next replica to answer; then it is given up and the old one stays. Absent: by
+    /// the bytes to fetch and the time that the engine may load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Duration>,
-    /// How long a replica that is to stop may go on with the requests it has. Default `2m`.
+    /// How long a replica that is to stop may finish its requests. Default `2m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Duration>,
     /// The share that goes first, with strategy Canary.
@@ -128,14 +128,14 @@ pub enum Management {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.source.startsWith('pvc://') || (!has(self.cache) && !has(self.secretRef))").message("model.cache and model.secretRef have no meaning with a pvc:// source: its files are read where they lie"))]
 pub struct Model {
-    /// The source: `hf://OWNER/NAME`, a repository of the hub; `https://HOST/PATH`, a manifest file as `bonafide manifest` writes it;
-    /// `pvc://CLAIM/PATH`, a directory in a PersistentVolumeClaim of this namespace.
+    /// `hf://OWNER/NAME`, a repository of the hub; `https://HOST/PATH`, a manifest file of `bonafide manifest`; `pvc://CLAIM/PATH`, a
+    /// directory in a claim of this namespace.
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new("!self.contains('..') && !self.matches('/[.](/|$)') && (self.matches('^hf://[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$') ? !self.contains('--') : self.matches('^https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_.~+@=-]+)+$') ? !self.contains(':443/') : self.matches('^pvc://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9_.~+@=-]+)*$'))")
         .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct, https://HOST/PATH of a manifest, or pvc://CLAIM/PATH: no other scheme, no user info, no query, no '%' and no '..'; a revision goes into spec.model.revision"))]
     pub source: String,
-    /// A branch, a tag or a commit. It is resolved once, recorded in the status, and kept. Absent: the source's default branch. Of
-    /// an `https://` source the SHA-256 of its manifest file; absent: the one that is there.
+    /// A branch, a tag or a commit, resolved once and kept; absent: the default branch. Of `https://` the SHA-256 of the manifest file;
+    /// absent: the one that is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]([A-Za-z0-9_./-]*[A-Za-z0-9_.-])?$') && !self.contains('..') && !self.contains('//')")
@@ -153,16 +153,13 @@ pub struct Model {
     #[x_kube(validation = Rule::new("self.all(f, !f.startsWith('/') && !f.contains('..') && !f.matches('[?\\\\[\\\\]{}!\\\\\\\\]'))")
         .message("files are globs relative to the model's root; only '*' and '**' are wildcards, and '..' and a leading '/' are not allowed"))]
     pub files: Vec<String>,
-    /// Where the signature is. Absent: `model.sig`, `*.oms.sig` or `*.sig` at the model's root; ModelSignatures of the namespace
-    /// that are about the content count besides.
+    /// Where the signature is. Absent: `model.sig`, `*.oms.sig` or `*.sig` at the root. ModelSignatures of the content count besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureFile>,
-    /// A Secret of type `bonafide.dev/source` in this namespace, with the keys `hosts` and `token`, or `hosts`, `username` and
-    /// `password`.
+    /// A Secret of type `bonafide.dev/source` with `hosts` and `token`, or `hosts`, `username` and `password`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
-    /// A claim in which fetched bytes are kept, so that the next replica does not download them again. Absent: each replica
-    /// fetches into a directory of its own.
+    /// A claim that keeps what was fetched for the next replica. Absent: each fetches into a directory of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
     /// The names by which requests ask for the model. Absent: the last part of the source.
@@ -194,20 +191,11 @@ pub struct SignatureFile {
     pub file: String,
 }
 
-/// A Secret of the same namespace.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SecretRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')").message("this must be the name of a Secret: lower-case letters, digits, '-' and '.'"))]
-    pub name: String,
-}
-
 /// Which engine runs the model, and how.
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
-    /// The name of an InferenceEngine or of an engine that is built in (`bonafide engines` lists them).
+    /// An InferenceEngine, or an engine that is built in (`bonafide engines`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub name: Option<String>,
@@ -233,18 +221,17 @@ pub struct Resources {
     /// Accelerators. Absent: the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<Accelerator>,
-    /// Processors that a replica's engine is sure to get: `4`, `1.5` or `500m`. It may use more where there is more.
+    /// Processors that a replica is sure to get: `4`, `1.5`, `500m`. It may use more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}([.][0-9]{1,3})?|[0-9]{1,9}m)$') && !self.matches('^[0.]+m?$')").message("cpu is a number of processors: 4, 1.5 or 500m"))]
     pub cpu: Option<String>,
-    /// Memory of a replica's engine, and no more: `16Gi`. What lies in `/dev/shm` is part of it.
+    /// Memory of a replica, and no more: `16Gi`; `/dev/shm` is part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message("memory is a whole number of bytes, perhaps with k, M, G, T, Ki, Mi, Gi or Ti: 16Gi"))]
     pub memory: Option<String>,
-    /// The most that `/dev/shm` may hold, through which an engine's processes speak to each other. Absent: half of `memory`, or
-    /// 16Gi when that is absent too.
+    /// The most that `/dev/shm` may hold. Absent: half of `memory`, else 16Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$')").message("sharedMemory is a whole number of bytes, perhaps with k, M, G, T, Ki, Mi, Gi or Ti: 2Gi"))]
@@ -279,7 +266,7 @@ pub struct ModelDeploymentStatus {
     /// Replicas that answer, of those wanted: `2/2`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ready: String,
-    /// One sentence when the state is not Ready.
+    /// What is in the way, in one sentence.
     #[serde(default)]
     pub why: String,
     /// Where requests go, within the cluster.
@@ -329,10 +316,10 @@ pub struct ResolvedModel {
     /// The ModelArtifact that records it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub artifact: String,
-    /// The source that was resolved: when the spec names another one, the record no longer counts.
+    /// The source that was resolved.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
-    /// The revision as the spec had it when it was resolved; empty for the default branch.
+    /// The revision that was asked for; empty: the default branch.
     #[serde(default)]
     pub wanted_revision: String,
     /// The immutable revision: for a hub, the commit.
@@ -394,8 +381,8 @@ pub struct ColdStart {
     /// The phase that took longest.
     #[serde(default)]
     pub slowest: String,
-    /// What took a second or more of it, in its order: `queued` (verdict, quota, room), `scheduled` (volumes, network), `image`, `fetch`,
-    /// `verify`, `load`, `ready` (first answer, vouching).
+    /// What took a second or more: `queued` (verdict, quota, room), `scheduled` (volumes, network), `image`, `fetch`, `verify`, `load`,
+    /// `ready` (first answer, vouching).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]

@@ -10,6 +10,7 @@ mod engine;
 mod pod;
 mod policy;
 mod reason;
+mod secret;
 mod signature;
 
 pub use artifact::*;
@@ -21,6 +22,7 @@ pub use engine::*;
 pub use pod::*;
 pub use policy::*;
 pub use reason::*;
+pub use secret::*;
 pub use signature::*;
 
 /// The API group of every kind here, and the prefix of our labels, annotations and gates.

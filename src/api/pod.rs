@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::deployment::SecretRef;
+use super::secret::SecretRef;
 
 pub use affinity::*;
 pub use volume::*;
@@ -85,8 +85,7 @@ pub struct Pod {
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     #[x_kube(validation = Rule::new("self.all(v, self.exists_one(w, w.mountPath == v.mountPath))").message("two extra volumes have the same mountPath"))]
     pub extra_volumes: Vec<ExtraVolume>,
-    /// `Fixed` (the default): user and group 65532. `Assigned`: none is written, and the cluster assigns one, as OpenShift's
-    /// restricted-v2 does.
+    /// `Fixed` (the default): user and group 65532. `Assigned`: the cluster's choice, as OpenShift's restricted-v2.
     #[serde(default, skip_serializing_if = "is_fixed")]
     pub user: PodUser,
 }

@@ -124,8 +124,7 @@ pub async fn run(args: Fetch) -> ExitCode {
             (outcome, code)
         }
     };
-    let end = progress.snapshot(None);
-    let report = Report::new(&outcome, end.received, end.elapsed);
+    let report = Report::new(&outcome, &progress.snapshot(None));
     eprintln!("{}: {}: {}", report.outcome, report.reason, report.message);
     let kubelet = || Some(PathBuf::from(KUBELET_LOG)).filter(|log| log.exists());
     if let Some(log) = args.termination_log.or_else(kubelet)

@@ -74,7 +74,8 @@ pub async fn run(args: MeasureArgs) -> ExitCode {
     tokio::spawn(axum::serve(listener, routes(result, Arc::clone(&progress))).into_future());
     let MeasureArgs { source, claim, path, revision, files, signature, .. } = args;
     let order = Order { source, claim, path, revision, files, signature };
-    let measured = spawn_blocking(move || measure(&order, &progress)).await;
+    let counted = Arc::clone(&progress);
+    let measured = spawn_blocking(move || measure(&order, &counted)).await;
     let measured =
         measured.unwrap_or_else(|error| Err(Problem::new(Reason::InternalError, format!("The measuring stopped: {error}."))));
     match measured {
@@ -86,7 +87,7 @@ pub async fn run(args: MeasureArgs) -> ExitCode {
         }
         Err(problem) => {
             eprintln!("{}: {}", problem.reason, problem.message);
-            let report = Report::new(&Outcome::Failed(problem), 0, Duration::ZERO);
+            let report = Report::new(&Outcome::Failed(problem), &progress.snapshot(None));
             let kubelet = || Some(PathBuf::from(KUBELET_LOG)).filter(|log| log.exists());
             if let Some(log) = args.termination_log.or_else(kubelet)
                 && let Err(error) = fs::write(&log, report.line())

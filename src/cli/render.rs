@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -28,7 +29,7 @@ Examples:
   kubectl get modelartifact smollm2-91c04e2f -o yaml > artifact.yaml && bonafide render -f model.yaml -f artifact.yaml"
 )]
 pub struct RenderArgs {
-    /// A file with a ModelDeployment, perhaps InferenceEngines and ModelArtifacts; '-' is the standard input
+    /// A file with a ModelDeployment, perhaps InferenceEngines, ModelArtifacts and PersistentVolumeClaims; '-' is the standard input
     #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// A local copy of the model
@@ -58,6 +59,7 @@ struct Input {
     deployments: Vec<ModelDeployment>,
     artifacts: Vec<ModelArtifact>,
     engines: Vec<InferenceEngine>,
+    claims: Vec<PersistentVolumeClaim>,
 }
 
 fn render(args: &RenderArgs) -> Result<String, Failure> {
@@ -68,10 +70,10 @@ fn render(args: &RenderArgs) -> Result<String, Failure> {
     if input.deployments.is_empty() {
         return Err((USAGE, "none of the files holds a ModelDeployment (apiVersion bonafide.dev/v1alpha1)".to_owned()));
     }
-    let catalogue = Catalogue::builtin().with_objects(input.engines);
+    let catalogue = Catalogue::builtin().with_objects(std::mem::take(&mut input.engines));
     let mut objects = Vec::new();
     for deployment in &input.deployments {
-        objects.extend(children(args, deployment, &input.artifacts, &catalogue)?);
+        objects.extend(children(args, deployment, &input, &catalogue)?);
     }
     match args.output {
         Output::Json => serde_json::to_string_pretty(&objects).map(|text| text + "\n").map_err(|error| (1, error.to_string())),
@@ -104,6 +106,8 @@ fn read(path: &Path, input: &mut Input) -> Result<(), Failure> {
             "ModelDeployment" => input.deployments.push(parse(path, &kind, document)?),
             "ModelArtifact" => input.artifacts.push(parse(path, &kind, document)?),
             "InferenceEngine" => input.engines.push(parse(path, &kind, document)?),
+            // Kubernetes' own, and of every release: only what is known here is read of it.
+            "PersistentVolumeClaim" => input.claims.extend(serde_json::from_value(document)),
             _ => {}
         }
     }
@@ -149,9 +153,10 @@ fn unknown(written: &Value, read: &Value, path: &str) -> Option<String> {
 fn children(
     args: &RenderArgs,
     deployment: &ModelDeployment,
-    artifacts: &[ModelArtifact],
+    input: &Input,
     catalogue: &Catalogue,
 ) -> Result<Vec<Value>, Failure> {
+    let Input { artifacts, claims, .. } = input;
     let name = deployment.name_any();
     let refused = |message: String| (1, format!("ModelDeployment {name}: {message}"));
     let namespace = deployment.namespace().unwrap_or_else(|| "default".to_owned());
@@ -191,6 +196,10 @@ fn children(
     let served = controller::served_names(deployment, &source);
     let rendered = engine::render(engine, &selection, &controller::render_input(deployment, &served))
         .map_err(|problem| refused(problem.message))?;
+    let weights_in = match &source {
+        Source::Claim { claim, .. } => Some(claim.clone()),
+        Source::Hub { .. } | Source::Web { .. } => deployment.spec.model.cache.as_ref().map(|cache| cache.claim_name.clone()),
+    };
     let revision = plan::revision(&plan::RevisionInput {
         number: 1,
         deployment: &name,
@@ -203,6 +212,9 @@ fn children(
         rendered: &rendered,
         fetch_image: &args.image,
         pull_policy: "IfNotPresent",
+        one_node: claims
+            .iter()
+            .any(|claim| weights_in.as_deref() == Some(&claim.name_any()) && controller::is_of_one_node(claim)),
     });
     let owner = plan::Owner { name, namespace, uid: deployment.uid().unwrap_or_default() };
     let made_of = plan::spec_of(&deployment.spec);

@@ -87,7 +87,9 @@ mod tests {
 
     fn pod(name: &str, created: i64, ready: i64, restarts: i32) -> Arc<SlimPod> {
         let yes = |kind: &str, seconds: i64| json!({ "type": kind, "status": "True", "lastTransitionTime": at(seconds) });
-        let report = json!({ "verifySeconds": 4.2 }).to_string();
+        let line = r#"{"outcome":"Complete","reason":"Verified","message":"","bytes":7,"seconds":61.0,"verifySeconds":4.2}"#;
+        // What the manager reads here is what `bonafide fetch` writes.
+        let report = serde_json::from_str::<crate::weights::fetch::Report>(line).unwrap().line();
         let fetch: Value = json!({ "name": "fetch", "state": { "terminated": { "exitCode": 0, "startedAt": at(9), "finishedAt": at(70), "message": report } } });
         let engine = json!({ "name": "engine", "restartCount": restarts, "state": { "running": { "startedAt": at(72) } } });
         let conditions =

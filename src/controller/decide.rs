@@ -26,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(120);
 /// The source is asked again after this time when it does not answer and does not say when it will.
 const SOURCE_DOWN: Duration = Duration::from_secs(20);
 /// A name that belongs to another ModelDeployment is looked at again after this time.
-const NAME_TAKEN: Duration = Duration::from_secs(10);
+pub const NAME_TAKEN: Duration = Duration::from_secs(10);
 
 /// A revision and what the policies say of it today.
 pub struct Judged {
@@ -83,6 +83,8 @@ pub struct Decision {
     pub artifacts: Vec<Arc<Artifact>>,
     /// The engine that was chosen.
     pub engine: Option<String>,
+    /// What is not as it should be although the wish is answered: another one answers to the same name.
+    pub shared: Option<Problem>,
 }
 
 /// Decides. An error means that the API server could not be asked.
@@ -111,6 +113,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         model: None,
         verdict: None,
         engine: None,
+        shared: None,
     };
     let answer = answer(deployment, &decision.revisions).map(|judged| judged.seen.revision.name.clone());
     if answer.is_none() || is_refreshing(deployment, &decision.revisions) {
@@ -126,6 +129,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         decision.verdict = judged.verdict.clone();
         decision.engine = Some(judged.seen.revision.engine.clone());
         decision.current = answer;
+        decision.shared = claims::shared(context, deployment, &observed.owner);
     }
     Ok(decision)
 }
@@ -209,9 +213,10 @@ async fn renew(
     if let Err(problem) = applicable.before_resolve(&source, assurance) {
         return blocked(Stage::Trust, problem, None);
     }
-    if let Some(problem) = volume_claims::missing(context, deployment, &source).await? {
-        return blocked(Stage::Source, problem, Some(SOURCE_DOWN));
-    }
+    let reach = match volume_claims::look(context, deployment, &source).await? {
+        Ok(reach) => reach,
+        Err(problem) => return blocked(Stage::Source, problem, Some(SOURCE_DOWN)),
+    };
     let credentials = match &observed.credentials {
         Ok(credentials) => credentials.as_ref(),
         Err(problem) => return blocked(Stage::Source, problem.clone(), Some(SOURCE_DOWN)),
@@ -298,6 +303,7 @@ async fn renew(
         rendered: &rendered,
         fetch_image: &context.config.image,
         pull_policy: &context.config.image_pull_policy,
+        one_node: reach.one_node,
     });
     decision.current = Some(revision.name.clone());
     if !decision.revisions.iter().any(|judged| judged.seen.revision.name == revision.name) {

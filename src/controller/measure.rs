@@ -22,7 +22,7 @@ use super::{
     slim::SlimPod,
 };
 use crate::{
-    api::{ANNOTATION_REFRESH, FIELD_MANAGER, LABEL_MEASURES, ModelDeployment, NAME_PREFIX, Reason},
+    api::{ANNOTATION_REFRESH, FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MEASURES, ModelDeployment, NAME_PREFIX, Reason},
     model::{CleanPath, Digest, Source},
     weights::{Credentials, Library, SourceError, Tree, fetch::Report, fetch::size, measure::Measured},
 };
@@ -261,6 +261,11 @@ fn pod(name: &str, deployment: &ModelDeployment, owner: &Owner, source: &Source,
             "tolerations": wanted.tolerations,
             "imagePullSecrets": wanted.image_pull_secrets,
             "securityContext": plan::pod_security(wanted.user),
+            // Where the replicas are, a claim that one node at a time can mount is mounted already.
+            "affinity": { "podAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+                "weight": 100,
+                "podAffinityTerm": { "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { LABEL_DEPLOYMENT: owner.name } } },
+            }] } },
             "containers": [{
                 "name": "measure",
                 "image": context.config.image,

@@ -47,6 +47,7 @@ pub use decide::{render_input, served_names};
 pub use notes::Notes;
 pub use resolve::{LookedUp, look_up};
 pub use run::{RunError, Surroundings, run};
+pub use volume_claims::is_of_one_node;
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -121,7 +122,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
         now: context.clock.now(),
     };
     let held_back = write::status(context, &picture).await?;
-    let again = [hurry, retry, step.again, found.again, held_back, Some(RESYNC)].into_iter().flatten().min();
+    let shared = decision.shared.as_ref().map(|_| decide::NAME_TAKEN);
+    let again = [hurry, retry, step.again, found.again, held_back, shared, Some(RESYNC)].into_iter().flatten().min();
     if let Some(error) = failed {
         return Err(error);
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::{
     api::{ArtifactBundle, ArtifactFile, ModelArtifactSpec, ModelDeploymentSpec, Problem, Reason},
     engine::{self, Catalogue, Selection},
-    model::{CleanPath, Digest, File, Glob, Manifest, Source},
+    model::{CleanPath, Digest, File, Glob, InvalidManifest, Manifest, Source},
     trust,
     weights::{Credentials, Library, Retry, SourceError, Tree},
 };
@@ -27,6 +27,9 @@ const TREES: usize = 64;
 const AT_ONCE: usize = 8;
 /// The most bytes of signatures that an artifact can record.
 const MAX_BUNDLE: u64 = 512 * 1024;
+/// The most bytes of JSON that the list of files may have: with the signatures it fits a record in etcd (1.5 MiB), and with the
+/// table of sources a ConfigMap (1 MiB).
+const MAX_LIST: usize = 900_000;
 
 /// A listed tree and what was read of it.
 struct Listed {
@@ -236,13 +239,35 @@ impl Reader<'_> {
     }
 
     async fn manifest(&self, paths: &[CleanPath]) -> Result<Manifest, Unanswered> {
+        let too_many = |what: &dyn std::fmt::Display| {
+            Unanswered::Spec(Problem::new(Reason::TooManyFiles, format!("spec.model.files: {what}")))
+        };
+        // Before thousands of small files are read for nothing.
+        if paths.len() > Manifest::MAX_FILES {
+            return Err(too_many(&InvalidManifest::TooMany(paths.len())));
+        }
         let files = futures::stream::iter(paths.to_vec())
             .map(|path| async move { self.file(&path).await }.boxed())
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        Manifest::new(files)
-            .map_err(|error| Unanswered::Spec(Problem::new(Reason::TooManyFiles, format!("spec.model.files: {error}"))))
+        let manifest = Manifest::new(files).map_err(|error| match error {
+            InvalidManifest::Empty | InvalidManifest::TooMany(_) => too_many(&error),
+            InvalidManifest::Duplicate(_) | InvalidManifest::Nested(..) => SourceError::invalid(format!(
+                "{}: {error}. Leave one of the two out with spec.model.files.",
+                self.question.source
+            ))
+            .into(),
+        })?;
+        let length = serde_json::to_string(&manifest).map_or(usize::MAX, |list| list.len());
+        if length > MAX_LIST {
+            let files = paths.len();
+            return Err(too_many(&format_args!(
+                "the list of these {files} files with their paths and digests has {length} bytes, and at most {MAX_LIST} can be recorded; \
+                 choose fewer"
+            )));
+        }
+        Ok(manifest)
     }
 
     async fn hash(&self, path: &CleanPath, size: u64) -> Result<Digest, SourceError> {

@@ -25,7 +25,7 @@ use crate::{
         SOURCE_RESOLVED, STALLED, TRUSTED, settle, truncate,
     },
     runtime::metrics::ReasonLabel,
-    trust::{Trust, Verdict},
+    trust::{Trust, Verdict, WARNED},
 };
 
 /// How long what differs in words alone, a download's progress above all, waits after a write: so a replica that is fetched costs at
@@ -70,12 +70,22 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
     // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
     let recorded = |verdict: &Verdict| verdict.trust() == Trust::Unsigned && !verdict.is_warned_of();
     let quiet = picture.decision.verdict.as_ref().is_some_and(recorded);
+    let judged_anew = is_judged_anew(&old, &status);
     if let Some(measured) = status.cold_start.as_ref().filter(|start| old.cold_start.as_ref() != Some(*start)) {
         for phase in &measured.phases {
             context.metrics.cold_start(&phase.name, &phase.duration);
         }
     }
-    let told = tell(context, deployment, &old, &findings, quiet);
+    let told =
+        tell(
+            context,
+            deployment,
+            &old,
+            &findings,
+            |kind, known| {
+                if kind == TRUSTED { !quiet && (!known || judged_anew) } else { !known }
+            },
+        );
     let wanted = json!(status);
     let ((), written) = tokio::join!(told, apply(context, &deployment.metadata, &wanted));
     written?;
@@ -179,20 +189,34 @@ fn unless_gone(written: Result<DynamicObject, kube::Error>) -> Result<Option<Dyn
     }
 }
 
-/// One Event for each reason that is new, the most telling condition first.
-async fn tell(context: &Context, deployment: &ModelDeployment, old: &ModelDeploymentStatus, findings: &[Finding], quiet: bool) {
+/// Whether the policies make something else of the model than before, be it for the same reason: it was refused and is served, it was
+/// served and is refused, or it was only recorded and people are warned of it.
+fn is_judged_anew(old: &ModelDeploymentStatus, new: &ModelDeploymentStatus) -> bool {
+    let is_warned_of = |status: &ModelDeploymentStatus| {
+        status.conditions.iter().any(|condition| condition.type_ == TRUSTED && condition.message.contains(WARNED))
+    };
+    old.trust != new.trust || (is_warned_of(new) && !is_warned_of(old))
+}
+
+/// One Event for each reason that counts, the most telling condition first; `counts` is told the condition, and whether it had that
+/// reason before.
+async fn tell(
+    context: &Context,
+    deployment: &ModelDeployment,
+    old: &ModelDeploymentStatus,
+    findings: &[Finding],
+    counts: impl Fn(&str, bool) -> bool,
+) {
     let mut told: HashSet<Reason> = HashSet::new();
-    for kind in [READY, TRUSTED, SOURCE_RESOLVED].into_iter().filter(|kind| !(quiet && *kind == TRUSTED)) {
+    for kind in [READY, TRUSTED, SOURCE_RESOLVED] {
         let Some(finding) = findings.iter().find(|finding| finding.kind == kind) else { continue };
         let same = |reason: &str| reason == finding.reason.as_str();
-        if finding.reason == Reason::Pending
-            || old.conditions.iter().any(|condition| condition.type_ == kind && same(&condition.reason))
-            || !told.insert(finding.reason)
-        {
+        let known = old.conditions.iter().any(|condition| condition.type_ == kind && same(&condition.reason));
+        if finding.reason == Reason::Pending || !counts(kind, known) || !told.insert(finding.reason) {
             continue;
         }
         context.metrics.reasons.get_or_create(&ReasonLabel { reason: finding.reason.as_str() }).inc();
-        let bad = finding.status == Some(false) && finding.reason.is_trouble();
+        let bad = finding.status.is_some() && finding.reason.is_trouble();
         let note = if finding.message.is_empty() { finding.reason.as_str().to_owned() } else { finding.message.clone() };
         let kind_of = if bad { EventType::Warning } else { EventType::Normal };
         publish(context, deployment, kind_of, finding.reason, note, kind).await;
@@ -244,6 +268,21 @@ mod tests {
         assert!(differs_in_words_alone(&before, &status(Reason::Fetching, "2 %", "2 %")));
         assert!(!differs_in_words_alone(&before, &status(Reason::Loading, "2 %", "2 %")));
         assert!(!differs_in_words_alone(&before, &ModelDeploymentStatus { ready: "1/1".into(), ..before.clone() }));
+    }
+
+    #[test]
+    fn another_judgement_for_the_same_reason_is_news_and_another_sentence_is_not() {
+        let status = |trust: &str, message: &str| {
+            let finding = Finding::new(TRUSTED, Some(false), Reason::Unsigned, message);
+            let conditions = settle(&[], &[finding], Some(1), jiff::Timestamp::UNIX_EPOCH);
+            ModelDeploymentStatus { trust: trust.into(), conditions, ..ModelDeploymentStatus::default() }
+        };
+        let audited = status("Unsigned", "It is served all the same, because the policy only records it (mode Audit).");
+        let warned = status("Unsigned", WARNED);
+        assert!(is_judged_anew(&audited, &warned) && !is_judged_anew(&warned, &audited));
+        assert!(!is_judged_anew(&warned, &status("Unsigned", &format!("Another commit. {WARNED}"))));
+        assert!(is_judged_anew(&warned, &status("Refused", "Nothing of it is served.")));
+        assert!(is_judged_anew(&status("Refused", "Nothing of it is served."), &audited));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::{
     model::{Digest, File, Source},
 };
 
+/// Stands in what is said of a model that is served although a policy warns of it.
+pub const WARNED: &str = "It is served all the same, because the policy only warns (mode Warn).";
+
 /// `hf://acme/smollm2@12fd25f`
 pub(super) fn place(candidate: &Candidate<'_>) -> String {
     let revision = candidate.revision;
@@ -116,7 +119,7 @@ impl Unmet<'_> {
     /// What becomes of the model, in a sentence.
     fn fate(&self) -> &'static str {
         match self.policy.mode {
-            Mode::Warn if !self.grave => "It is served all the same, because the policy only warns (mode Warn).",
+            Mode::Warn if !self.grave => WARNED,
             Mode::Audit if !self.grave => "It is served all the same, because the policy only records it (mode Audit).",
             _ => "Nothing of it is served.",
         }

@@ -16,6 +16,7 @@ mod wire;
 
 pub use bundle::{Attested, Bundle, Contents, Material, Rejected, listed_names};
 pub use key::{Curve, Hint, InvalidKey, PublicKey};
+pub use messages::WARNED;
 pub use policy::{Policy, PolicyState};
 pub use selector::{InvalidSelector, Selector};
 pub use verdict::{Applicable, Candidate, DefaultStance, PolicySet, Trust, Verdict};

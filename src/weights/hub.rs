@@ -5,12 +5,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 
 use super::{
+    body::body,
     credentials::Credentials,
     error::SourceError,
     hosts::Site,
     http::{Answer, Ask},
     refusal::{Asked, clip},
-    resolver::{Resolver, body},
+    resolver::Resolver,
     tree::{Entry, Listing, Tree},
 };
 use crate::{api::Reason, model::Source};
@@ -109,25 +110,6 @@ impl Resolver {
     }
 }
 
-pub(super) fn check_revision(asked: Asked<'_>) -> Result<(), SourceError> {
-    let Some(revision) = asked.revision else { return Ok(()) };
-    // Git's own rules, as far as they matter in a URL.
-    let bad = revision.is_empty()
-        || revision.len() > 255
-        || revision.split('/').any(|part| matches!(part, "" | "." | ".."))
-        || revision.chars().any(|c| c.is_control() || matches!(c, ' ' | '\\' | '?' | '*' | '[' | '~' | '^' | ':'));
-    if bad {
-        return Err(SourceError::never(
-            Reason::RevisionNotFound,
-            format!(
-                "spec.model.revision {:?} cannot be the name of a branch, a tag or a commit. Write main, a tag or 40 hexadecimal digits.",
-                clip(revision)
-            ),
-        ));
-    }
-    Ok(())
-}
-
 fn check_commit(info: &Info, asked: Asked<'_>, site: &Site) -> Result<String, SourceError> {
     let is_commit =
         |text: &str| matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
@@ -195,17 +177,5 @@ mod tests {
         assert_eq!(query(r#"<?a=1>; rel="prev", </x?b=2>; rel=next"#).as_deref(), Some("b=2"));
         assert_eq!(query(r#"<?a=1>; rel="prev""#), None);
         assert_eq!(query("nonsense"), None);
-    }
-
-    #[test]
-    fn what_cannot_name_a_revision_is_never_put_into_a_url() {
-        let source = "hf://a/b".parse().unwrap();
-        let check = |revision| check_revision(Asked { source: &source, revision: Some(revision), path: None });
-        for good in ["main", "v1.0", "refs/pr/1", "feature/x-y", "12fd25f77366fa6b3b4b768ec3050bf629380bac"] {
-            assert!(check(good).is_ok(), "{good}");
-        }
-        for bad in ["", ".", "..", "a/../b", "a//b", "/a", "a b", "a\nb", "a?b", "a\\b", &"x".repeat(256)] {
-            assert_eq!(check(bad).unwrap_err().problem.reason, Reason::RevisionNotFound, "{bad:?}");
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Credentials`] are shown only to the hosts that they name; a [`Resolver`] finds out what a model is without downloading
 //! weights; [`fetch`] brings the bytes and lets nothing into the served tree that is not in the manifest.
 
+mod body;
 mod credentials;
 mod error;
 pub mod fetch;

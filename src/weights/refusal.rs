@@ -25,6 +25,28 @@ pub struct Asked<'a> {
     pub path: Option<&'a CleanPath>,
 }
 
+impl Asked<'_> {
+    /// Fails when the revision could not be the name of anything.
+    pub fn check_revision(&self) -> Result<(), SourceError> {
+        let Some(revision) = self.revision else { return Ok(()) };
+        // Git's own rules, as far as they matter in a URL.
+        let bad = revision.is_empty()
+            || revision.len() > 255
+            || revision.split('/').any(|part| matches!(part, "" | "." | ".."))
+            || revision.chars().any(|c| c.is_control() || matches!(c, ' ' | '\\' | '?' | '*' | '[' | '~' | '^' | ':'));
+        if bad {
+            return Err(SourceError::never(
+                Reason::RevisionNotFound,
+                format!(
+                    "spec.model.revision {:?} cannot be the name of a branch, a tag or a commit. Write main, a tag or 40 hexadecimal digits.",
+                    clip(revision)
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A refusal as it came.
 pub struct Refusal<'a> {
     /// The status, not a success.
@@ -260,5 +282,17 @@ mod tests {
         assert_eq!(after("retry-after", "99999999"), seconds(3600));
         assert_eq!(after("retry-after", "soon"), Retry::After(None));
         assert_eq!(after("ratelimit", "\"api\";r=0;t=55"), seconds(55));
+    }
+
+    #[test]
+    fn what_cannot_name_a_revision_is_never_put_into_a_url() {
+        let source = "hf://a/b".parse().unwrap();
+        let check = |revision| Asked { source: &source, revision: Some(revision), path: None }.check_revision();
+        for good in ["main", "v1.0", "refs/pr/1", "feature/x-y", "12fd25f77366fa6b3b4b768ec3050bf629380bac"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/../b", "a//b", "/a", "a b", "a\nb", "a?b", "a\\b", &"x".repeat(256)] {
+            assert_eq!(check(bad).unwrap_err().problem.reason, Reason::RevisionNotFound, "{bad:?}");
+        }
     }
 }

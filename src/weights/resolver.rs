@@ -4,15 +4,14 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
-use reqwest::Response;
 use url::Url;
 
 use super::{
+    body::body,
     credentials::Credentials,
     error::SourceError,
     hosts::Site,
-    http::{Answer, Ask, Client, Names, SystemNames, Timeouts, cause},
-    hub::check_revision,
+    http::{Answer, Ask, Client, Names, SystemNames, Timeouts},
     refusal::{Asked, Refusal},
     sources::Sources,
     tree::Tree,
@@ -81,7 +80,7 @@ impl Resolver {
         credentials: Option<&Credentials>,
     ) -> Result<Tree, SourceError> {
         let asked = Asked { source, revision, path: None };
-        check_revision(asked)?;
+        asked.check_revision()?;
         match source {
             Source::Hub { .. } => self.in_time(source, self.ask_hub(asked, credentials)).await,
             Source::Web { .. } => self.in_time(source, self.ask_web(asked, credentials)).await,
@@ -189,23 +188,5 @@ impl Resolver {
         let refusal =
             Refusal { status: answer.response.status(), headers: answer.response.headers(), site: &site, token: answer.token };
         refusal.explain(asked, self.sources(), Timestamp::now())
-    }
-}
-
-/// The whole body, or nothing when it is longer than `max` bytes.
-pub(super) async fn body(mut response: Response, max: usize, site: Option<&Site>) -> Result<Option<Vec<u8>>, SourceError> {
-    let mut bytes = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() > max => return Ok(None),
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-            Ok(None) => return Ok(Some(bytes)),
-            Err(error) => {
-                let who = site.map(ToString::to_string).unwrap_or_default();
-                let why = cause(&error);
-                let message = format!("{who} broke off in the middle of an answer: {why}. It is tried again by itself.");
-                return Err(SourceError::later(Reason::SourceUnavailable, message, None));
-            }
-        }
     }
 }

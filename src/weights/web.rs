@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    body::body,
     credentials::Credentials,
     error::SourceError,
     hosts::Site,
     http::Token,
     refusal::{Asked, Refusal, clip},
-    resolver::{Resolver, body},
+    resolver::Resolver,
     tree::{Listing, Tree},
 };
 use crate::{

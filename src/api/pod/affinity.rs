@@ -118,7 +118,7 @@ pub struct PodTerm {
     /// Absent: the pods of this ModelDeployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_selector: Option<LabelSelector>,
-    /// The label of nodes that are the same place, for example kubernetes.io/hostname.
+    /// The label of nodes that says the place: kubernetes.io/hostname.
     #[schemars(length(min = 1, max = 317))]
     pub topology_key: String,
 }
@@ -139,7 +139,7 @@ pub struct TopologySpreadConstraint {
     /// By how many pods two places may differ.
     #[schemars(range(min = 1, max = 1000))]
     pub max_skew: i32,
-    /// The label of nodes that are the same place, for example topology.kubernetes.io/zone.
+    /// The label of nodes that says the place: topology.kubernetes.io/zone.
     #[schemars(length(min = 1, max = 317))]
     pub topology_key: String,
     /// What becomes of a pod for which that cannot be had.
@@ -151,10 +151,10 @@ pub struct TopologySpreadConstraint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_domains: Option<i32>,
-    /// Whether nodes count that the pod's affinity excludes: `Honor` (the default: they do not) or `Ignore`.
+    /// Nodes that the pod's affinity excludes do not count (`Honor`, the default) or do (`Ignore`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_affinity_policy: Option<Inclusion>,
-    /// Whether taints exclude nodes from the count: `Honor` or `Ignore` (the default).
+    /// Nodes whose taints exclude the pod do not count (`Honor`) or do (`Ignore`, the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_taints_policy: Option<Inclusion>,
 }

@@ -4,8 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One more volume in the engine's container. Only below /mnt and /data: nowhere an image keeps programs, and nowhere we
-/// mount what was verified.
+/// One more volume in the engine's container, only below /mnt and /data.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.emptyDir), has(self.configMap), has(self.secret), has(self.persistentVolumeClaim)].filter(x, x).size() == 1").message("an extra volume is exactly one of emptyDir, configMap, secret and persistentVolumeClaim"))]

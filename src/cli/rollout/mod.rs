@@ -161,9 +161,9 @@ async fn undo(what: &What, to: Option<&str>, dry_run: bool) -> Result<ExitCode, 
     if dry_run {
         return Ok(print(&format!("{} would go back to revision {}: {parts} would be written\n", what.name, target.number)));
     }
-    // What somebody else writes meanwhile is not written over.
-    let version = model.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
-    changes.insert(0, json!({ "op": "test", "path": "/metadata/resourceVersion", "value": version }));
+    // What somebody else wishes for meanwhile is not written over; the manager goes on writing its status.
+    let generation = model.pointer("/metadata/generation").cloned().unwrap_or_default();
+    changes.insert(0, json!({ "op": "test", "path": "/metadata/generation", "value": generation }));
     let patch = serde_json::from_value(Value::Array(changes)).map_err(|error| (1, error.to_string()))?;
     change(&cluster, &what.name, &Patch::<()>::Json(patch)).await?;
     Ok(print(&format!("{} goes back to revision {} ({}): {parts} written\n", what.name, target.number, target.name)))
@@ -190,7 +190,10 @@ async fn change<P: serde::Serialize + std::fmt::Debug>(cluster: &Cluster, name: 
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     match cluster.api("ModelDeployment", Some(&cluster.namespace)).patch(name, &parameters, patch).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 || status.message.contains("resourceVersion") => {
+        // All that is said of a test that fails in a JSON patch; of a value that cannot be, the field is named.
+        Err(kube::Error::Api(status))
+            if status.code == 409 || (status.code == 422 && status.message.contains("rejected our request")) =>
+        {
             Err((1, format!("somebody changed {name} meanwhile: look at it, and try again")))
         }
         Err(kube::Error::Api(status)) if status.code == 422 => Err((1, status.message)),

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::looked::{Taint, TakingSpec, number};
-use crate::{api::Toleration, controller::plan::CONTAINER_ENGINE};
+use crate::{
+    api::{LABEL_DEPLOYMENT, Toleration},
+    controller::plan::CONTAINER_ENGINE,
+};
 
 /// What a pod template asks for.
 #[derive(Debug, Default, Clone)]
@@ -21,6 +24,8 @@ pub struct Asked {
     pub images: BTreeMap<String, String>,
     /// The claims that it mounts.
     pub claims: Vec<String>,
+    /// Whether it has to be on the node of the others, since its weights lie in a claim that one node at a time can mount.
+    pub together: bool,
     /// The path of the engine's probe.
     pub ready_path: String,
     /// How long the engine may load before it is started again, in seconds.
@@ -52,6 +57,15 @@ impl Asked {
         let probe = |at: &str| engine.pointer(&format!("/startupProbe/{at}")).and_then(Value::as_i64).unwrap_or(1);
         let claims = list("volumes");
         let claims = claims.iter().map(|volume| text(volume, "/persistentVolumeClaim/claimName"));
+        let required = "/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+        let required = spec.pointer(required).and_then(Value::as_array);
+        let own = template.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_DEPLOYMENT));
+        let together = required.is_some_and(|terms| {
+            terms.iter().any(|term| {
+                let selects = term.pointer("/labelSelector/matchLabels").and_then(|labels| labels.get(LABEL_DEPLOYMENT));
+                selects.is_some() && selects == own && text(term, "/topologyKey") == "kubernetes.io/hostname"
+            })
+        });
         let read: Spec = serde_json::from_value(spec).unwrap_or_default();
         Self {
             requests: read.taking.requests(),
@@ -59,6 +73,7 @@ impl Asked {
             tolerations: read.tolerations,
             images: containers.iter().map(|container| (text(container, "/name"), text(container, "/image"))).collect(),
             claims: claims.filter(|name| !name.is_empty()).collect(),
+            together,
             ready_path: text(&engine, "/readinessProbe/httpGet/path"),
             start_timeout: probe("periodSeconds").saturating_mul(probe("failureThreshold")),
             memory_limit: engine.pointer("/resources/limits/memory").and_then(number),

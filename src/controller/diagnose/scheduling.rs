@@ -23,6 +23,7 @@ pub fn unschedulable(case: &Case<'_>, said: &str) -> Problem {
         return problem;
     }
     let (reason, mut message) = match case.nodes {
+        _ if case.asked.together && said.contains("pod affinity rules") => (Reason::Unschedulable, together(case.asked, said)),
         None => (Reason::Unschedulable, format!("No node can take the pod: {}", sentence(said))),
         Some([]) => {
             let wants = wants(case.asked).unwrap_or_else(|| "the pod".to_owned());
@@ -68,6 +69,18 @@ fn volumes(asked: &Asked, looked: Option<&Looked>, said: &str) -> Option<Problem
         None => format!("No node can take the pod because of its volume {}: {}", asked.claims.join(", "), sentence(said)),
     };
     Some(Problem::new(Reason::VolumeFailed, message))
+}
+
+/// Why a pod cannot be on the node of the others.
+fn together(asked: &Asked, said: &str) -> String {
+    let why = match asked.claims.as_slice() {
+        [] => "as spec.pod.affinity says".to_owned(),
+        claims => format!(
+            "because one node at a time can mount the claim {}. Use one that is ReadWriteMany, or ask for no more replicas than that node has room for",
+            claims.join(", ")
+        ),
+    };
+    format!("All replicas have to be on one node, {why}: {}", sentence(said))
 }
 
 /// What speaks against a node.

@@ -89,6 +89,8 @@ pub struct RevisionInput<'a> {
     pub fetch_image: &'a str,
     /// When that image is pulled.
     pub pull_policy: &'a str,
+    /// The weights lie in a claim that only one node at a time can mount.
+    pub one_node: bool,
 }
 
 /// Renders a revision.

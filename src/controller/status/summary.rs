@@ -74,13 +74,9 @@ pub(super) fn summarise(
         return Summary { state: "Idle", step: Some(Step::Ready), reason: Reason::Idle, message: String::new(), stalled: false };
     }
     if ready >= wanted {
-        return Summary {
-            state: "Ready",
-            step: Some(Step::Ready),
-            reason: Reason::Ready,
-            message: String::new(),
-            stalled: false,
-        };
+        let (reason, message) =
+            picture.decision.shared.clone().map_or((Reason::Ready, String::new()), |shared| (shared.reason, shared.message));
+        return Summary { state: "Ready", step: Some(Step::Ready), reason, message, stalled: false };
     }
     if let Some(problem) = &picture.failed {
         return trouble("Waiting", problem, false);
@@ -181,7 +177,8 @@ pub(super) fn with_retry(blocked: &Blocked) -> Problem {
 pub(super) fn why(summary: &Summary, ready: bool, wanted: i32) -> String {
     match (ready, wanted) {
         (true, 0) => "scaled to zero".to_owned(),
-        (true, _) => String::new(),
+        (true, _) if summary.message.is_empty() => String::new(),
+        (true, _) => format!("{}: {}", summary.reason, first_sentence(&summary.message)),
         (false, _) if matches!(summary.step, Some(step) if step != Step::Stuck) => first_sentence(&summary.message),
         (false, _) => format!("{}: {}", summary.reason, first_sentence(&summary.message)),
     }

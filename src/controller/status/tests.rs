@@ -51,6 +51,7 @@ fn decision() -> Decision {
         verdict: Some(verdict),
         artifacts: vec![],
         engine: None,
+        shared: None,
     }
 }
 
@@ -383,4 +384,20 @@ fn a_revision_that_was_given_up_says_why_and_how_it_is_tried_again() {
         message.contains("within 10m") && message.contains("kubectl annotate modeldeployment whale-chat bonafide.dev/refresh=")
     );
     assert_eq!(status.revisions[0].phase, "Failed");
+}
+
+#[test]
+fn a_name_that_two_answer_to_is_told_and_nothing_is_taken_away() {
+    let message = "ModelDeployment macaw of namespace sea answers to bird too. Both go on.";
+    let shared = Some(Problem::new(Reason::NameTaken, message));
+    let decision = Decision { shared, ..decision() };
+    let (status, conditions) = computed(&decision, &[ready_pod()], 1, None);
+    let ready = conditions.iter().find(|condition| condition.type_ == READY).unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str(), ready.message.as_str()), ("True", "NameTaken", message));
+    assert_eq!((status.state.as_str(), status.ready.as_str()), ("Ready", "1/1"));
+    assert_eq!(status.why, "NameTaken: ModelDeployment macaw of namespace sea answers to bird too");
+    let stalled = conditions.iter().find(|condition| condition.type_ == STALLED).unwrap();
+    assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("False", "UpToDate"));
+    let (status, _) = computed(&decision, &[], 1, None);
+    assert!(!status.why.contains("bird"), "what is in the way comes first: {}", status.why);
 }

@@ -31,7 +31,11 @@ pub use outcome::{Outcome, Refused, Report};
 pub use progress::{Download, Progress, Snapshot, size};
 pub use sink::measure as hash_file;
 
-use self::{sink::Sink, transfer::Transfer, workdir::WorkDir};
+use self::{
+    sink::Sink,
+    transfer::Transfer,
+    workdir::{Access, WorkDir},
+};
 use super::{Credentials, Resolver};
 use crate::{
     api::{Problem, Reason},
@@ -120,37 +124,24 @@ async fn begin(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progr
         return in_place::verify(job, progress).await.map(|()| 0);
     }
     let work = WorkDir::at(&job.into);
-    let _lock = lock(&work, &job).await?;
-    let owned = work.clone();
-    let prepared = spawn_blocking(move || owned.prepare()).await.map_err(io::Error::other).flatten();
-    prepared.map_err(|error| failed(format!("{} cannot be used to fetch into: {error}", job.into.display())))?;
     let contents = contents(&job)?;
     let origin = resolver.sources().endpoint(&job.source).join([]).origin();
     let memory = Arc::new(Semaphore::new(limits.ranges.max(1)));
     let fetch = Arc::new(Fetch { resolver, job, limits, progress, work, memory, origin });
-    if let Some(refused) = outcome::recall(&fetch.work.refusal(), &fetch.job) {
-        return Err(Stop::Refused(refused));
+    if fetch.is_there(&contents).await? {
+        return Ok(0);
     }
+    let _lock = fetch.lock(Access::Write).await?;
+    let work = fetch.work.clone();
+    let prepared = spawn_blocking(move || work.prepare()).await.map_err(io::Error::other).flatten();
+    prepared.map_err(|error| failed(format!("{} cannot be used to fetch into: {error}", fetch.job.into.display())))?;
+    fetch.recall()?;
     let ended = fetch.run(contents).await;
     if let Err(Stop::Refused(refused)) = &ended {
         // Not being able to remember costs a download, not safety.
         let _ = outcome::remember(&fetch.work.refusal(), &fetch.job, refused);
     }
     ended.map(|()| fetch.progress.snapshot(None).received)
-}
-
-/// Several pods may share a claim; one of them fetches, the others find everything there.
-async fn lock(work: &WorkDir, job: &Job) -> Result<std::fs::File, Stop> {
-    loop {
-        match work.try_lock() {
-            Ok(Some(lock)) => return Ok(lock),
-            Ok(None) => {
-                tracing::info!(dir = %job.into.display(), "another process fetches into the same directory; waiting for it");
-                sleep(Duration::from_secs(2)).await;
-            }
-            Err(error) => return Err(failed(format!("{} cannot be locked: {error}", job.into.display())).into()),
-        }
-    }
 }
 
 /// The distinct contents, the largest first, so that the longest transfer is not the last to begin.
@@ -174,6 +165,48 @@ fn contents(job: &Job) -> Result<Vec<Content>, Stop> {
 }
 
 impl Fetch {
+    /// Several pods may share a claim; one of them fetches, and the others, which find everything there, look through it at the same
+    /// time.
+    async fn lock(&self, to: Access) -> Result<std::fs::File, Stop> {
+        let dir = self.job.into.display();
+        loop {
+            match self.work.try_lock(to) {
+                Ok(Some(lock)) => return Ok(lock),
+                Ok(None) => {
+                    tracing::info!(%dir, "another process works in the same directory; waiting for it");
+                    sleep(Duration::from_secs(2)).await;
+                }
+                Err(error) => return Err(failed(format!("{dir} cannot be locked: {error}")).into()),
+            }
+        }
+    }
+
+    /// What was refused for good is refused again.
+    fn recall(&self) -> Result<(), Stop> {
+        outcome::recall(&self.work.refusal(), &self.job).map_or(Ok(()), |refused| Err(Stop::Refused(refused)))
+    }
+
+    /// Whether an earlier fetch was completed here and every byte is still what it was. Nothing is written for that, so that many
+    /// can find out at once.
+    async fn is_there(self: &Arc<Self>, contents: &[Content]) -> Result<bool, Stop> {
+        let _lock = self.lock(Access::Read).await?;
+        self.recall()?;
+        if !self.on_disk("the served tree", |fetch| Ok(fetch.work.is_sealed(&fetch.job.manifest))).await? {
+            return Ok(false);
+        }
+        self.progress.expect(contents.iter().map(|content| content.size).sum());
+        let look = |content: Content| async move {
+            let name = content.paths.first().map(ToString::to_string).unwrap_or_default();
+            self.on_disk(&name, move |fetch| Ok(fetch.good(&content).1.is_empty())).await
+        };
+        let looks = stream::iter(contents.to_vec()).map(look).buffer_unordered(self.limits.files.max(1));
+        let whole = looks.try_fold(true, |whole, good| async move { Ok(whole && good) }).await?;
+        if !whole {
+            self.progress.forget(self.progress.snapshot(None).hashed);
+        }
+        Ok(whole)
+    }
+
     async fn run(self: &Arc<Self>, contents: Vec<Content>) -> Result<(), Stop> {
         self.progress.expect(contents.iter().map(|content| content.size).sum());
         self.on_disk("the served tree", |fetch| fetch.work.clean(&fetch.job.manifest)).await?;
@@ -217,26 +250,29 @@ impl Fetch {
     async fn missing(self: &Arc<Self>, content: Content) -> Result<Option<Content>, Stop> {
         let name = content.paths.first().map(ToString::to_string).unwrap_or_default();
         self.on_disk(&name, move |fetch| {
-            let mut good = Vec::new();
-            let mut bad = Vec::new();
-            for path in &content.paths {
-                // What cannot be read is replaced.
-                let measured = sink::measure(&fetch.work.place(path), content.size, &fetch.progress).unwrap_or_default();
-                if measured == Some(content.sha256) {
-                    good.push(path)
-                } else {
-                    bad.push(path.clone())
-                }
-                if measured.is_some() {
-                    fetch.progress.forget(content.size);
-                }
-            }
+            let (good, bad) = fetch.good(&content);
             let Some(first) = good.first() else { return Ok(Some(content)) };
             fetch.work.repeat(first, &bad)?;
-            fetch.progress.add_hashed(content.size);
             Ok(None)
         })
         .await
+    }
+
+    /// Hashes a content in all its places: those that have it, and the others. It counts once when any place has it.
+    fn good(&self, content: &Content) -> (Vec<CleanPath>, Vec<CleanPath>) {
+        let has = |path: &CleanPath| {
+            // What cannot be read is replaced.
+            let measured = sink::measure(&self.work.place(path), content.size, &self.progress).unwrap_or_default();
+            if measured.is_some() {
+                self.progress.forget(content.size);
+            }
+            measured == Some(content.sha256)
+        };
+        let (good, bad): (Vec<_>, Vec<_>) = content.paths.iter().cloned().partition(has);
+        if !good.is_empty() {
+            self.progress.add_hashed(content.size);
+        }
+        (good, bad)
     }
 
     async fn check_room(self: &Arc<Self>, missing: &[Content]) -> Result<(), Stop> {

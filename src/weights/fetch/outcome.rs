@@ -4,7 +4,7 @@ use std::{fs, io, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Job;
+use super::{Job, Snapshot};
 use crate::{
     api::{Problem, Reason},
     model::{CleanPath, Digest},
@@ -38,9 +38,9 @@ pub struct Refused {
     pub message: String,
 }
 
-/// One line of JSON, at most [`Report::MAX`] bytes: what the manager reads from a pod's termination message.
+/// One line of JSON, at most [`Report::MAX`] bytes: what the manager reads from a pod's termination message. Manager and fetcher may
+/// be of different releases: fields that only a newer one knows are passed over, and new ones may be absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Report {
     /// `Complete`, `Refused` or `Failed`.
     pub outcome: String,
@@ -61,14 +61,25 @@ pub struct Report {
     pub bytes: u64,
     /// How long it took.
     pub seconds: f64,
+    /// How much of that went into hashing what lay on the disk already; what comes over the network is hashed while it comes.
+    #[serde(default, rename = "verifySeconds", skip_serializing_if = "is_zero")]
+    pub verify_seconds: f64,
+}
+
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
+}
+
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 impl Report {
     /// What the kubelet keeps of a termination message, in bytes.
     pub const MAX: usize = 4096;
 
-    /// The report about `outcome` of a fetch that received `bytes` in `elapsed`.
-    pub fn new(outcome: &Outcome, bytes: u64, elapsed: Duration) -> Self {
+    /// The report about `outcome` of a fetch that ended like this.
+    pub fn new(outcome: &Outcome, end: &Snapshot) -> Self {
         let (name, reason, message, refused) = match outcome {
             Outcome::Complete { .. } => {
                 ("Complete", Reason::Verified, "every file has the digest that was expected".to_owned(), None)
@@ -83,8 +94,9 @@ impl Report {
             file: refused.map(|refused| refused.file.clone()),
             expected: refused.map(|refused| refused.expected.clone()),
             found: refused.map(|refused| refused.found.clone()),
-            bytes,
-            seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            bytes: end.received,
+            seconds: seconds(end.elapsed),
+            verify_seconds: seconds(end.verifying),
         }
     }
 
@@ -181,6 +193,11 @@ pub(super) fn remember(file: &Path, job: &Job, refused: &Refused) -> io::Result<
 mod tests {
     use super::*;
 
+    fn end(received: u64, milliseconds: u64, verifying: u64) -> Snapshot {
+        let (elapsed, verifying) = (Duration::from_millis(milliseconds), Duration::from_millis(verifying));
+        Snapshot { total: received, hashed: received, received, elapsed, verifying, rate: 0.0 }
+    }
+
     #[test]
     fn a_report_is_one_line_of_json_that_fits_whatever_is_in_it() {
         let nasty = "\u{1}\"\\\n".repeat(250);
@@ -190,23 +207,32 @@ mod tests {
             found: Digest::of("b").to_string(),
             message: nasty,
         };
-        let report = Report::new(&Outcome::Refused(refused), 7, Duration::from_millis(1500));
+        let report = Report::new(&Outcome::Refused(refused), &end(7, 1500, 250));
         let line = report.line();
         assert!(line.len() <= Report::MAX && !line.contains('\n'), "{}", line.len());
         let read: Report = serde_json::from_str(&line).unwrap();
         assert_eq!(
-            (read.outcome.as_str(), read.reason.as_str(), read.bytes, read.seconds),
-            ("Refused", "DigestMismatch", 7, 1.5)
+            (read.outcome.as_str(), read.reason.as_str(), read.bytes, read.seconds, read.verify_seconds),
+            ("Refused", "DigestMismatch", 7, 1.5, 0.25)
         );
         assert_eq!(read.expected, Some(Digest::of("a").to_string()));
     }
 
     #[test]
     fn a_complete_report_names_no_file() {
-        let line = Report::new(&Outcome::Complete { received: 3 }, 3, Duration::from_secs(1)).line();
+        let line = Report::new(&Outcome::Complete { received: 3 }, &end(3, 1000, 0)).line();
         assert_eq!(
             line,
             r#"{"outcome":"Complete","reason":"Verified","message":"every file has the digest that was expected","bytes":3,"seconds":1.0}"#
         );
+    }
+    #[test]
+    fn reports_of_an_older_and_of_a_newer_release_are_read() {
+        let older = r#"{"outcome":"Complete","reason":"Verified","message":"m","bytes":3,"seconds":1.0}"#;
+        assert_eq!(serde_json::from_str::<Report>(older).unwrap().verify_seconds, 0.0);
+        let newer =
+            r#"{"outcome":"Failed","reason":"DiskFull","message":"m","bytes":3,"seconds":1.0,"verifySeconds":0.5,"later":{}}"#;
+        let report: Report = serde_json::from_str(newer).unwrap();
+        assert_eq!((report.reason.as_str(), report.verify_seconds), ("DiskFull", 0.5));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -17,6 +20,15 @@ pub struct Progress {
     hashed: AtomicU64,
     received: AtomicU64,
     moved: AtomicU64,
+    verifying: Mutex<Verifying>,
+}
+
+/// How long something that lay on the disk was hashed; what is hashed at the same time counts once.
+#[derive(Debug, Default)]
+struct Verifying {
+    now: usize,
+    since: Option<Instant>,
+    before: Duration,
 }
 
 /// The counters at one moment.
@@ -30,6 +42,8 @@ pub struct Snapshot {
     pub received: u64,
     /// The time since the fetch began.
     pub elapsed: Duration,
+    /// How much of it went into hashing what lay on the disk already.
+    pub verifying: Duration,
     /// Bytes hashed a second, since the last snapshot when there is one.
     pub rate: f64,
 }
@@ -53,7 +67,8 @@ pub struct Download {
 impl Default for Progress {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
-        Self { started: Instant::now(), total: zero(), hashed: zero(), received: zero(), moved: zero() }
+        let verifying = Mutex::default();
+        Self { started: Instant::now(), total: zero(), hashed: zero(), received: zero(), moved: zero(), verifying }
     }
 }
 
@@ -66,7 +81,20 @@ impl Progress {
             (hashed.saturating_sub(earlier.hashed), elapsed.saturating_sub(earlier.elapsed))
         });
         let rate = if time.is_zero() { 0.0 } else { bytes as f64 / time.as_secs_f64() };
-        Snapshot { total: self.total.load(Relaxed), hashed, received: self.received.load(Relaxed), elapsed, rate }
+        let (total, received) = (self.total.load(Relaxed), self.received.load(Relaxed));
+        Snapshot { total, hashed, received, elapsed, verifying: self.verifying().so_far(), rate }
+    }
+
+    /// Does work that hashes what lies on the disk, and counts how long that takes.
+    pub(super) fn verifies<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.verifying().begin();
+        let done = work();
+        self.verifying().end();
+        done
+    }
+
+    fn verifying(&self) -> MutexGuard<'_, Verifying> {
+        self.verifying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for others, with the rate since `earlier`.
@@ -102,6 +130,25 @@ impl Progress {
 
     fn touch(&self) {
         self.moved.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+impl Verifying {
+    fn begin(&mut self) {
+        self.now += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn end(&mut self) {
+        self.now = self.now.saturating_sub(1);
+        if self.now == 0 {
+            self.before = self.so_far();
+            self.since = None;
+        }
+    }
+
+    fn so_far(&self) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 
@@ -150,5 +197,24 @@ mod tests {
             idle_seconds: 2.0,
         };
         assert_eq!(progress.download(Some(&first)), told);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_hashed_at_the_same_time_counts_once_and_what_comes_meanwhile_does_not() {
+        let mut verifying = Verifying::default();
+        let pass = async |seconds| tokio::time::advance(Duration::from_secs(seconds)).await;
+        pass(1).await;
+        verifying.begin();
+        pass(2).await;
+        verifying.begin();
+        pass(4).await;
+        verifying.end();
+        assert_eq!(verifying.so_far(), Duration::from_secs(6));
+        verifying.end();
+        pass(8).await;
+        assert_eq!(verifying.so_far(), Duration::from_secs(6));
+        verifying.begin();
+        pass(16).await;
+        assert_eq!(verifying.so_far(), Duration::from_secs(22));
     }
 }

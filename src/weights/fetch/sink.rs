@@ -93,7 +93,7 @@ fn prefix(path: &Path, size: u64, progress: &Progress) -> io::Result<(File, Sha2
         file.set_len(0)?;
     }
     let mut hash = Sha256::new();
-    let at = hash_into(&mut file, &mut hash, progress)?;
+    let at = progress.verifies(|| hash_into(&mut file, &mut hash, progress))?;
     Ok((file, hash, at))
 }
 
@@ -161,7 +161,7 @@ pub fn measure(path: &Path, size: u64, progress: &Progress) -> io::Result<Option
         return Ok(None);
     }
     let mut hash = Sha256::new();
-    hash_into(&mut file, &mut hash, progress)?;
+    progress.verifies(|| hash_into(&mut file, &mut hash, progress))?;
     Ok(Some(Digest::from_bytes(hash.finalize().into())))
 }
 

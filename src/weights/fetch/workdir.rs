@@ -51,13 +51,19 @@ impl WorkDir {
         self.tree().join(path.as_str())
     }
 
-    /// Takes the lock if nobody has it. A file system without locks has none to take: then there is nobody to wait for.
-    pub fn try_lock(&self) -> io::Result<Option<File>> {
+    /// Takes the lock if nobody has it who is in the way: several may read at once, and whoever writes is alone. A file system without
+    /// locks has none to take: then there is nobody to wait for.
+    pub fn try_lock(&self, to: Access) -> io::Result<Option<File>> {
         let path = self.root.join(".lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        // Some file systems grant a lock for reading only on a file that is open for reading.
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
         // One that another user made can still be locked.
         let file = file.or_else(|_| File::open(&path))?;
-        match file.try_lock() {
+        let taken = match to {
+            Access::Read => file.try_lock_shared(),
+            Access::Write => file.try_lock(),
+        };
+        match taken {
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(Some(file)),
         }
@@ -66,19 +72,27 @@ impl WorkDir {
     /// Removes everything from `tree/` and `partial/` that the manifest does not name: other files, links, devices, empty
     /// directories. No link is followed.
     pub fn clean(&self, manifest: &Manifest) -> io::Result<()> {
-        let mut files = HashSet::new();
-        let mut dirs = HashSet::new();
-        for file in manifest.files() {
-            let place = self.place(&file.path);
-            dirs.extend(place.ancestors().skip(1).take_while(|dir| dir.starts_with(self.tree())).map(Path::to_owned));
-            files.insert(place);
-        }
-        files.extend(manifest.files().iter().map(|file| self.partial(&file.sha256)));
-        dirs.extend([self.tree(), self.partials()]);
+        let mut named = Named::of(self, manifest);
+        named.files.extend(manifest.files().iter().map(|file| self.partial(&file.sha256)));
+        named.directories.insert(self.partials());
         for dir in [self.tree(), self.partials()] {
-            sweep(&dir, &|path, kind| if kind.is_dir() { dirs.contains(path) } else { kind.is_file() && files.contains(path) })?;
+            sweep(&dir, &|path, kind| named.has(path, kind))?;
         }
         Ok(())
+    }
+
+    /// Whether `tree/` looks as [`Self::seal`] leaves it: every file of the manifest with its size, nothing else, read-only. What the
+    /// files hold is another question. Nothing is written.
+    pub fn is_sealed(&self, manifest: &Manifest) -> bool {
+        let named = Named::of(self, manifest);
+        let sealed = |path: &Path, mode| fs::symlink_metadata(path).is_ok_and(|found| found.permissions().mode() & 0o777 == mode);
+        let sized = |path: &Path, size| fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == size);
+        named.directories.iter().all(|dir| sealed(dir, 0o555))
+            && manifest
+                .files()
+                .iter()
+                .all(|file| sized(&self.place(&file.path), file.size) && sealed(&self.place(&file.path), 0o444))
+            && holds_only(&self.tree(), &named).unwrap_or(false)
     }
 
     /// Moves a complete partial to `paths`: the first by renaming, the others as links to it, or copies where links cannot be.
@@ -123,13 +137,12 @@ impl WorkDir {
     /// Makes the tree read-only and brings its directories to the disk; what was on its way is not needed any more.
     pub fn seal(&self, manifest: &Manifest) -> io::Result<()> {
         sweep(&self.partials(), &|_, _| false)?;
-        let mut dirs = BTreeSet::from([self.tree()]);
-        for file in manifest.files() {
-            let place = self.place(&file.path);
-            set_mode(&place, 0o444)?;
-            dirs.extend(place.ancestors().skip(1).take_while(|dir| dir.starts_with(self.tree())).map(Path::to_owned));
+        let named = Named::of(self, manifest);
+        for file in &named.files {
+            set_mode(file, 0o444)?;
         }
-        for dir in dirs.iter().rev() {
+        // What lies deeper first.
+        for dir in BTreeSet::from_iter(&named.directories).into_iter().rev() {
             File::open(dir)?.sync_all()?;
             set_mode(dir, 0o555)?;
         }
@@ -141,6 +154,50 @@ impl WorkDir {
         let stat = rustix::fs::statvfs(&self.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+/// What one wants to do with the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Look whether everything is there.
+    Read,
+    /// Bring what is missing.
+    Write,
+}
+
+/// The files that may stand there, and the directories that they need.
+struct Named {
+    files: HashSet<PathBuf>,
+    directories: HashSet<PathBuf>,
+}
+
+impl Named {
+    /// Those of the tree of a manifest.
+    fn of(work: &WorkDir, manifest: &Manifest) -> Self {
+        let tree = work.tree();
+        let (mut files, mut directories) = (HashSet::new(), HashSet::from([tree.clone()]));
+        for file in manifest.files() {
+            let place = work.place(&file.path);
+            directories.extend(place.ancestors().skip(1).take_while(|dir| dir.starts_with(&tree)).map(Path::to_owned));
+            files.insert(place);
+        }
+        Self { files, directories }
+    }
+
+    fn has(&self, path: &Path, kind: FileType) -> bool {
+        if kind.is_dir() { self.directories.contains(path) } else { kind.is_file() && self.files.contains(path) }
+    }
+}
+
+fn holds_only(dir: &Path, named: &Named) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if !named.has(&path, kind) || (kind.is_dir() && !holds_only(&path, named)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes a directory, in place of anything else that has its name.
@@ -251,11 +308,29 @@ mod tests {
         let content = manifest(&[("a/one", "1"), ("two", "1")]);
         fs::write(work.partial(&Digest::of("1")), "1").unwrap();
         work.publish(&Digest::of("1"), &["a/one".parse().unwrap(), "two".parse().unwrap()]).unwrap();
+        assert!(!work.is_sealed(&content), "it is not read-only yet");
         work.seal(&content).unwrap();
+        assert!(work.is_sealed(&content));
         assert_eq!(names(outside.path()), Vec::<String>::new());
         assert_eq!(fs::read(work.tree().join("a/one")).unwrap(), b"1");
         assert_eq!(fs::read(work.tree().join("two")).unwrap(), b"1");
         let mode = |path: &str| fs::metadata(work.tree().join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!([mode(""), mode("a"), mode("a/one"), mode("two")], [0o555, 0o555, 0o444, 0o444]);
+
+        let without = |change: &dyn Fn(&Path), back: &dyn Fn(&Path)| {
+            loosen(&work.tree());
+            change(&work.tree());
+            set_mode(&work.tree(), 0o555).unwrap();
+            assert!(!work.is_sealed(&content));
+            loosen(&work.tree());
+            back(&work.tree());
+            set_mode(&work.tree(), 0o555).unwrap();
+            assert!(work.is_sealed(&content));
+        };
+        without(&|tree| fs::write(tree.join("code.py"), "").unwrap(), &|tree| fs::remove_file(tree.join("code.py")).unwrap());
+        without(&|tree| symlink("a", tree.join("b")).unwrap(), &|tree| fs::remove_file(tree.join("b")).unwrap());
+        without(&|tree| fs::rename(tree.join("two"), tree.join("a.two")).unwrap(), &|tree| {
+            fs::rename(tree.join("a.two"), tree.join("two")).unwrap();
+        });
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Nodes without a kubelet that somebody keeps alive: without that they would be tainted after a while.
-struct Nodes(JoinHandle<()>);
+pub struct Nodes(JoinHandle<()>);
 
 impl Drop for Nodes {
     fn drop(&mut self) {
@@ -25,7 +25,7 @@ impl Drop for Nodes {
 
 impl Nodes {
     /// Nodes by name, accelerators and taint.
-    async fn start(world: &World, nodes: &[(&str, Option<(&str, &str)>)]) -> Self {
+    pub async fn start(world: &World, nodes: &[(&str, Option<(&str, &str)>)]) -> Self {
         let client = world.client().await;
         let mut names = Vec::new();
         for (name, accelerators) in nodes {
@@ -33,7 +33,7 @@ impl Nodes {
                 .iter()
                 .map(|(resource, _)| json!({"key": resource, "value": "present", "effect": "NoSchedule"}))
                 .collect();
-            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": {"taints": taints}});
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {"taints": taints}});
             world.cluster.apply(&node.to_string()).await.unwrap();
             let mut capacity = json!({"cpu": "16", "memory": "64Gi", "ephemeral-storage": "200Gi", "pods": "110"});
             if let Some((resource, count)) = accelerators {

@@ -204,6 +204,38 @@ async fn a_revision_that_never_answered_makes_room_for_the_next() {
 }
 
 #[tokio::test]
+async fn of_revisions_that_nothing_runs_of_the_newest_ten_are_kept() {
+    let place = Place::new(World::shared()).await;
+    place.deploy(NAME).await;
+    place.child("Deployment", NAME).await;
+    let numbers = async || {
+        let mut numbers: Vec<i64> =
+            place.of("ControllerRevision", NAME).await.iter().map(|revision| revision["revision"].as_i64().unwrap()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    for number in 2..=14 {
+        place.change("ModelDeployment", NAME, json!({"spec": {"engine": {"contextLength": 256 * number}}})).await;
+        let look = async || match numbers().await {
+            found if found.last() == Some(&number) => Ok(()),
+            found => Err(format!("{found:?}")),
+        };
+        place.world.eventually(&format!("there is revision {number}"), look).await;
+    }
+    let kept: Vec<i64> = (4..=14).collect();
+    let look = async || match numbers().await {
+        found if found == kept => Ok(()),
+        found => Err(format!("{found:?}")),
+    };
+    place.world.eventually("the present one and ten of the past are there", look).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(numbers().await, kept, "and it stays so");
+    for kind in ["Deployment", "ConfigMap"] {
+        place.child(kind, NAME).await;
+    }
+}
+
+#[tokio::test]
 async fn a_pod_that_is_not_what_was_written_stays_behind_the_gate() {
     let place = Place::new(World::shared()).await;
     place.deploy(NAME).await;

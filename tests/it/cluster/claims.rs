@@ -30,7 +30,11 @@ async fn deploy(place: &Place<'_>, model: Value) {
 
 /// The pods that look into claims.
 async fn measuring(place: &Place<'_>) -> Vec<Value> {
-    let parameters = ListParams::default().labels(&format!("bonafide.dev/measures={NAME}"));
+    measuring_of(place, NAME).await
+}
+
+async fn measuring_of(place: &Place<'_>, name: &str) -> Vec<Value> {
+    let parameters = ListParams::default().labels(&format!("bonafide.dev/measures={name}"));
     place.api("Pod").list(&parameters).await.unwrap().items.into_iter().map(value).collect()
 }
 
@@ -66,11 +70,24 @@ fn found(files: &[(&str, &str)]) -> Value {
 
 /// Plays the kubelet for the pod that looks into the claim.
 async fn run(place: &Place<'_>, status: Value) -> Value {
-    let look = async || measuring(place).await.pop().ok_or("there is no pod that measures".to_owned());
+    run_of(place, NAME, status).await
+}
+
+async fn run_of(place: &Place<'_>, name: &str, status: Value) -> Value {
+    let look = async || measuring_of(place, name).await.pop().ok_or("there is no pod that measures".to_owned());
     let pod = place.world.eventually("a pod looks into the claim", look).await;
     let patch = Patch::Merge(json!({"status": status}));
     place.api("Pod").patch_status(&text(&pod["metadata"]["name"]), &PatchParams::default(), &patch).await.unwrap();
     pod
+}
+
+/// How a pod stands there that could not read the claim.
+fn failed(reason: &str, message: &str) -> Value {
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap().to_string();
+    let report = json!({"outcome": "Failed", "reason": reason, "message": message, "bytes": 0, "seconds": 0.0}).to_string();
+    let terminated = json!({"exitCode": 65, "finishedAt": now, "startedAt": now, "message": report});
+    let container = json!({"name": "measure", "image": "x", "imageID": "", "restartCount": 0, "ready": false, "state": {"terminated": terminated}});
+    json!({"phase": "Failed", "containerStatuses": [container]})
 }
 
 fn policy(minimum: Value) -> Value {
@@ -151,13 +168,47 @@ async fn a_claim_that_is_missing_is_named_and_waited_for() {
     assert!(measuring(&place).await.is_empty());
     claim(&place).await;
     place.condition(NAME, "SourceResolved", "False", "Measuring").await;
-    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap().to_string();
-    let terminated = json!({"exitCode": 65, "finishedAt": now, "startedAt": now,
-        "message": json!({"outcome": "Failed", "reason": "RepositoryNotFound", "message": "the claim has no directory", "bytes": 0, "seconds": 0.0}).to_string()});
-    let container = json!({"name": "measure", "image": "x", "imageID": "", "restartCount": 0, "ready": false, "state": {"terminated": terminated}});
-    run(&place, json!({"phase": "Failed", "containerStatuses": [container]})).await;
+    run(&place, failed("RepositoryNotFound", "the claim has no directory")).await;
     let object = place.condition(NAME, "SourceResolved", "False", "RepositoryNotFound").await;
     assert!(text(&condition(&object, "SourceResolved").unwrap()["message"]).contains("the claim has no directory"), "{object}");
+}
+
+#[tokio::test]
+async fn a_mistake_of_ours_in_the_pod_that_looks_into_the_claim_is_told_as_one() {
+    let place = Place::new(World::shared()).await;
+    claim(&place).await;
+    deploy(&place, json!({"source": SOURCE})).await;
+    run(&place, failed("InternalError", "The measuring stopped: task 7 panicked.")).await;
+    let object = place.condition(NAME, "SourceResolved", "False", "InternalError").await;
+    assert!(text(&condition(&object, "SourceResolved").unwrap()["message"]).contains("task 7 panicked"), "{object}");
+    assert_eq!(condition(&object, "Ready").unwrap()["reason"], "InternalError");
+}
+
+#[tokio::test]
+async fn a_claim_with_more_files_than_can_be_recorded_or_mounted_says_which_number_is_too_high() {
+    let place = Place::new(World::shared()).await;
+    claim(&place).await;
+    let weights = ("parrot.gguf".to_owned(), "the weights of a parrot");
+    // So many files, each with a path of so many characters.
+    let files = |count: usize, length: usize| -> Vec<(String, &str)> {
+        let deep = format!("{}/{}", "d".repeat(length / 2), "e".repeat(length / 2));
+        std::iter::once(weights.clone()).chain((1..count).map(|number| (format!("{deep}/{number}.txt"), "x"))).collect()
+    };
+    for (name, files, says) in [
+        ("deep", files(2_500, 400), "spec.model.files: the list of these 2500 files"),
+        ("wide", files(300, 8), "300 files would be mounted one by one, and at most 256 are"),
+    ] {
+        let model = json!({"source": SOURCE, "files": ["**"]});
+        place.create("ModelDeployment", name, json!({"spec": {"model": model}})).await;
+        place.condition(name, "SourceResolved", "False", "Measuring").await;
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, content)| (path.as_str(), *content)).collect();
+        let address = answering(found(&files));
+        run_of(&place, name, json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]})).await;
+        let object = place.condition(name, "SourceResolved", "False", "TooManyFiles").await;
+        let message = text(&condition(&object, "SourceResolved").unwrap()["message"]);
+        assert!(message.contains(says), "{message}");
+        assert!(place.of("ControllerRevision", name).await.is_empty(), "nothing is begun that cannot be ended");
+    }
 }
 
 #[tokio::test]

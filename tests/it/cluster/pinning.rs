@@ -1,6 +1,6 @@
 //! A cluster that is built again from Git serves the same bytes, or says that it cannot.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     commands::bonafide,
@@ -82,4 +82,53 @@ async fn a_cluster_rebuilt_from_pinned_yaml_serves_the_same_bytes_or_says_why_no
     place.condition(NAME, "SourceResolved", "False", "RevisionNotFound").await;
     let (code, _, errors) = bonafide(&kubeconfig, &["pin", "-f", file, "-n", &place.name]).await;
     assert!(code == 1 && errors.contains("was not resolved yet"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_branch_that_has_moved_is_followed_when_that_is_asked_for_and_not_before() {
+    let place = Place::new(World::shared()).await;
+    let source = place.publish("Parrot-GGUF", &[("parrot.gguf", "the first parrot")]);
+    let repository = format!("{}/Parrot-GGUF", place.name);
+    let spec = json!({"model": {"source": source, "revision": "main"}});
+    place.create("ModelDeployment", NAME, json!({"spec": spec})).await;
+    let first = digest(&place.condition(NAME, "Ready", "False", "Unschedulable").await);
+    let commit = |place: &Place| place.world.hub.commit(&repository).unwrap();
+    assert_eq!(first.0, commit(&place));
+
+    // The hub goes on having the commits that its branch has left.
+    place.world.hub.snapshot(&repository).unwrap();
+    place.publish("Parrot-GGUF", &[("parrot.gguf", "another parrot")]);
+    let moved = commit(&place);
+    assert_ne!(moved, first.0);
+    // Another wish for the same branch stays at what the branch was.
+    place.change("ModelDeployment", NAME, json!({"spec": {"engine": {"contextLength": 512}}})).await;
+    let two = async || match place.of("ControllerRevision", NAME).await {
+        revisions if revisions.len() == 2 => Ok(revisions),
+        revisions => Err(format!("{} revisions", revisions.len())),
+    };
+    let revisions = place.world.eventually("there is a second revision", two).await;
+    assert!(revisions.iter().all(|revision| revision["data"]["commit"] == first.0.as_str()), "{revisions:?}");
+
+    place.change("ModelDeployment", NAME, json!({"metadata": {"annotations": {"bonafide.dev/refresh": "1"}}})).await;
+    let follows = |object: &Value| object["status"]["model"]["revision"] == moved.as_str();
+    let object = place.until("ModelDeployment", NAME, "is at what the branch stands for now", follows).await;
+    assert_ne!(digest(&object).1, first.1);
+    let reason = async || {
+        let revisions = place.of("ControllerRevision", NAME).await;
+        let new = revisions.iter().find(|revision| revision["data"]["commit"] == moved.as_str()).ok_or("there is none yet")?;
+        Ok(text(&new["metadata"]["annotations"]["bonafide.dev/reason"]))
+    };
+    let reason = place.world.eventually("there is a third revision", reason).await;
+    assert!(reason.contains(&moved[..7]), "{reason}");
+    // The same value asks nothing anew.
+    place.world.hub.snapshot(&repository).unwrap();
+    place.publish("Parrot-GGUF", &[("parrot.gguf", "a third parrot")]);
+    place.change("ModelDeployment", NAME, json!({"spec": {"engine": {"contextLength": 1024}}})).await;
+    let four = async || match place.of("ControllerRevision", NAME).await.len() {
+        4 => Ok(()),
+        found => Err(format!("{found} revisions")),
+    };
+    place.world.eventually("there is a fourth revision", four).await;
+    let object = place.get("ModelDeployment", NAME).await.unwrap();
+    assert_eq!(digest(&object).0, moved);
 }

@@ -79,7 +79,9 @@ impl<'a> Place<'a> {
 
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         match kind {
-            "ClusterModelPolicy" | "InferenceEngine" | "Namespace" | "Node" => cluster_wide(&self.client, kind),
+            "ClusterModelPolicy" | "InferenceEngine" | "Namespace" | "Node" | "PersistentVolume" => {
+                cluster_wide(&self.client, kind)
+            }
             _ => Api::namespaced_with(self.client.clone(), &self.name, &resource(kind)),
         }
     }

@@ -90,10 +90,11 @@ async fn a_policy_that_warns_serves_and_says_so_and_one_that_audits_only_records
         .await;
     assert_eq!(events().await, Vec::<Value>::new(), "what is only recorded calls nobody");
 
-    place.delete("ClusterModelPolicy", &policy).await;
-    place.condition(NAME, "Trusted", "Unknown", "NoPolicy").await;
-    demand(&place, "Warn", &[("keeper", 1)]).await;
-    place.condition(NAME, "Trusted", "False", "Unsigned").await;
+    // The reason stays the same, and now people are to hear of it.
+    place.change("ClusterModelPolicy", &policy, json!({"spec": {"mode": "Warn"}})).await;
+    let warned = |object: &Value| condition(object, "Trusted").is_some_and(|c| text(&c["message"]).contains("only warns"));
+    let object = place.until("ModelDeployment", NAME, "is warned of", warned).await;
+    assert_eq!(condition(&object, "Trusted").unwrap()["reason"], "Unsigned");
     assert_eq!(place.get("ModelDeployment", NAME).await.unwrap()["status"]["trust"], "Unsigned");
     let look = async || match events().await {
         found if found.iter().any(|event| event["reason"] == "Unsigned" && event["type"] == "Warning") => Ok(()),

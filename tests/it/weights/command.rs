@@ -261,6 +261,23 @@ async fn it_tells_how_far_it_is_and_brings_the_helper_along() {
     assert_eq!(status.code(), Some(0), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lay_there_already_is_verified_and_the_report_says_how_long_that_took() {
+    let content = noise(48 * MIB, 28);
+    let served: [(&str, &[u8]); 1] = [("model.gguf", &content)];
+    let place = Place::new(&served).await;
+    let manifest = manifest(&served);
+    let pod = Pod::new(&place, &manifest);
+    assert_eq!(wait(pod.command(&place, &manifest.digest()).spawn().unwrap()).await.0.code(), Some(0));
+    let first = pod.report();
+    assert!(first.verify_seconds < first.seconds / 2.0, "what comes is hashed while it comes: {first:?}");
+    assert_eq!(wait(pod.command(&place, &manifest.digest()).spawn().unwrap()).await.0.code(), Some(0));
+    let second = pod.report();
+    assert_eq!(second.bytes, 0);
+    assert!(second.verify_seconds > 0.0 && second.verify_seconds <= second.seconds, "{second:?}");
+    assert!(second.verify_seconds > second.seconds / 4.0, "it did little else: {second:?}");
+}
+
 fn rustix_is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
 }

@@ -321,6 +321,45 @@ async fn two_fetches_into_one_directory_take_turns_and_download_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_look_at_once_whether_everything_is_there_and_whoever_brings_something_is_alone() {
+    let served: [(&str, &[u8]); 2] = [("model.gguf", b"GGUF and more"), ("sub/config.json", b"{}")];
+    let place = Place::new(&served).await;
+    let into = tempfile::tempdir().unwrap();
+    let soon = |time| tokio::time::timeout(time, fetch(place.resolver(), job(&place, &served, into.path())));
+    let lock = || fs::File::options().create(true).truncate(false).write(true).open(into.path().join(".lock")).unwrap();
+    let (brief, long) = (Duration::from_secs(1), Duration::from_secs(20));
+
+    // Somebody looks, and there is something to bring: that waits.
+    let reader = lock();
+    reader.try_lock_shared().unwrap();
+    assert!(soon(brief).await.is_err(), "it wrote while somebody looked");
+    assert!(!into.path().join("tree").exists());
+    drop(reader);
+    assert!(matches!(soon(long).await.unwrap().0, Outcome::Complete { received: 15 }));
+
+    // Everything is there: who looks does not hold up who looks, and who writes holds up both.
+    let reader = lock();
+    reader.try_lock_shared().unwrap();
+    let (outcome, progress) = soon(brief).await.expect("it waited for somebody who only looks");
+    assert_eq!((outcome, progress.hashed, progress.total), (Outcome::Complete { received: 0 }, 15, 15));
+    drop(reader);
+    let writer = lock();
+    writer.try_lock().unwrap();
+    assert!(soon(brief).await.is_err(), "it looked while somebody wrote");
+    drop(writer);
+
+    // What is there is not what it was: it is mended, and counted once.
+    let file = into.path().join("tree/model.gguf");
+    let mode = |mode| fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o644);
+    fs::write(&file, b"GGUF and xxxx").unwrap();
+    mode(0o444);
+    let (outcome, progress) = soon(long).await.unwrap();
+    assert_eq!((outcome, progress.hashed, progress.total), (Outcome::Complete { received: 13 }, 15, 15));
+    assert_eq!(tree(into.path()), expected(&served));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_of_the_hub_ends_the_fetch_at_once() {
     let served: [(&str, &[u8]); 1] = [("model.gguf", b"GGUF")];
     let place = Place::with(&served, |options| options.gated = vec![REPOSITORY.to_owned()]).await;

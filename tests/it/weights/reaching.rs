@@ -12,8 +12,6 @@ use std::{
 use bonafide::{api::Reason, weights::Names};
 use futures::future::BoxFuture;
 use localcluster::hub::{Faults, Logged};
-use tokio::{io::copy_bidirectional, net::TcpListener, net::TcpStream};
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 use super::*;
 
@@ -146,35 +144,6 @@ async fn mirrors_serve_the_owners_they_stand_in_for() {
     assert_eq!((hub.hub.requests().len(), mirror.hub.requests().len()), (0, 2));
     let _ = resolver.resolve(&"hf://other/x".parse().unwrap(), None, None).await;
     assert_eq!((hub.hub.requests().len(), mirror.hub.requests().len()), (1, 2));
-}
-
-/// A server with TLS before `target`, with a certificate for 127.0.0.1 of an authority of its own; its port and the authority.
-async fn tls_before(target: std::net::SocketAddr) -> (u16, String) {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority = rcgen::CertifiedIssuer::self_signed(parameters, authority_key).unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let key = tokio_rustls::rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                if let Ok(mut stream) = acceptor.accept(stream).await {
-                    let mut behind = TcpStream::connect(target).await.unwrap();
-                    let _ = copy_bidirectional(&mut stream, &mut behind).await;
-                }
-            });
-        }
-    });
-    (port, authority.pem())
 }
 
 #[tokio::test(flavor = "multi_thread")]

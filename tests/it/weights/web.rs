@@ -295,3 +295,36 @@ async fn a_server_at_a_private_address_needs_the_administrators_table() {
     assert_eq!(error("{}").await, Reason::HostNotAllowed);
     assert_eq!(error("{allowedHosts: ['127.0.0.1']}").await, Reason::SourceUnavailable);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_a_certificate_of_ones_own_authority_is_trusted_once_the_administrator_names_it() {
+    let model = noise(3 * MIB, 54);
+    let server = Server::new(&[("llama/model.gguf", &model)]);
+    let revision = server.publish();
+    let (port, authority) = tls_before(server.address).await;
+    let source: Source = format!("https://127.0.0.1:{port}/llama/bonafide.json").parse().unwrap();
+    let table = |authority: Option<&str>| json!({"hf": {"caBundle": authority}, "allowedHosts": ["127.0.0.1"]}).to_string();
+    let resolver = Resolver::new(Sources::parse(&table(None)).unwrap()).unwrap();
+    let error = resolver.resolve(&source, None, None).await.unwrap_err().problem;
+    assert_eq!(error.reason, Reason::SourceUnavailable);
+    assert!(error.message.contains("TLS") && error.message.contains("sources.hf.caBundle"), "{error}");
+    let resolver = Resolver::new(Sources::parse(&table(Some(&authority))).unwrap()).unwrap();
+    assert_eq!(resolver.resolve(&source, None, None).await.unwrap().revision, revision);
+
+    // The same as the container does it that fetches.
+    let served: [(&str, &[u8]); 1] = [("model.gguf", &model)];
+    let (dir, manifest) = (tempfile::tempdir().unwrap(), manifest(&served));
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir(path("into")).unwrap();
+    fs::write(path("manifest.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
+    for (authority, code) in [(None, 75), (Some(authority.as_str()), 0)] {
+        fs::write(path("sources.json"), table(authority)).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bonafide"));
+        command.env_clear().args(["fetch", "--source", &source.to_string(), "--revision", &revision, "--patience", "1"]);
+        command.args(["--digest", &manifest.digest().to_string()]).arg("--manifest").arg(path("manifest.json"));
+        command.arg("--sources").arg(path("sources.json")).arg("--into").arg(path("into"));
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(fs::read(path("into/tree/model.gguf")).unwrap(), model);
+}

@@ -105,3 +105,29 @@ fn a_claim_that_is_not_bound_is_named() {
     let problem = judge(&case(Claim { name: "models".into(), why: Some("storageclass \"fast\" not found".into()) }));
     assert_eq!(problem.message, "PersistentVolumeClaim models is not bound to a volume: storageclass \"fast\" not found.");
 }
+
+#[test]
+fn replicas_that_have_to_share_a_node_because_of_their_claim_say_so() {
+    let labels = json!({ "bonafide.dev/deployment": "whale" });
+    let term = json!({ "labelSelector": { "matchLabels": labels }, "topologyKey": "kubernetes.io/hostname" });
+    let template = |terms: serde_json::Value| {
+        json!({ "metadata": { "labels": labels }, "spec": {
+            "affinity": { "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms } },
+            "volumes": [{ "name": "weights", "persistentVolumeClaim": { "claimName": "models" } }],
+        } })
+    };
+    let said = "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) didn't match pod affinity rules.";
+    let judge = |template: &serde_json::Value| {
+        let asked = Asked::of(template, 0);
+        let nodes = [node("gpu-a", 4.0, 4.0), node("gpu-b", 4.0, 0.0)];
+        let looked = Looked::default();
+        unschedulable(&Case { pod: &SlimPod::default(), asked: &asked, looked: Some(&looked), nodes: Some(&nodes) }, said)
+    };
+    let problem = judge(&template(json!([term])));
+    assert_eq!(problem.reason, Reason::Unschedulable);
+    let expected = format!(
+        "All replicas have to be on one node, because one node at a time can mount the claim models. Use one that is ReadWriteMany, or ask for no more replicas than that node has room for: {said}"
+    );
+    assert_eq!(problem.message, expected);
+    assert!(!judge(&template(json!([]))).message.contains("one node at a time"));
+}

@@ -165,7 +165,9 @@ async fn a_reason_goes_when_its_cause_is_over() {
     // How long it took stands there, by phase.
     let cold = &object["status"]["coldStart"];
     assert!(cold["total"].as_str().is_some_and(|total| total.ends_with('s')) && cold["pod"] == pod, "{cold}");
-    assert!(cold["phases"].as_array().is_some_and(|phases| phases.iter().any(|phase| phase["name"] == "fetch")), "{cold}");
+    let phase = |name: &str| cold["phases"].as_array().and_then(|phases| phases.iter().find(|phase| phase["name"] == name));
+    assert!(phase("fetch").is_some(), "{cold}");
+    assert_eq!(phase("verify").map(|verify| &verify["duration"]), Some(&"1s".into()), "{cold}");
     let (_, metrics) = kubelet.place.world.operator().get("metrics").await;
     assert!(metrics.contains("bonafide_cold_start_seconds_count{phase=\"fetch\"}"), "{metrics}");
 }

@@ -35,8 +35,8 @@ async fn a_surge_loses_no_replica_that_answers_and_says_why_it_is_done() {
     let events = stage.place.api("Event").list(&Default::default()).await.unwrap();
     assert!(events.items.into_iter().map(super::super::place::value).any(|event| told(&event)), "no Event says why");
     // Of the old one nothing else is left, and it comes back when it is wanted again.
-    assert_eq!(stage.place.of("Deployment", NAME).await.len(), 1);
-    assert_eq!(stage.place.of("ConfigMap", NAME).await.len(), 1);
+    stage.place.child("Deployment", NAME).await;
+    stage.place.child("ConfigMap", NAME).await;
     stage.args(&["--threads=2"]).await;
     stage.serves("--threads=2", 2).await;
     assert_eq!(stage.place.of("ControllerRevision", NAME).await.len(), 2, "the old revision was not used again");
@@ -56,6 +56,18 @@ async fn on_a_full_node_replicas_are_replaced_one_by_one_and_that_is_said() {
     stage.place.world.within(Duration::from_secs(60), "one by one", look).await;
     stage.serves("--threads=2", 2).await;
     assert_eq!(stage.seen(), (1, 2), "fewest replicas that answered, most pods on the node");
+}
+
+#[tokio::test]
+async fn one_by_one_is_kept_to_where_there_is_room_for_more() {
+    let stage = Stage::new(6).await;
+    stage.deploy(NAME, 2, &["--threads=1"], json!({"strategy": "OneByOne"})).await;
+    stage.serves("--threads=1", 2).await;
+    stage.watch();
+    stage.args(&["--threads=2"]).await;
+    stage.serves("--threads=2", 2).await;
+    assert_eq!(stage.seen(), (1, 2), "fewest replicas that answered, most pods");
+    stage.says("Ready", "True", "Ready").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Beside others: names that two want, and nodes that are emptied.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -64,4 +66,52 @@ async fn one_replica_after_the_other_is_sent_away_when_a_node_is_emptied() {
     let stuck = |pods: &[Value]| pods.iter().any(|pod| !is(pod, "Ready"));
     let pods = stage.pods_are("one does not come up", stuck).await;
     evict(pods.iter().find(|pod| !is(pod, "Ready")).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_that_answer_to_one_name_both_say_so_and_both_go_on() {
+    const OTHER: &str = "macaw";
+    let stage = Stage::new(6).await;
+    let names = async |deployment: &str, names: Value| {
+        stage.place.change("ModelDeployment", deployment, json!({"spec": {"model": {"servedNames": names}}})).await
+    };
+    let until = async |deployment: &str, what: &str, is: &dyn Fn(&Value) -> bool| {
+        let look = async || {
+            let object = stage.place.get("ModelDeployment", deployment).await.unwrap();
+            let seen = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+            if seen && is(&object) { Ok(()) } else { Err(format!("{:#}", object["status"])) }
+        };
+        stage.place.world.within(Duration::from_secs(90), &format!("{deployment} {what}"), look).await;
+    };
+    let ready = |reason: &'static str| {
+        move |object: &Value| condition(object, "Ready").is_some_and(|c| c["status"] == "True" && c["reason"] == reason)
+    };
+    stage.deploy(NAME, 1, &["--threads=1"], json!({})).await;
+    names(NAME, json!(["Parrot"])).await;
+    until(NAME, "has its name", &ready("Ready")).await;
+    // It gives its name away, another one takes it, and it goes back to the revision that had it: that one answers its wish already.
+    names(NAME, json!(["Parrot-2"])).await;
+    until(NAME, "has another name", &ready("Ready")).await;
+    stage.deploy(OTHER, 1, &["--threads=1"], json!({})).await;
+    names(OTHER, json!(["Parrot"])).await;
+    until(OTHER, "has the name", &ready("Ready")).await;
+    names(NAME, json!(["Parrot"])).await;
+    for (one, another) in [(NAME, OTHER), (OTHER, NAME)] {
+        // Each says so when it is looked at: after a start of the manager all are, and else every ten minutes.
+        stage.place.change("ModelDeployment", one, json!({"metadata": {"annotations": {"look": "again"}}})).await;
+        until(one, "answers and says that another one does too", &|object| {
+            ready("NameTaken")(object)
+                && text(&object["status"]["why"]).contains(another)
+                && object["status"]["ready"] == "1/1"
+                && text(&condition(object, "Ready").unwrap()["message"]).contains("answers to Parrot too")
+        })
+        .await;
+        let events = stage.place.api("Event").list(&Default::default()).await.unwrap();
+        let mut events = events.items.into_iter().map(super::super::place::value);
+        assert!(
+            events.any(|event| event["reason"] == "NameTaken" && event["regarding"]["name"] == one && event["type"] == "Warning")
+        );
+    }
+    names(OTHER, json!(["Parrot-3"])).await;
+    until(NAME, "has the name for itself", &ready("Ready")).await;
 }
