@@ -29,6 +29,8 @@ fn worker(line: &str) -> String {
 const LAST: &str =
     "(APIServer pid=700) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n";
 
+const DIED: &str = "(EngineCore pid=24) ERROR 11-22 13:41:39 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor.\n";
+
 /// A log of vLLM in which the engine core failed.
 fn core(line: &str) -> String {
     let core = "(EngineCore pid=790) ERROR 11-22 07:01:06 [core.py:1120]";
@@ -117,9 +119,16 @@ fn every_failure_of_vllm_that_was_seen_is_explained_from_the_middle_of_its_log()
         ("vllm serve: error: argument --dtype: invalid choice: 'float99' (choose from 'auto', 'bfloat16')\n".into(), Reason::ArgumentRejected, "value of --dtype: invalid choice: 'float99'"),
         ("FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp', '/usr/tmp', CWD]\n".into(), Reason::EngineFailed, "temporary"),
         (worker("OSError: [Errno 30] Read-only file system: 'HOME/.cache'"), Reason::EngineFailed, "writable list"),
+        ("  File \"<frozen os>\", line 225, in makedirs\nOSError: [Errno 30] Read-only file system: '/home'\n".into(), Reason::EngineFailed, "may not (OSError: [Errno 30] Read-only file system: '/home')"),
+        (worker("PermissionError: [Errno 13] Permission denied: '/root/.cache'"), Reason::EngineFailed, "writable list"),
         // After it was ready.
-        ("ERROR 11-22 [multiproc_executor.py:300] Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor.\n".into(), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        (DIED.into(), Reason::OutOfMemory, "VllmWorker-0 was killed"),
         ("(APIServer pid=1) WARNING 11-22 13:40:00 [core_client.py:818] [shutdown] MPClient: engine core exited unexpectedly; starting cleanup\n".into(), Reason::OutOfMemory, "engine core was killed"),
+        (format!("{}{DIED}", core("RuntimeError: Executor failed.")), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        (format!("{}{DIED}", core("RuntimeError: cancelled")), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        // It ended its worker itself.
+        (format!("{}{DIED}", core("OSError: [Errno 30] Read-only file system: '/psm_1196ae64'")), Reason::EngineFailed, "engine core failed: OSError: [Errno 30]"),
+        (format!("{}{DIED}", core("ValueError: can't do that")), Reason::EngineFailed, "engine core failed: ValueError: can't do that"),
         (worker("RuntimeError: Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"), Reason::UnknownArchitecture, "size 16"),
         (worker("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB"), Reason::DeviceOutOfMemory, "2.00 GiB more"),
         (worker("some.Strange_Error: nobody has seen this"), Reason::EngineFailed, "nobody has seen this"),

@@ -24,13 +24,21 @@ const START: Duration = Duration::from_secs(900);
 
 static ENGINE: OnceCell<()> = OnceCell::const_new();
 
+/// Which are asked for: `1` for all, or the names of some cases of [`failing`].
+const ASKED: &str = "BONAFIDE_TEST_VLLM";
+
 /// Whether these tests were asked for.
 fn asked() -> bool {
-    let asked = std::env::var_os("BONAFIDE_TEST_VLLM").is_some();
+    let asked = std::env::var_os(ASKED).is_some();
     if !asked {
         eprintln!("skipped: `make test-vllm` runs this");
     }
     asked
+}
+
+/// Whether this case was asked for.
+fn asked_for(name: &str) -> bool {
+    std::env::var(ASKED).is_ok_and(|names| names == "1" || names.split(',').any(|asked| asked == name))
 }
 
 /// A namespace in a cluster that has vLLM.
