@@ -122,6 +122,8 @@ fn every_failure_of_vllm_that_was_seen_is_explained_from_the_middle_of_its_log()
         ("  File \"<frozen os>\", line 225, in makedirs\nOSError: [Errno 30] Read-only file system: '/home'\n".into(), Reason::EngineFailed, "may not (OSError: [Errno 30] Read-only file system: '/home')"),
         (worker("PermissionError: [Errno 13] Permission denied: '/root/.cache'"), Reason::EngineFailed, "writable list"),
         // After it was ready.
+        (DIED.replace("None", "-9"), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        (DIED.replace("None", "-11"), Reason::EngineFailed, "VllmWorker-0 ended with exit code -11"),
         (DIED.into(), Reason::OutOfMemory, "VllmWorker-0 was killed"),
         ("(APIServer pid=1) WARNING 11-22 13:40:00 [core_client.py:818] [shutdown] MPClient: engine core exited unexpectedly; starting cleanup\n".into(), Reason::OutOfMemory, "engine core was killed"),
         (format!("{}{DIED}", core("RuntimeError: Executor failed.")), Reason::OutOfMemory, "VllmWorker-0 was killed"),

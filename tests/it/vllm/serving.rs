@@ -99,7 +99,7 @@ async fn it_serves_as_any_user_finishes_what_it_answers_when_it_is_to_go_and_com
 }
 
 #[tokio::test]
-async fn it_gets_no_requests_when_it_is_out_of_time_and_says_that_it_is_healthy() {
+async fn another_gets_the_requests_of_one_that_is_out_of_time_and_says_that_it_is_healthy() {
     if !asked() {
         return;
     }
@@ -109,8 +109,10 @@ async fn it_gets_no_requests_when_it_is_out_of_time_and_says_that_it_is_healthy(
         let text = fs::read_to_string(&file).unwrap();
         fs::write(file, text.replace("\"max_position_embeddings\": 2048", "\"max_position_embeddings\": 65536")).unwrap();
     };
-    deploy(&place, "late", &json!({"engine": {"contextLength": 65_536}, "rollout": {"drain": "5s"}}), long).await;
-    let pod = up(&place, "late").await;
+    let spec = json!({"replicas": 2, "engine": {"contextLength": 65_536}, "rollout": {"drain": "5s"}});
+    deploy(&place, "late", &spec, long).await;
+    ready(&place, "late", "True", "Ready").await.unwrap();
+    let pod = place.of("Pod", "late").await.remove(0);
     let _answering = Answering::begin(&pod, "late", 65_000).await;
     let service = place.get("Service", "late").await["spec"]["clusterIP"].as_str().unwrap().to_owned();
     let name = pod["metadata"]["name"].as_str().unwrap();
@@ -128,11 +130,7 @@ async fn it_gets_no_requests_when_it_is_out_of_time_and_says_that_it_is_healthy(
             lied += 1;
         }
         let (routed, said) = asks(&service, "late").await;
-        assert_ne!(routed, 500, "{said}");
-        if began.elapsed() > Duration::from_secs(5) {
-            let endpoints = place.endpoints("late").await;
-            assert!(!endpoints.contains(&pod["status"]["podIP"].as_str().unwrap().to_owned()), "{endpoints:?}");
-        }
+        assert_eq!(routed, 200, "{said}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     eprintln!("vllm: gone {:.1} s after its deletion, with a request in flight", began.elapsed().as_secs_f64());
