@@ -147,9 +147,9 @@ async fn what_is_wrong_with_a_configuration_is_said() {
         other("flag", as_it_is, ("ArgumentRejected", "the argument --no-such-flag 3")),
         case(
             "value",
-            json!({"engine": {"args": ["--dtype", "float99"]}}),
+            json!({"engine": {"args": ["--kv-cache-dtype", "float99"]}}),
             as_it_is,
-            ("ArgumentRejected", "the value of --dtype"),
+            ("ArgumentRejected", "the value of --kv-cache-dtype"),
         ),
         other("elsewhere", as_it_is, ("EngineFailed", "look something up on a hub")),
     ];
