@@ -220,6 +220,27 @@ async fn crash(context: &Context, owner: &Owner, pod: &SlimPod, previous: bool, 
         Some((tries, crash)) if crash.is_some() || tries >= TRIES => return crash,
         known => known.map_or(0, |(tries, _)| tries),
     };
+    let mut log = engine_log(context, owner, pod, previous).await;
+    // The next run may have begun since, and has said nothing yet.
+    if !previous && log.as_ref().is_some_and(|log| log.trim().is_empty()) {
+        log = engine_log(context, owner, pod, true).await.or(log);
+    }
+    let engine = context.catalogue.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+    let engine = engine.get(&current.seen.revision.engine).ok();
+    let explain = |text: &str| engine.and_then(|engine| engine.errors().explain(text.as_bytes()));
+    // The kubelet keeps the end of it as the termination message.
+    let kept = || explain(&ended.message);
+    let zero_is_crash = engine.is_some_and(|engine| engine.spec().exit.zero_is_crash);
+    let crash = match log {
+        Some(log) => Some(Crash { explained: explain(&log).or_else(kept), last: last_lines(log.as_bytes()), zero_is_crash }),
+        None => kept().map(|said| Crash { explained: Some(said), last: last_lines(ended.message.as_bytes()), zero_is_crash }),
+    };
+    keep(&context.lookups.crashes, &key, (tries + 1, crash.clone()));
+    crash
+}
+
+/// The end of the log of the engine's last run, or of the one before it.
+async fn engine_log(context: &Context, owner: &Owner, pod: &SlimPod, previous: bool) -> Option<String> {
     let (bytes, lines) = LOG;
     let parameters = LogParams {
         container: Some(CONTAINER_ENGINE.to_owned()),
@@ -229,21 +250,7 @@ async fn crash(context: &Context, owner: &Owner, pod: &SlimPod, previous: bool, 
         ..LogParams::default()
     };
     let api = Api::<Pod>::namespaced(context.client.clone(), &owner.namespace);
-    let log = in_time("a log", api.logs(pod.name(), &parameters)).await;
-    let engine = context.catalogue.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
-    let engine = engine.get(&current.seen.revision.engine).ok();
-    let crash = log.map(|log| Crash {
-        explained: engine.and_then(|engine| engine.errors().explain(log.as_bytes())),
-        last: last_lines(log.as_bytes()),
-        zero_is_crash: engine.is_some_and(|engine| engine.spec().exit.zero_is_crash),
-    });
-    // Without its log there is the end of it, which the kubelet keeps as the termination message.
-    let crash = crash.or_else(|| {
-        let explained = engine.and_then(|engine| engine.errors().explain(ended.message.as_bytes()))?;
-        Some(Crash { explained: Some(explained), last: last_lines(ended.message.as_bytes()), zero_is_crash: false })
-    });
-    keep(&context.lookups.crashes, &key, (tries + 1, crash.clone()));
-    crash
+    in_time("a log", api.logs(pod.name(), &parameters)).await
 }
 
 /// The memory that the engine of this pod may use; a LimitRange may have set it.

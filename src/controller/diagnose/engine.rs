@@ -120,7 +120,7 @@ fn out_of_memory(case: &Case<'_>, engine: &SlimContainer) -> Problem {
         |limit| format!("The engine was killed because it needed more than its {} of memory", human_size(quantity::whole(limit))),
     );
     let message = format!(
-        "{had}, {}. The weights have {}: let it have {gib}Gi, take a smaller quantisation, or set spec.engine.contextLength to less.",
+        "{had}, {}. The weights have {}: set spec.resources.memory to {gib}Gi, take a smaller quantisation, or set spec.engine.contextLength to less.",
         times(engine),
         human_size(case.asked.bytes),
     );
@@ -135,9 +135,12 @@ fn loading(case: &Case<'_>, engine: &SlimContainer, since: Option<Timestamp>, no
         .min(case.asked.start_timeout / 2)
         .max(10);
     let path = &case.asked.ready_path;
-    if started {
+    if started && (age > patience || is_unready(case, since)) {
         let message = format!("The engine runs, and {path} does not say that it is ready. {}See its log.", last_probe(case));
         return Progress::new(Step::Stuck, Reason::ProbeFailing, message);
+    }
+    if started {
+        return Progress::new(Step::Loading, Reason::Loading, "The engine has loaded, and is asked whether it is ready.");
     }
     if age > patience {
         let limit = super::fetching::span(case.asked.start_timeout as f64);
@@ -155,6 +158,13 @@ fn loading(case: &Case<'_>, engine: &SlimContainer, since: Option<Timestamp>, no
         }
     };
     Progress::new(Step::Loading, Reason::Loading, message)
+}
+
+/// Whether the kubelet has asked since this start, and heard that it is not ready. Between the last probe of the start and the
+/// first after it nobody has asked.
+fn is_unready(case: &Case<'_>, since: Option<Timestamp>) -> bool {
+    let mut events = case.looked.iter().flat_map(|looked| &looked.events);
+    events.any(|event| event.reason == "Unhealthy" && event.note.starts_with("Readiness") && Some(event.at()) >= since)
 }
 
 fn lowered(message: &str) -> String {

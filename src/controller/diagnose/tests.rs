@@ -177,13 +177,13 @@ fn out_of_memory_says_what_there_was_and_what_would_do() {
     let found = killed(Looked::default());
     assert_eq!(found.reason, Reason::OutOfMemory);
     assert!(
-        found.message.contains("more than its 1.1 GB of memory") && found.message.contains("let it have 4Gi"),
+        found.message.contains("more than its 1.1 GB of memory") && found.message.contains("set spec.resources.memory to 4Gi"),
         "{}",
         found.message
     );
     // A limit that a LimitRange gave, and that was more than the estimate: then more than that.
     let found = killed(Looked { memory_limit: Some(8.0 * 1_073_741_824.0), ..Looked::default() });
-    says(&found, &["let it have 10Gi"]);
+    says(&found, &["set spec.resources.memory to 10Gi"]);
 }
 
 #[test]
@@ -214,6 +214,13 @@ fn an_engine_that_runs_and_is_never_ready_says_what_the_probe_hears() {
     // It was ready before.
     let hung = judge(running(true), looked(), 60);
     assert_eq!((hung.step, hung.reason), (Step::Stuck, Reason::ProbeFailing));
+    // Nobody has asked since it has loaded: what was heard before says nothing of it.
+    let early = vec![event("Unhealthy", "Startup probe failed: dial tcp 198.18.0.5:8000: connect: connection refused")];
+    let fresh = judge(running(true), Looked { events: early, ..Looked::default() }, 60);
+    assert_eq!((fresh.step, fresh.reason), (Step::Loading, Reason::Loading), "{}", fresh.message);
+    let again = engine(json!({ "started": true, "state": { "running": { "startedAt": at(10) } } }));
+    assert_eq!(judge(again, looked(), 60).reason, Reason::Loading, "it was another start that was not ready");
+    assert_eq!(judge(running(true), Looked::default(), 400).reason, Reason::ProbeFailing);
     // The kubelet gave up on it.
     let killing = Looked {
         events: vec![event("Killing", "Container engine failed startup probe, will be restarted")],

@@ -29,6 +29,8 @@ fn worker(line: &str) -> String {
 const LAST: &str =
     "(APIServer pid=700) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n";
 
+const DIED: &str = "(EngineCore pid=24) ERROR 11-22 13:41:39 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor.\n";
+
 /// A log of vLLM in which the engine core failed.
 fn core(line: &str) -> String {
     let core = "(EngineCore pid=790) ERROR 11-22 07:01:06 [core.py:1120]";
@@ -98,6 +100,7 @@ fn every_failure_of_vllm_that_was_seen_is_explained_from_the_middle_of_its_log()
         (worker(&format!("{header} header too large")), Reason::WeightsDamaged, "header too large"),
         (worker(&format!("{header} incomplete metadata, file not fully covered")), Reason::WeightsDamaged, "file not fully covered"),
         (worker("FileNotFoundError: Weight files referenced in index but missing: {'MODEL/model-00002-of-00004.safetensors'}"), Reason::WeightsDamaged, "model-00002-of-00004.safetensors"),
+        (worker("    f\"Weight files referenced in index but missing: {missing_files}\"\n(Worker pid=812) ERROR 11-22 07:01:05 [multiproc_executor.py:922] FileNotFoundError: Weight files referenced in index but missing: {'MODEL/a.safetensors'}"), Reason::WeightsDamaged, "not there: 'MODEL/a.safetensors'"),
         (worker("RuntimeError: Cannot find any model weights with `MODEL`"), Reason::WeightsDamaged, "no weights"),
         (worker("RuntimeError: start (0) + length (256) exceeds dimension size (128)."), Reason::WeightsDamaged, "other shapes"),
         (worker(kv), Reason::OutOfMemory, "a cache of 100.0 GiB, and 7.13 GiB"),
@@ -107,8 +110,8 @@ fn every_failure_of_vllm_that_was_seen_is_explained_from_the_middle_of_its_log()
         (config("Value error, The checkpoint you are trying to load has model type `foobar` but Transformers does not recognize this architecture. This could be because of an issue with the checkpoint, or because your version of Transformers is out of date."), Reason::UnknownArchitecture, "the model type foobar"),
         (config(&architectures), Reason::UnknownArchitecture, "the architecture FooBarForCausalLM"),
         (config(user), Reason::ContextTooLong, "100000 tokens is longer than the 2048"),
-        ("OSError: It looks like the config file at 'MODEL/config.json' is not a valid JSON file.\n".into(), Reason::WeightsDamaged, "MODEL/config.json is not JSON"),
-        (config("Value error, Invalid repository ID or local directory specified: 'MODEL'."), Reason::WeightsDamaged, "no config.json"),
+        ("    raise OSError(f\"It looks like the config file at '{resolved_config_file}' is not a valid JSON file.\")\nOSError: It looks like the config file at 'MODEL/config.json' is not a valid JSON file.\n".into(), Reason::WeightsDamaged, "MODEL/config.json is not JSON"),
+        (config("Value error, Invalid repository ID or local directory specified: 'MODEL'."), Reason::WeightsDamaged, "has no config.json"),
         ("huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder for the specified revision on the local disk and outgoing traffic has been disabled.\n".into(), Reason::EngineFailed, "look something up"),
         ("ValueError: Couldn't instantiate the backend tokenizer from one of: \n(1) a `tokenizers` library serialization file, \n".into(), Reason::WeightsDamaged, "no tokenizer"),
         ("OSError: [Errno 98] Address already in use\n".into(), Reason::EngineFailed, "port is taken"),
@@ -116,8 +119,18 @@ fn every_failure_of_vllm_that_was_seen_is_explained_from_the_middle_of_its_log()
         ("vllm serve: error: argument --dtype: invalid choice: 'float99' (choose from 'auto', 'bfloat16')\n".into(), Reason::ArgumentRejected, "value of --dtype: invalid choice: 'float99'"),
         ("FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp', '/usr/tmp', CWD]\n".into(), Reason::EngineFailed, "temporary"),
         (worker("OSError: [Errno 30] Read-only file system: 'HOME/.cache'"), Reason::EngineFailed, "writable list"),
+        ("  File \"<frozen os>\", line 225, in makedirs\nOSError: [Errno 30] Read-only file system: '/home'\n".into(), Reason::EngineFailed, "may not (OSError: [Errno 30] Read-only file system: '/home')"),
+        (worker("PermissionError: [Errno 13] Permission denied: '/root/.cache'"), Reason::EngineFailed, "writable list"),
         // After it was ready.
-        ("ERROR 11-22 [multiproc_executor.py:300] Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor.\n".into(), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        (DIED.replace("None", "-9"), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        (DIED.replace("None", "-11"), Reason::EngineFailed, "VllmWorker-0 ended with exit code -11"),
+        (DIED.into(), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        ("(APIServer pid=1) WARNING 11-22 13:40:00 [core_client.py:818] [shutdown] MPClient: engine core exited unexpectedly; starting cleanup\n".into(), Reason::OutOfMemory, "engine core was killed"),
+        (format!("{}{DIED}", core("RuntimeError: Executor failed.")), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        (format!("{}{DIED}", core("RuntimeError: cancelled")), Reason::OutOfMemory, "VllmWorker-0 was killed"),
+        // It ended its worker itself.
+        (format!("{}{DIED}", core("OSError: [Errno 30] Read-only file system: '/psm_1196ae64'")), Reason::EngineFailed, "engine core failed: OSError: [Errno 30]"),
+        (format!("{}{DIED}", core("ValueError: can't do that")), Reason::EngineFailed, "engine core failed: ValueError: can't do that"),
         (worker("RuntimeError: Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"), Reason::UnknownArchitecture, "size 16"),
         (worker("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB"), Reason::DeviceOutOfMemory, "2.00 GiB more"),
         (worker("some.Strange_Error: nobody has seen this"), Reason::EngineFailed, "nobody has seen this"),

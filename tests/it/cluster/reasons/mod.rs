@@ -98,7 +98,7 @@ scenes! {
     a_fetch_that_fails_is_told: "FetchFailed" says ["tried again by itself", "connection reset"];
     a_full_disk_is_told: "DiskFull" says ["more are needed"];
     a_download_that_stands_still_is_told: "DownloadStalled" says ["No byte of the weights has come for more than 30 s", "2.1 GB of 98.0 GB"];
-    an_engine_that_needs_too_much_memory_hears_how_much_would_do: "OutOfMemory" says ["more than its 1.1 GB of memory", "let it have 2Gi"];
+    an_engine_that_needs_too_much_memory_hears_how_much_would_do: "OutOfMemory" says ["more than its 1.1 GB of memory", "set spec.resources.memory to 2Gi"];
     an_accelerator_that_is_too_small_is_told_from_the_log: "DeviceOutOfMemory" says ["does not fit into the accelerator's memory"];
     a_context_that_is_too_long_is_told_from_the_middle_of_the_log: "ContextTooLong" says ["Set spec.engine.contextLength to less"];
     an_unknown_architecture_is_told_from_the_log: "UnknownArchitecture" says ["does not know the architecture 'zzzzz'", "exit code 1"];
@@ -149,6 +149,8 @@ async fn a_reason_goes_when_its_cause_is_over() {
     let pod = kubelet.bound(NAME, None).await;
     kubelet.engine(&pod, serde_json::json!({"state": {"running": {"startedAt": kubelet::now()}}})).await;
     told(&kubelet, "Loading").await;
+    kubelet.is_overtaken(&pod, 1, "llama_model_load: error loading model: unknown model architecture: 'zzzzz'\n").await;
+    told(&kubelet, "UnknownArchitecture").await;
     kubelet.crashes(&pod, 1, "Error", 1, "error: invalid argument: --x\n").await;
     told(&kubelet, "ArgumentRejected").await;
     // It runs again, and for longer than before: what it said then stands only beside.
