@@ -1,20 +1,20 @@
 //! Brings the children to what the plan says: server-side apply, nothing written when nothing changed, prune by owner.
 
 use std::{
-    collections::HashMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hasher as _},
+    io,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{
-    Api, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, GetParams, ObjectMeta, Patch, PatchParams, Preconditions},
-};
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{
     context::Context,
     diff::{Rules, difference},
+    live::{Children, Live},
     plan::{Child, ChildKind, Owner, Revision, revision_of},
 };
 use crate::api::{FIELD_MANAGER, Problem, Reason};
@@ -54,42 +54,60 @@ pub enum ApplyError {
 
 /// Which state of which child was compared with what, so that it is read again only after one of the two changed.
 #[derive(Default)]
-pub struct Compared(Mutex<HashMap<Key, State>>);
+pub struct Compared(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    states: HashMap<Key, State>,
+    /// Names at which something of somebody else was found.
+    taken: HashSet<Key>,
+}
 
 /// Kind, namespace and name of a child.
 type Key = (ChildKind, String, String);
-/// What the child looked like, and a hash of what it was compared with.
-type State = (String, u64);
+/// The child's [mark](super::live::mark), and a hash of what it was compared with.
+type State = (u64, u64);
 
 impl Compared {
-    fn knows(&self, key: &Key, state: &State) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key) == Some(state)
+    fn knows(&self, key: &Key, state: State) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).states.get(key) == Some(&state)
     }
 
     fn remember(&self, key: Key, state: State) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, state);
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.taken.remove(&key);
+        inner.states.insert(key, state);
+    }
+
+    /// Whether nothing was ever found or made at that name.
+    fn is_new(&self, key: &Key) -> bool {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !inner.states.contains_key(key) && !inner.taken.contains(key)
+    }
+
+    fn note_taken(&self, key: Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).taken.insert(key);
     }
 
     /// Forgets the children that are not `alive`.
     pub fn keep_only(&self, alive: impl Fn(ChildKind, &str, &str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(kind, namespace, name), _| alive(*kind, namespace, name));
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.states.retain(|(kind, namespace, name), _| alive(*kind, namespace, name));
+        // Whether they are is asked again.
+        inner.taken.clear();
     }
 
     fn forget(&self, key: &Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).states.remove(key);
     }
 }
 
-/// Applies `children` in their order, then removes what `owner` has beside them.
+/// Applies `children`, pods last, then removes what `owner` has beside them.
 pub async fn apply(context: &Context, owner: &Owner, children: &[Child]) -> Result<(), ApplyError> {
-    use ChildKind::{ConfigMap, ControllerRevision, Deployment, PodDisruptionBudget, Service};
-    for child in children.iter().filter(|child| child.kind == ControllerRevision) {
-        ensure(context, owner, child).await?;
-    }
     // These need nothing of each other; pods need them all.
-    let needed = children.iter().filter(|child| matches!(child.kind, ConfigMap | Service | PodDisruptionBudget));
+    let needed = children.iter().filter(|child| child.kind != ChildKind::Deployment);
     futures::future::try_join_all(needed.map(|child| ensure(context, owner, child))).await?;
-    for child in children.iter().filter(|child| child.kind == Deployment) {
+    for child in children.iter().filter(|child| child.kind == ChildKind::Deployment) {
         ensure(context, owner, child).await?;
     }
     prune(context, owner, children).await
@@ -98,69 +116,98 @@ pub async fn apply(context: &Context, owner: &Owner, children: &[Child]) -> Resu
 async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), ApplyError> {
     let key = (child.kind, owner.namespace.clone(), child.name.clone());
     let wanted = hash(&child.object);
-    let seen = context.stores.child(child.kind, &owner.namespace, &child.name).map(|meta| fingerprint(child.kind, &meta));
-    if let Some(seen) = &seen
-        && context.compared.knows(&key, &(seen.clone(), wanted))
+    let lists = context.stores.lists(child.kind);
+    let seen = context.stores.mark(child.kind, &owner.namespace, &child.name);
+    if let Some(seen) = seen
+        && context.compared.knows(&key, (seen, wanted))
     {
         return Ok(());
     }
-    let api = dynamic(context, child.kind, &owner.namespace);
-    let failed = |verb| move |source| error(child, verb, source);
-    let found = read(&api, child, seen.as_deref()).await.map_err(failed("read"))?;
-    if let Some(found) = &found {
-        let ours = found.owner_references().iter().any(|reference| reference.uid == owner.uid);
-        if !ours {
-            return Err(ApplyError::Taken(taken(owner, child, found)));
+    let api = Children::within(&context.client, child.kind, &owner.namespace);
+    // What no watch has told of is most likely not there, and making it says so if it is.
+    let made = if seen.is_none() && context.compared.is_new(&key) { make(context, &api, child).await? } else { None };
+    let live = match made {
+        Some(made) => made,
+        None => {
+            let found = read(&api, child, seen).await.map_err(|source| error(child, "read", source))?;
+            if let Some(found) = &found
+                && !found.owners().any(|(_, _, uid)| uid == owner.uid)
+            {
+                context.compared.note_taken(key);
+                return Err(ApplyError::Taken(taken(owner, child, found)));
+            }
+            match found {
+                Some(found) if differs(child, &found).is_none() => found,
+                _ => write(context, &api, child).await?,
+            }
         }
-    }
-    let live = match found {
-        Some(found) if differs(child, &found).is_none() => found,
-        _ => write(context, &api, child).await?,
     };
     if child.kind == ChildKind::ControllerRevision {
         remember(context, owner, &live);
     }
-    context.compared.remember(key, (fingerprint(child.kind, &live.metadata), wanted));
+    context.stores.foresee(child.kind, &live, lists);
+    context.compared.remember(key, (live.mark(child.kind), wanted));
     Ok(())
+}
+
+/// Remembers of a child that was read what it was compared with, if it is what it should be: so it is not read again for that.
+pub fn note(context: &Context, owner: &Owner, child: &Child, live: &Live) {
+    if live.owners().any(|(_, _, uid)| uid == owner.uid) && differs(child, live).is_none() {
+        let key = (child.kind, owner.namespace.clone(), child.name.clone());
+        context.compared.remember(key, (live.mark(child.kind), hash(&child.object)));
+    }
+}
+
+/// Makes a child that is not there; `None` when there is something of its name. No object has the version that is asked for, so
+/// that nothing that is there is changed, whoever made it.
+async fn make(context: &Context, api: &Children<'_>, child: &Child) -> Result<Option<Live>, ApplyError> {
+    let mut object = child.object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".to_owned(), "1".into());
+    }
+    match apply_object(context, api, child, &object).await {
+        Ok(live) => settle(context, api, child, live).await.map(Some),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+        Err(source) => Err(error(child, "applied", source)),
+    }
 }
 
 /// Reads a child as it stands. Those whose names nobody else can want are read from what the API server has at hand, which
 /// costs it a fraction: when that is what the watch has told of, or both say that there is none, it is as good.
-async fn read(api: &Api<DynamicObject>, child: &Child, seen: Option<&str>) -> Result<Option<DynamicObject>, kube::Error> {
+async fn read(api: &Children<'_>, child: &Child, seen: Option<u64>) -> Result<Option<Live>, kube::Error> {
     use ChildKind::{ConfigMap, ControllerRevision, Deployment};
     if matches!(child.kind, ControllerRevision | ConfigMap | Deployment) {
         let at_hand = GetParams { resource_version: Some("0".to_owned()) };
-        let found = match api.get_with(&child.name, &at_hand).await {
-            Ok(found) => Some(found),
-            Err(kube::Error::Api(status)) if status.code == 404 => None,
-            Err(error) => return Err(error),
-        };
-        if found.as_ref().map(|found| fingerprint(child.kind, &found.metadata)).as_deref() == seen {
+        let found = api.get(&child.name, &at_hand).await?;
+        if found.as_ref().map(|found| found.mark(child.kind)) == seen {
             return Ok(found);
         }
     }
-    api.get_opt(&child.name).await
+    api.get(&child.name, &GetParams::default()).await
 }
 
 /// What was just written or read of a revision need not be read again when the watch tells of it.
-fn remember(context: &Context, owner: &Owner, live: &DynamicObject) {
-    let revision = live.data.get("data").cloned().map(serde_json::from_value::<Revision>);
-    if let (Some(uid), Some(Ok(revision))) = (&live.metadata.uid, revision)
-        && revision_of(&owner.name, live.metadata.name.as_deref().unwrap_or_default()) == Some(&revision.name)
+pub fn remember(context: &Context, owner: &Owner, live: &Live) {
+    let revision = live.object().get("data").map(Revision::deserialize);
+    if let (Some(uid), Some(Ok(revision))) = (live.uid(), revision)
+        && revision_of(&owner.name, live.name()) == Some(&revision.name)
     {
-        let mut revisions = context.revisions.lock().unwrap_or_else(PoisonError::into_inner);
-        revisions.entry(uid.clone()).or_insert_with(|| Arc::new(revision));
+        context.revisions.keep(uid, &Arc::new(revision));
     }
 }
 
 /// Applies; and takes out by force what others added below our paths, which applying alone leaves there.
-async fn write(context: &Context, api: &Api<DynamicObject>, child: &Child) -> Result<DynamicObject, ApplyError> {
+async fn write(context: &Context, api: &Children<'_>, child: &Child) -> Result<Live, ApplyError> {
+    let live = apply_object(context, api, child, &child.object).await.map_err(|source| error(child, "applied", source))?;
+    settle(context, api, child, live).await
+}
+
+async fn apply_object(context: &Context, api: &Children<'_>, child: &Child, object: &Value) -> Result<Live, kube::Error> {
     context.metrics.wrote(child.kind.as_str(), "apply");
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let live = api
-        .patch(&child.name, &parameters, &Patch::Apply(&child.object))
-        .await
-        .map_err(|source| error(child, "applied", source))?;
+    api.patch(&child.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await
+}
+
+async fn settle(context: &Context, api: &Children<'_>, child: &Child, live: Live) -> Result<Live, ApplyError> {
     if differs(child, &live).is_none() {
         return Ok(live);
     }
@@ -168,7 +215,7 @@ async fn write(context: &Context, api: &Api<DynamicObject>, child: &Child) -> Re
         .exact
         .iter()
         .filter_map(|path| child.object.pointer(path).map(|value| json!({ "op": "replace", "path": path, "value": value })));
-    let patch = serde_json::from_value(replace.collect()).map(Patch::<()>::Json).unwrap_or(Patch::Merge(()));
+    let patch = serde_json::from_value(replace.collect()).map(Patch::Json).unwrap_or(Patch::Merge(&Value::Null));
     context.metrics.wrote(child.kind.as_str(), "patch");
     let live =
         api.patch(&child.name, &PatchParams::default(), &patch).await.map_err(|source| error(child, "put back", source))?;
@@ -181,15 +228,12 @@ async fn write(context: &Context, api: &Api<DynamicObject>, child: &Child) -> Re
 async fn prune(context: &Context, owner: &Owner, children: &[Child]) -> Result<(), ApplyError> {
     // In reverse, so that pods go before what they need.
     for kind in ChildKind::ALL.into_iter().rev() {
-        for meta in context.stores.children_of(kind, owner) {
-            let name = meta.name.unwrap_or_default();
-            if children.iter().any(|child| child.kind == kind && child.name == name) || meta.deletion_timestamp.is_some() {
-                continue;
-            }
-            let precondition = Preconditions { uid: meta.uid, resource_version: None };
+        let wanted = |name: &str| children.iter().any(|child| child.kind == kind && child.name == name);
+        for (name, uid) in context.stores.surplus(kind, owner, wanted) {
+            let precondition = Preconditions { uid, resource_version: None };
             let parameters = DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() };
             context.metrics.wrote(kind.as_str(), "delete");
-            match dynamic(context, kind, &owner.namespace).delete(&name, &parameters).await {
+            match Children::within(&context.client, kind, &owner.namespace).delete(&name, &parameters).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 Err(source) => {
@@ -202,60 +246,39 @@ async fn prune(context: &Context, owner: &Owner, children: &[Child]) -> Result<(
     Ok(())
 }
 
-fn differs(child: &Child, live: &DynamicObject) -> Option<String> {
-    let live = serde_json::to_value(live).unwrap_or_default();
-    let difference = difference(&child.object, &live, RULES);
+fn differs(child: &Child, live: &Live) -> Option<String> {
+    let difference = difference(&child.object, live.object(), RULES);
     if let Some(difference) = &difference {
         tracing::debug!(kind = child.kind.as_str(), name = child.name, difference, "a child is not what it should be");
     }
     difference
 }
 
-fn dynamic(context: &Context, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
-    let (group, plural) = match kind {
-        ChildKind::ControllerRevision => ("apps", "controllerrevisions"),
-        ChildKind::ConfigMap => ("", "configmaps"),
-        ChildKind::Service => ("", "services"),
-        ChildKind::PodDisruptionBudget => ("policy", "poddisruptionbudgets"),
-        ChildKind::Deployment => ("apps", "deployments"),
-    };
-    let resource = ApiResource {
-        group: group.to_owned(),
-        version: "v1".to_owned(),
-        api_version: kind.api_version().to_owned(),
-        kind: kind.as_str().to_owned(),
-        plural: plural.to_owned(),
-    };
-    Api::namespaced_with(context.client.clone(), namespace, &resource)
-}
-
-/// What changes whenever somebody changes the child. The resource version of what has a status changes with that too, but its
-/// generation only with its spec.
-fn fingerprint(kind: ChildKind, meta: &ObjectMeta) -> String {
-    match kind {
-        ChildKind::Deployment | ChildKind::PodDisruptionBudget => {
-            let owners: Vec<_> = meta.owner_references.iter().flatten().map(|owner| &owner.uid).collect();
-            format!("{:?} {:?} {:?} {owners:?}", meta.uid, meta.generation, meta.labels)
-        }
-        _ => format!("{:?} {:?}", meta.uid, meta.resource_version),
-    }
-}
-
 fn hash(value: &Value) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.to_string().hash(&mut hasher);
-    hasher.finish()
+    struct Into(DefaultHasher);
+    impl io::Write for Into {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut into = Into(DefaultHasher::new());
+    // Nothing that is written into a hash fails.
+    let _ = serde_json::to_writer(&mut into, value);
+    into.0.finish()
 }
 
-fn taken(owner: &Owner, child: &Child, found: &DynamicObject) -> Problem {
+fn taken(owner: &Owner, child: &Child, found: &Live) -> Problem {
     let kind = child.kind.as_str();
-    let holder = match found.owner_references().first() {
-        Some(reference) if reference.kind == "ModelDeployment" && reference.name == owner.name => {
+    let holder = match found.owners().next() {
+        Some(("ModelDeployment", name, _)) if name == owner.name => {
             "it belongs to an earlier ModelDeployment of the same name and is being removed; this is tried again".to_owned()
         }
-        Some(reference) => {
-            format!("it belongs to {} {}. Rename the ModelDeployment or remove the {kind}", reference.kind, reference.name)
-        }
+        Some((of, name, _)) => format!("it belongs to {of} {name}. Rename the ModelDeployment or remove the {kind}"),
         None => format!("it was not made by Bonafide. Rename the ModelDeployment or remove the {kind}"),
     };
     Problem::new(Reason::NameTaken, format!("{kind} {} already exists in namespace {}: {holder}.", child.name, owner.namespace))

@@ -64,17 +64,21 @@ fn identity(spec: &ModelArtifactSpec) -> (String, Digest) {
 
 /// The artifact of that name, when there is one and it records what its digest says.
 pub async fn get(context: &Context, namespace: &str, name: &str) -> Result<Option<Arc<Artifact>>, kube::Error> {
-    let uid = context.stores.artifacts.get(&ObjectRef::new(name).within(namespace)).and_then(|meta| meta.metadata.uid.clone());
-    if let Some(uid) = uid
-        && let Some(known) = context.artifacts.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid)
-    {
-        return Ok(Some(known.clone()));
+    if let Some(known) = known(context, namespace, name) {
+        return Ok(Some(known));
     }
     let Some(found) = api(context, namespace).get_opt(name).await? else { return Ok(None) };
     Ok(remember(context, found))
 }
 
-fn remember(context: &Context, found: ModelArtifact) -> Option<Arc<Artifact>> {
+/// The artifact of that name, if it was read before.
+pub fn known(context: &Context, namespace: &str, name: &str) -> Option<Arc<Artifact>> {
+    let uid = context.stores.artifacts.named(namespace, name)?.metadata.uid.clone()?;
+    context.artifacts.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned()
+}
+
+/// Keeps what was read of an artifact, if it is what its digest says.
+pub fn remember(context: &Context, found: ModelArtifact) -> Option<Arc<Artifact>> {
     let (name, uid) = (found.metadata.name?, found.metadata.uid?);
     let manifest = match found.spec.manifest() {
         Ok(manifest) => manifest,
@@ -112,8 +116,12 @@ pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -
         serde_json::from_value(json!({ "name": name, "namespace": owner.namespace, "ownerReferences": [reference(owner)] }));
     let artifact = ModelArtifact { metadata: metadata.unwrap_or_else(|_| ObjectMeta::default()), spec, status: None };
     context.metrics.wrote("ModelArtifact", "apply");
+    let lists = context.stores.artifacts.lists();
     match api.create(&PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }, &artifact).await {
-        Ok(created) => Ok(remember(context, created)),
+        Ok(created) => {
+            foresee(context, &created, lists);
+            Ok(remember(context, created))
+        }
         // Another deployment was faster with the same artifact.
         Err(kube::Error::Api(status)) if status.code == 409 => match api.get_opt(&name).await? {
             Some(found) if found.spec == artifact.spec => {
@@ -124,6 +132,12 @@ pub async fn ensure(context: &Context, owner: &Owner, spec: ModelArtifactSpec) -
         },
         Err(error) => Err(error),
     }
+}
+
+/// What was written is what the watch will tell of.
+fn foresee(context: &Context, written: &ModelArtifact, lists: u64) {
+    let metadata = ObjectMeta { managed_fields: None, ..written.metadata.clone() };
+    context.stores.artifacts.foresee(metadata.into(), lists);
 }
 
 /// Makes `owner` one of the owners of the artifact, if it is none.
@@ -196,7 +210,9 @@ pub async fn record(
         // The list is written also when it is empty: applying a status with nothing in it would make it null.
         let status = json!({ "verdicts": status.verdicts });
         let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelArtifact", "status": status });
+        let lists = context.stores.artifacts.lists();
         let written = api.patch_status(&artifact.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await?;
+        foresee(context, &written, lists);
         version = written.metadata.resource_version;
     }
     context.recorded.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (version, status));

@@ -5,15 +5,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{Client, Resource, runtime::events::Recorder};
+use kube::{Client, Resource};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, gate::Vouchers,
-    judgements::Judgements, lookup::Lookups, measure, policies::InForce, resolve::Trees, shelf::Shelf, signatures::Delivered,
-    stores::Stores, write::Pace,
+    answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, events::Events,
+    gate::Vouchers, judgements::Judgements, lookup::Lookups, measure, policies::InForce, resolve::Trees, revisions::Revisions,
+    shelf::Shelf, signatures::Delivered, stores::Stores, write::Pace,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -103,7 +103,7 @@ pub struct Context {
     /// Which objects were told of the obstacle, by UID: at which generation, and what.
     pub told: Mutex<HashMap<String, (Option<i64>, String)>>,
     /// Writes Events.
-    pub recorder: Recorder,
+    pub events: Events,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Children that were compared.
@@ -115,7 +115,7 @@ pub struct Context {
     /// The engines, built in and written, and the objects of which this catalogue is made.
     pub catalogue: Mutex<(Vec<String>, Arc<Catalogue>)>,
     /// Revisions that were read, by UID: the API server keeps them from changing.
-    pub revisions: Mutex<HashMap<String, Arc<super::plan::Revision>>>,
+    pub revisions: Revisions,
     /// Trees of files that were listed.
     pub trees: Trees,
     /// Signatures that were delivered apart from their models, as they were read.
@@ -159,6 +159,7 @@ impl Context {
         fn alive<K: Resource<DynamicType = ()>>(store: &Shelf<K>) -> HashSet<String> {
             store.state().iter().filter_map(|object| object.meta().uid.clone()).collect()
         }
+        self.events.forget_what_is_old();
         let artifacts = alive(&self.stores.artifacts);
         let revisions = alive(&self.stores.revisions);
         self.delivered.keep_only(&alive(&self.stores.signatures));
@@ -172,8 +173,8 @@ impl Context {
         self.answers.keep_only(&pods);
         self.drains.keep_only(&pods);
         self.artifacts.keep_only(&artifacts);
-        self.compared.keep_only(|kind, namespace, name| self.stores.child(kind, namespace, name).is_some());
-        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| revisions.contains(uid));
+        self.compared.keep_only(|kind, namespace, name| self.stores.mark(kind, namespace, name).is_some());
+        self.revisions.keep_only(&revisions);
         self.judgements.keep_only(|namespace, name| self.stores.artifacts.named(namespace, name).is_some());
         let recorded: HashSet<String> =
             self.stores.artifacts.state().iter().map(|artifact| artifacts::key(artifact.meta())).collect();

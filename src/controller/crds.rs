@@ -34,6 +34,8 @@ const REMEDY: &str = "Bring the definitions up to date: helm upgrade with crds.e
 /// The definitions as they were seen last, so that only a changed one is read whole.
 #[derive(Default)]
 pub struct Definitions {
+    /// Their names.
+    names: Vec<String>,
     /// By name: UID and generation, and what is wrong with it.
     seen: BTreeMap<String, (Version, Option<String>)>,
     /// What was told in an Event, by name.
@@ -48,6 +50,12 @@ pub async fn run(client: Client, readiness: Readiness, mut definitions: Definiti
         tokio::time::sleep(if readiness.obstacle().borrow().is_some() { IMPATIENT } else { INTERVAL }).await;
         definitions.look(&client, &readiness).await;
     }
+}
+
+/// What this binary reads and writes, by the names of the definitions.
+fn by_name() -> BTreeMap<String, Value> {
+    let name = |definition: &Value| Some(definition.pointer("/metadata/name")?.as_str()?.to_owned());
+    crds().into_iter().filter_map(|(_, definition)| Some((name(&definition)?, definition))).collect()
 }
 
 impl Definitions {
@@ -70,10 +78,12 @@ impl Definitions {
     async fn ask(&mut self, client: &Client) -> Result<Option<Obstacle>, kube::Error> {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<CustomResourceDefinition>(&()));
         let (mut absent, mut outdated) = (vec![], vec![]);
-        let compiled = crds();
-        for definition in compiled.iter().filter_map(|(_, definition)| definition.as_object()) {
-            let name = definition.get("metadata").and_then(|metadata| metadata.get("name")).and_then(Value::as_str);
-            let Some(name) = name else { continue };
+        // Making them takes a hundred times as long as asking for their versions.
+        let mut compiled: Option<BTreeMap<String, Value>> = None;
+        if self.names.is_empty() {
+            self.names = compiled.insert(by_name()).keys().cloned().collect();
+        }
+        for name in &self.names {
             let Some(metadata) = api.get_metadata_opt(name).await? else {
                 absent.push(name.to_owned());
                 continue;
@@ -84,7 +94,8 @@ impl Definitions {
                 Some(wrong) => wrong,
                 None => {
                     let live = api.get(name).await?;
-                    let wrong = shortcoming(&Value::Object(definition.clone()), &live.data);
+                    let definition = compiled.get_or_insert_with(by_name).get(name);
+                    let wrong = definition.and_then(|definition| shortcoming(definition, &live.data));
                     self.seen.insert(name.to_owned(), (version, wrong.clone()));
                     wrong
                 }
@@ -92,10 +103,13 @@ impl Definitions {
             if let Some(wrong) = wrong {
                 let message =
                     format!("CustomResourceDefinition {name} is older than Bonafide {}: {wrong}.", env!("CARGO_PKG_VERSION"));
-                self.tell(client, name, metadata.metadata.uid, &message).await;
-                outdated.push(message);
+                outdated.push((name.clone(), metadata.metadata.uid, message));
             }
         }
+        for (name, uid, message) in &outdated {
+            self.tell(client, name, uid.clone(), message).await;
+        }
+        let outdated: Vec<String> = outdated.into_iter().map(|(.., message)| message).collect();
         Ok(if !absent.is_empty() {
             let message =
                 format!("There is no CustomResourceDefinition {}. {REMEDY}. It goes on by itself then.", absent.join(", "));

@@ -96,9 +96,10 @@ pub async fn look(context: &Context, observed: &Observed, decision: &Decision) -
         return Found::default();
     }
     let now = context.clock.now();
-    let asked = Asked::of(&current.seen.revision.template, 0);
     let mut needs: Vec<(&SlimPod, Needs)> =
         waiting.iter().map(|pod| (&***pod, Needs::of(pod, now))).filter(|(_, needs)| needs.any()).take(MOST).collect();
+    let claims =
+        if needs.iter().any(|(_, needs)| needs.claims) { Asked::of(&current.seen.revision.template, 0).claims } else { vec![] };
     let crowd = lookups.crowd(&observed.owner, needs.len());
     let mut found = Found::default();
     if needs.iter().any(|(_, needs)| needs.nodes) {
@@ -110,7 +111,7 @@ pub async fn look(context: &Context, observed: &Observed, decision: &Decision) -
         }
     }
     let looks = needs.iter().map(|(pod, needs)| async {
-        let looked = look_at(context, &observed.owner, pod, needs, &asked, current).await;
+        let looked = look_at(context, &observed.owner, pod, needs, &claims, current).await;
         (pod.metadata.uid.clone().unwrap_or_default(), looked)
     });
     let looks: Vec<_> = looks.collect();
@@ -121,7 +122,7 @@ pub async fn look(context: &Context, observed: &Observed, decision: &Decision) -
     found
 }
 
-async fn look_at(context: &Context, owner: &Owner, pod: &SlimPod, needs: &Needs, asked: &Asked, current: &Judged) -> Looked {
+async fn look_at(context: &Context, owner: &Owner, pod: &SlimPod, needs: &Needs, named: &[String], current: &Judged) -> Looked {
     let events = async { if needs.events { events(context, owner, pod).await } else { vec![] } };
     let node = async {
         let name = pod.spec.node_name.as_deref().filter(|_| needs.node)?;
@@ -130,7 +131,7 @@ async fn look_at(context: &Context, owner: &Owner, pod: &SlimPod, needs: &Needs,
     let download = async { if needs.download { download(context, pod).await } else { None } };
     let crash = async { if let Some(previous) = needs.log { crash(context, owner, pod, previous, current).await } else { None } };
     let limit = async { if needs.limit { limit(context, owner, pod).await } else { None } };
-    let unbound = async { if needs.claims { claims(context, owner, &asked.claims).await } else { vec![] } };
+    let unbound = async { if needs.claims { claims(context, owner, named).await } else { vec![] } };
     let (events, node, download, crash, memory_limit, unbound) = futures::join!(events, node, download, crash, limit, unbound);
     Looked { events, node, crash, download, memory_limit, unbound }
 }

@@ -15,9 +15,11 @@ mod decide;
 mod diagnose;
 mod diff;
 mod drain;
+mod events;
 mod fetched;
 mod gate;
 mod judgements;
+mod live;
 mod lookup;
 mod measure;
 mod needs;
@@ -28,6 +30,7 @@ mod policies;
 mod progress;
 mod protection;
 mod resolve;
+mod revisions;
 mod rollout;
 mod run;
 mod shelf;
@@ -36,6 +39,8 @@ mod signatures;
 mod slim;
 mod status;
 mod stores;
+mod survey;
+mod told;
 mod volume_claims;
 mod vouch;
 mod write;
@@ -49,11 +54,15 @@ pub use resolve::{LookedUp, look_up};
 pub use run::{RunError, Surroundings, run};
 pub use volume_claims::is_of_one_node;
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use kube::api::Resource as _;
 
 use self::{
+    artifacts::Artifact,
     context::Context,
     decide::Decision,
     observe::{Observed, refresh},
@@ -61,7 +70,7 @@ use self::{
     status::Picture,
 };
 use crate::{
-    api::{ModelDeployment, Problem, Reason},
+    api::{ModelDeployment, PolicyVerdict, Problem, Reason},
     runtime::http::Obstacle,
 };
 
@@ -91,8 +100,12 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     let mut failed = None;
     let found = lookup::look(context, &observed, &decision).await;
     let step = shift::next(context, deployment, &observed, &decision, &found);
-    let applied = shift::carry_out(context, deployment, &observed, &mut decision, &step).await;
+    // What the policies say is written down while the children are made: neither waits for the other.
+    let verdicts = verdicts(&decision);
+    let children = shift::carry_out(context, deployment, &observed, &mut decision, &step);
+    let (recorded, applied) = futures::join!(record(context, &observed.owner, verdicts), children);
     let applied = applied.unwrap_or_else(|error| note(&mut failed, error));
+    recorded.unwrap_or_else(|error| note(&mut failed, error));
     // A pod is unrouted after it was marked, and never without: one that is not routed to and has no mark looks like a broken one.
     let step = if failed.is_some() { step.without_marks() } else { step };
     let doors = gate::attend(context, &observed, &decision.revisions, &step).await;
@@ -186,13 +199,23 @@ async fn note_refusals(
     Ok(new)
 }
 
-/// Keeps the artifacts that are needed, with today's verdicts, and lets go of the others.
-async fn keep_records(context: &Context, owner: &Owner, decision: &Decision) -> Result<(), kube::Error> {
+/// The artifacts that were judged, with what the policies say of them today.
+fn verdicts(decision: &Decision) -> Vec<(Arc<Artifact>, Vec<PolicyVerdict>)> {
     let verdicts = decision.revisions.iter().filter_map(|judged| Some((judged.artifact.as_ref()?, judged.verdict.as_ref()?)));
     let wanted = decision.artifacts.last().zip(decision.verdict.as_ref());
-    for (artifact, verdict) in verdicts.chain(wanted) {
-        artifacts::record(context, &owner.namespace, artifact, verdict.per_policy()).await?;
+    verdicts.chain(wanted).map(|(artifact, verdict)| (artifact.clone(), verdict.per_policy())).collect()
+}
+
+/// Writes down what the policies say.
+async fn record(context: &Context, owner: &Owner, verdicts: Vec<(Arc<Artifact>, Vec<PolicyVerdict>)>) -> Result<(), kube::Error> {
+    for (artifact, verdicts) in verdicts {
+        artifacts::record(context, &owner.namespace, &artifact, verdicts).await?;
     }
+    Ok(())
+}
+
+/// Keeps the artifacts that are needed, and lets go of the others.
+async fn keep_records(context: &Context, owner: &Owner, decision: &Decision) -> Result<(), kube::Error> {
     let needed: Vec<&str> = decision.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
     artifacts::keep(context, owner, &needed).await?;
     // While nothing is known, nothing is let go.

@@ -12,7 +12,7 @@ use kube::{Api, Resource as _, ResourceExt as _, runtime::reflector::ObjectRef};
 use super::{
     context::Context,
     notes::{Failure, Notes, Refusal},
-    plan::{self, ChildKind, Owner, Revision, revision_of},
+    plan::{self, Owner, Revision, revision_of},
     policies::InForce,
     slim::SlimPod,
 };
@@ -117,17 +117,17 @@ async fn credentials(
 async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> Result<Vec<ObservedRevision>, kube::Error> {
     let mut revisions = Vec::new();
     let (wish, refresh) = (plan::wish(&deployment.spec), refresh(deployment));
-    for meta in context.stores.children_of(ChildKind::ControllerRevision, owner) {
+    for record in context.stores.revisions_of(owner) {
+        let meta = &record.metadata;
         let (Some(name), Some(uid)) = (&meta.name, &meta.uid) else { continue };
         if meta.deletion_timestamp.is_some() || revision_of(&owner.name, name).is_none() {
             continue;
         }
-        let known = context.revisions.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
-        let revision = match known {
+        let revision = match context.revisions.get(uid) {
             Some(revision) => revision,
             None => match read_revision(context, owner, name).await? {
                 Some(revision) => {
-                    context.revisions.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), revision.clone());
+                    context.revisions.keep(uid, &revision);
                     revision
                 }
                 None => continue,
@@ -138,7 +138,7 @@ async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owne
         let failure = slim
             .as_ref()
             .and_then(|slim| slim.status.conditions.iter().find(|c| c.kind == "ReplicaFailure" && c.status == "True"));
-        let notes = Notes::read(&meta);
+        let notes = Notes::read(meta);
         let asked_for = revision.wish == wish;
         revisions.push(ObservedRevision {
             asked: slim.as_ref().map(|slim| slim.spec.replicas),

@@ -18,12 +18,9 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::PartialObjectMeta,
-    core::DeserializeGuard,
     runtime::{
         Config as ControllerConfig, Controller, WatchStreamExt as _,
         controller::Action,
-        events::{Recorder, Reporter},
         reflector::{self, ObjectRef},
         watcher,
     },
@@ -33,10 +30,13 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use super::{
     ask::{Ask, Network},
     context::{Config, Context, read_sources},
+    events::Events,
     policies, protection,
     shelf::{Change, Filler, deployments, shelf},
     slim::{SlimDeployment, SlimPod, SlimSignature},
     stores::Stores,
+    survey,
+    told::{Guarded, Meta},
     unreadable,
 };
 use crate::{
@@ -69,7 +69,7 @@ pub enum RunError {
     Watches,
 }
 
-type Guarded = DeserializeGuard<ModelDeployment>;
+type Wish = Guarded<ModelDeployment>;
 
 /// What the controller reaches beside itself. A simulation has its own.
 pub struct Surroundings {
@@ -122,11 +122,9 @@ pub async fn run(
     let stance = config.policy.default.into();
     background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock, publish));
 
-    let (wishes, writer) = reflector::store::<Guarded>();
-    // Who manages which field takes more room than all the rest of an object.
-    let changed = watcher(Api::<Guarded>::all(client.clone()), watcher::Config::default().page_size(100))
+    let (wishes, writer) = reflector::store::<Wish>();
+    let changed = watcher(Api::<Wish>::all(client.clone()), watcher::Config::default().page_size(100))
         .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
         .applied_objects()
         .filter_map(told);
@@ -138,9 +136,7 @@ pub async fn run(
     macro_rules! watched {
         ($kind:ty, $config:expr, $concerns:expr) => {{
             let (shelf, filler) = shelf::<$kind>();
-            let stream = watcher(Api::<$kind>::all(client.clone()), $config)
-                .default_backoff()
-                .modify(|object| object.meta_mut().managed_fields = None);
+            let stream = watcher(Api::<$kind>::all(client.clone()), $config).default_backoff();
             controller = controller.reconcile_on(told_by(stream, filler, $concerns));
             shelf
         }};
@@ -164,12 +160,12 @@ pub async fn run(
         pods: watched!(SlimPod, ours.clone(), by_belonging),
         measuring: watched!(SlimPod, watcher::Config::default().labels(LABEL_MEASURES).page_size(100), by_belonging),
         deployments: watched!(SlimDeployment, ours.clone(), by_belonging),
-        revisions: watched!(PartialObjectMeta<ControllerRevision>, ours.clone(), by_belonging),
-        config_maps: watched!(PartialObjectMeta<ConfigMap>, ours.clone(), by_belonging),
-        services: watched!(PartialObjectMeta<Service>, ours.clone(), by_belonging),
-        budgets: watched!(PartialObjectMeta<PodDisruptionBudget>, ours.clone(), by_belonging),
+        revisions: watched!(Meta<ControllerRevision>, ours.clone(), by_belonging),
+        config_maps: watched!(Meta<ConfigMap>, ours.clone(), by_belonging),
+        services: watched!(Meta<Service>, ours.clone(), by_belonging),
+        budgets: watched!(Meta<PodDisruptionBudget>, ours.clone(), by_belonging),
         wishes: wishes.clone(),
-        artifacts: watched!(PartialObjectMeta<ModelArtifact>, watcher::Config::default().page_size(100), by_change_of_owners),
+        artifacts: watched!(Meta<ModelArtifact>, watcher::Config::default().page_size(100), by_change_of_owners),
         signatures: watched!(SlimSignature, watcher::Config::default().page_size(50), {
             let all_in = all_in.clone();
             move |change| {
@@ -177,10 +173,10 @@ pub async fn run(
                 namespace.map(|namespace| all_in(&namespace)).unwrap_or_default()
             }
         }),
-        namespaces: watched!(PartialObjectMeta<Namespace>, watcher::Config::default().page_size(100), move |change| {
+        namespaces: watched!(Meta<Namespace>, watcher::Config::default().page_size(100), move |change| {
             change.either().map(|namespace| all_in(&namespace.name_any())).unwrap_or_default()
         }),
-        engines: watched!(DeserializeGuard<InferenceEngine>, watcher::Config::default(), move |_| all()),
+        engines: watched!(Guarded<InferenceEngine>, watcher::Config::default(), move |_| all()),
     };
     let policies_changed = futures::stream::unfold(policies.clone(), |mut policies| async move {
         policies.changed().await.ok().map(|()| ((), policies))
@@ -198,9 +194,8 @@ pub async fn run(
         .graceful_shutdown_on(shutdown.begun());
 
     let (announced, everything_read) = watch::channel(false);
-    let reporter = Reporter { controller: "bonafide".into(), instance: None };
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter),
+        events: Events::new(client.clone()),
         client,
         config,
         sources,
@@ -254,6 +249,7 @@ async fn announce(
         return Err(RunError::Watches);
     }
     context.policies.clone().wait_for(Option::is_some).await.map_err(|_| RunError::Watches)?;
+    survey::survey(&context).await;
     announced.send_replace(true);
     readiness.set(true);
     tracing::info!("everything was read once; reconciling");
@@ -264,7 +260,7 @@ async fn announce(
 }
 
 /// One attempt at one object. A panic in it is this object's trouble and nobody else's.
-async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failed> {
+async fn attempt(object: Arc<Wish>, context: Arc<Context>) -> Result<Action, Failed> {
     let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
     // What a store has not read yet would look as if it were not there.
     if context.everything_read.clone().wait_for(|read| *read).await.is_err() {
@@ -321,7 +317,7 @@ async fn attempt(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
 #[error("{0} was not reconciled")]
 struct Failed(String);
 
-fn error_policy(_: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action {
+fn error_policy(_: Arc<Wish>, error: &Failed, context: Arc<Context>) -> Action {
     Action::requeue(context.backoff.failed(&error.0))
 }
 
@@ -337,8 +333,8 @@ fn told<T>(event: watcher::Result<T>) -> Ready<Option<watcher::Result<T>>> {
 fn told_by<K: Resource<DynamicType = ()>>(
     watched: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
     mut filler: Filler<K>,
-    concerns: impl Fn(&Change<K>) -> Vec<ObjectRef<Guarded>>,
-) -> impl Stream<Item = ObjectRef<Guarded>> {
+    concerns: impl Fn(&Change<K>) -> Vec<ObjectRef<Wish>>,
+) -> impl Stream<Item = ObjectRef<Wish>> {
     watched.flat_map(move |event| {
         let changes = event.map(|event| filler.take(event)).unwrap_or_else(|error| {
             tracing::debug!(%error, "a watch was interrupted; it goes on");
@@ -349,7 +345,7 @@ fn told_by<K: Resource<DynamicType = ()>>(
 }
 
 /// The ModelDeployments that a child or a pod belongs to or belonged to.
-fn by_belonging<K: Resource>(change: &Change<K>) -> Vec<ObjectRef<Guarded>> {
+fn by_belonging<K: Resource>(change: &Change<K>) -> Vec<ObjectRef<Wish>> {
     let of = |object: &Option<Arc<K>>| object.as_ref().map(|object| belongs_to(&**object)).unwrap_or_default();
     let mut concerned = of(&change.now);
     let before = of(&change.before).into_iter().filter(|before| !concerned.contains(before)).collect::<Vec<_>>();
@@ -359,16 +355,16 @@ fn by_belonging<K: Resource>(change: &Change<K>) -> Vec<ObjectRef<Guarded>> {
 
 /// Those who began or ceased to own an artifact; for any other change one owner is enough to put it right, as what is
 /// recorded is the same for all.
-fn by_change_of_owners<K: Resource>(change: &Change<K>) -> Vec<ObjectRef<Guarded>> {
+fn by_change_of_owners<K: Resource>(change: &Change<K>) -> Vec<ObjectRef<Wish>> {
     let of = |object: &Option<Arc<K>>| object.as_ref().map(|object| belongs_to(&**object)).unwrap_or_default();
     let (before, now) = (of(&change.before), of(&change.now));
-    let known: HashSet<&ObjectRef<Guarded>> = before.iter().collect();
-    let still: HashSet<&ObjectRef<Guarded>> = now.iter().collect();
+    let known: HashSet<&ObjectRef<Wish>> = before.iter().collect();
+    let still: HashSet<&ObjectRef<Wish>> = now.iter().collect();
     let changed: Vec<_> = known.symmetric_difference(&still).map(|concerned| (*concerned).clone()).collect();
     if changed.is_empty() { now.into_iter().take(1).collect() } else { changed }
 }
 
-fn belongs_to<K: Resource>(object: &K) -> Vec<ObjectRef<Guarded>> {
+fn belongs_to<K: Resource>(object: &K) -> Vec<ObjectRef<Wish>> {
     let namespace = object.meta().namespace.clone().unwrap_or_default();
     deployments(object).iter().map(|name| ObjectRef::new(name).within(&namespace)).collect()
 }

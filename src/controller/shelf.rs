@@ -15,8 +15,17 @@ use crate::api::LABEL_DEPLOYMENT;
 
 /// What a watch knows of one kind. Clones are the same shelf.
 pub struct Shelf<K> {
-    rooms: Arc<RwLock<HashMap<String, Room<K>>>>,
+    rooms: Arc<RwLock<Rooms<K>>>,
     filled: watch::Receiver<bool>,
+}
+
+struct Rooms<K> {
+    /// The objects by namespace.
+    of: HashMap<String, Room<K>>,
+    /// The newest version that the watch has told of. What is older than that it has told of too.
+    newest: u64,
+    /// How many lists began or ended.
+    lists: u64,
 }
 
 /// The objects of one namespace.
@@ -27,7 +36,7 @@ struct Room<K> {
 
 /// Takes what a watch says and puts it on its shelf.
 pub struct Filler<K> {
-    rooms: Arc<RwLock<HashMap<String, Room<K>>>>,
+    rooms: Arc<RwLock<Rooms<K>>>,
     filled: watch::Sender<bool>,
     /// What the list in progress has named, by namespace and name.
     listed: HashSet<(String, String)>,
@@ -50,7 +59,7 @@ impl<K> Change<K> {
 
 /// An empty shelf, and who fills it.
 pub fn shelf<K>() -> (Shelf<K>, Filler<K>) {
-    let rooms = Arc::new(RwLock::new(HashMap::new()));
+    let rooms = Arc::new(RwLock::new(Rooms { of: HashMap::new(), newest: 0, lists: 0 }));
     let (filled, is_filled) = watch::channel(false);
     (Shelf { rooms: rooms.clone(), filled: is_filled }, Filler { rooms, filled, listed: HashSet::new() })
 }
@@ -69,19 +78,33 @@ impl<K: Resource<DynamicType = ()>> Shelf<K> {
 
     /// The same by its names; the namespace is empty for a kind that has none.
     pub fn named(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.rooms.read().unwrap_or_else(PoisonError::into_inner).get(namespace)?.by_name.get(name).cloned()
+        self.rooms.read().unwrap_or_else(PoisonError::into_inner).of.get(namespace)?.by_name.get(name).cloned()
     }
 
     /// The objects that carry the label of a ModelDeployment, or are owned by one of that name; in no order.
     pub fn of(&self, namespace: &str, deployment: &str) -> Vec<Arc<K>> {
         let rooms = self.rooms.read().unwrap_or_else(PoisonError::into_inner);
-        rooms.get(namespace).and_then(|room| room.by_deployment.get(deployment)).cloned().unwrap_or_default()
+        rooms.of.get(namespace).and_then(|room| room.by_deployment.get(deployment)).cloned().unwrap_or_default()
     }
 
     /// All of them, in no order.
     pub fn state(&self) -> Vec<Arc<K>> {
         let rooms = self.rooms.read().unwrap_or_else(PoisonError::into_inner);
-        rooms.values().flat_map(|room| room.by_name.values().cloned()).collect()
+        rooms.of.values().flat_map(|room| room.by_name.values().cloned()).collect()
+    }
+
+    /// How many lists began or ended so far: for [`Self::foresee`].
+    pub fn lists(&self) -> u64 {
+        self.rooms.read().unwrap_or_else(PoisonError::into_inner).lists
+    }
+
+    /// Puts on the shelf what was just written; when the watch tells of it, that is no change. Not when the watch has told of
+    /// something newer: then it has told of this as well, and perhaps of its end. Nor when there was a list since `lists`.
+    pub fn foresee(&self, object: K, lists: u64) {
+        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
+        if rooms.lists == lists && number(&object).is_some_and(|version| version > rooms.newest) {
+            rooms.put(object);
+        }
     }
 
     /// Waits until everything was read once; false when it never will be.
@@ -94,40 +117,44 @@ impl<K: Resource<DynamicType = ()>> Filler<K> {
     /// Puts on the shelf what the watch says; returns what changed by that. What is listed again and is the same as before
     /// is no change; what a new list has lost, while the watch was interrupted, is one.
     pub fn take(&mut self, event: Event<K>) -> Vec<Change<K>> {
+        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
+        if let Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) = &event {
+            rooms.newest = rooms.newest.max(number(object).unwrap_or(0));
+        }
         match event {
             Event::Init => {
                 self.listed.clear();
+                rooms.lists += 1;
                 vec![]
             }
             Event::InitApply(object) => {
                 self.listed.insert(place(&object));
-                self.put(object).into_iter().collect()
+                rooms.put(object).into_iter().collect()
             }
-            Event::Apply(object) => self.put(object).into_iter().collect(),
+            Event::Apply(object) => rooms.put(object).into_iter().collect(),
             Event::Delete(object) => {
                 let (namespace, name) = place(&object);
-                let before = self.remove(&namespace, &name).unwrap_or_else(|| Arc::new(object));
+                let before = rooms.remove(&namespace, &name).unwrap_or_else(|| Arc::new(object));
                 vec![Change { before: Some(before), now: None }]
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
-                let gone: Vec<_> = {
-                    let rooms = self.rooms.read().unwrap_or_else(PoisonError::into_inner);
-                    rooms.values().flat_map(|room| room.by_name.values()).map(|object| place(&**object)).collect()
-                };
-                let gone = gone.into_iter().filter(|place| !listed.contains(place));
-                let gone = gone.filter_map(|(namespace, name)| self.remove(&namespace, &name)).collect::<Vec<_>>();
+                let all = rooms.of.values().flat_map(|room| room.by_name.values()).map(|object| place(&**object));
+                let gone: Vec<_> = all.filter(|place| !listed.contains(place)).collect();
+                let gone: Vec<_> = gone.iter().filter_map(|(namespace, name)| rooms.remove(namespace, name)).collect();
+                rooms.lists += 1;
                 self.filled.send_replace(true);
                 gone.into_iter().map(|before| Change { before: Some(before), now: None }).collect()
             }
         }
     }
+}
 
+impl<K: Resource<DynamicType = ()>> Rooms<K> {
     fn put(&mut self, object: K) -> Option<Change<K>> {
         let (namespace, name) = place(&object);
         let now = Arc::new(object);
-        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
-        let room = rooms.entry(namespace).or_default();
+        let room = self.of.entry(namespace).or_default();
         let before = room.by_name.insert(name.clone(), now.clone());
         if let Some(before) = &before {
             room.forget(before, &name);
@@ -142,12 +169,11 @@ impl<K: Resource<DynamicType = ()>> Filler<K> {
     }
 
     fn remove(&mut self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
-        let room = rooms.get_mut(namespace)?;
+        let room = self.of.get_mut(namespace)?;
         let before = room.by_name.remove(name)?;
         room.forget(&before, name);
         if room.by_name.is_empty() {
-            rooms.remove(namespace);
+            self.of.remove(namespace);
         }
         Some(before)
     }
@@ -186,6 +212,11 @@ pub fn deployments<K: Resource>(object: &K) -> Vec<String> {
 
 fn version<K: Resource>(object: &K) -> Option<&str> {
     object.meta().resource_version.as_deref()
+}
+
+/// The version as a number: versions of objects of one kind only grow.
+fn number<K: Resource>(object: &K) -> Option<u64> {
+    version(object)?.parse().ok()
 }
 
 fn place<K: Resource>(object: &K) -> (String, String) {
@@ -244,6 +275,26 @@ mod tests {
         assert_eq!(list(vec![object("a", "x", 1), object("b", "x", 3)]), [(some("b"), some("b"))]);
         assert_eq!(list(vec![object("b", "x", 3)]), [(some("a"), None)]);
         assert_eq!(names(shelf.state()), ["b"]);
+    }
+
+    #[test]
+    fn what_was_written_is_foreseen_unless_the_watch_may_have_told_of_its_end() {
+        let (shelf, mut filler) = shelf();
+        filler.take(Event::Init);
+        filler.take(Event::InitDone);
+        let lists = shelf.lists();
+        shelf.foresee(object("a", "x", 5), lists);
+        assert!(filler.take(Event::Apply(object("a", "x", 5))).is_empty(), "it was known");
+        assert_eq!(filler.take(Event::Delete(object("a", "x", 6))).len(), 1);
+        shelf.foresee(object("a", "x", 5), lists);
+        assert!(shelf.named("n", "a").is_none(), "it is gone, as the watch has told");
+        shelf.foresee(object("b", "x", 9), lists);
+        assert!(shelf.named("n", "b").is_some());
+        filler.take(Event::Init);
+        shelf.foresee(object("c", "x", 10), lists);
+        filler.take(Event::InitDone);
+        shelf.foresee(object("d", "x", 11), lists);
+        assert!(shelf.state().is_empty(), "a list knows what there is");
     }
 
     #[tokio::test]

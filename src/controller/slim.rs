@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use kube::{Resource, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 
+use super::told::metadata;
+
 /// On a pod that is to go: since when it gets no new requests.
 pub const ANNOTATION_DRAINING: &str = "bonafide.dev/draining";
 /// On a pod: what deleting it costs. The cheapest goes first.
@@ -14,6 +16,7 @@ pub const ANNOTATION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 #[resource(inherit = "k8s_openapi::api::core::v1::Pod")]
 pub struct SlimPod {
     /// Names, labels, owners, generation.
+    #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// Where it stands.
     #[serde(default)]
@@ -228,6 +231,7 @@ impl SlimPod {
 #[resource(inherit = "crate::api::ModelSignature")]
 pub struct SlimSignature {
     /// Name, UID, version.
+    #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// What it is about.
     #[serde(default)]
@@ -247,6 +251,7 @@ pub struct SlimSignatureSpec {
 #[resource(inherit = "k8s_openapi::api::apps::v1::Deployment")]
 pub struct SlimDeployment {
     /// Names, labels, owners, generation.
+    #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// How many replicas are wanted.
     #[serde(default)]

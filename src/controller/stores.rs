@@ -1,21 +1,20 @@
 //! What the watches know: slim copies of our children, kept up to date.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Service},
     policy::v1::PodDisruptionBudget,
 };
-use kube::{
-    Resource,
-    api::{ObjectMeta, PartialObjectMeta},
-    core::DeserializeGuard,
-    runtime::reflector::Store,
-};
+use kube::{api::ObjectMeta, runtime::reflector::Store};
 
 use super::{
+    live::{self, Live},
     plan::{ChildKind, Owner},
     shelf::Shelf,
     slim::{SlimDeployment, SlimPod, SlimSignature},
+    told::{Guarded, Meta},
 };
 use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment};
 
@@ -28,57 +27,90 @@ pub struct Stores {
     /// Deployments with our label.
     pub deployments: Shelf<SlimDeployment>,
     /// ControllerRevisions with our label.
-    pub revisions: Shelf<PartialObjectMeta<ControllerRevision>>,
+    pub revisions: Shelf<Meta<ControllerRevision>>,
     /// ConfigMaps with our label.
-    pub config_maps: Shelf<PartialObjectMeta<ConfigMap>>,
+    pub config_maps: Shelf<Meta<ConfigMap>>,
     /// Services with our label.
-    pub services: Shelf<PartialObjectMeta<Service>>,
+    pub services: Shelf<Meta<Service>>,
     /// PodDisruptionBudgets with our label.
-    pub budgets: Shelf<PartialObjectMeta<PodDisruptionBudget>>,
+    pub budgets: Shelf<Meta<PodDisruptionBudget>>,
     /// All ModelDeployments, whether they can be read or not.
-    pub wishes: Store<DeserializeGuard<ModelDeployment>>,
+    pub wishes: Store<Guarded<ModelDeployment>>,
     /// All artifacts.
-    pub artifacts: Shelf<PartialObjectMeta<ModelArtifact>>,
+    pub artifacts: Shelf<Meta<ModelArtifact>>,
     /// All signatures that were delivered apart from their models.
     pub signatures: Shelf<SlimSignature>,
     /// All namespaces, for their labels.
-    pub namespaces: Shelf<PartialObjectMeta<Namespace>>,
+    pub namespaces: Shelf<Meta<Namespace>>,
     /// All engines.
-    pub engines: Shelf<DeserializeGuard<InferenceEngine>>,
+    pub engines: Shelf<Guarded<InferenceEngine>>,
 }
 
 impl Stores {
-    /// The metadata of one child.
-    pub fn child(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<ObjectMeta> {
-        fn get<K: Resource<DynamicType = ()>>(shelf: &Shelf<K>, namespace: &str, name: &str) -> Option<ObjectMeta> {
-            shelf.named(namespace, name).map(|object| object.meta().clone())
-        }
+    /// The [mark](live::mark) of one child; `None` when there is none of that name.
+    pub fn mark(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<u64> {
+        let of = |meta: &ObjectMeta| live::mark(kind, meta);
         match kind {
-            ChildKind::ControllerRevision => get(&self.revisions, namespace, name),
-            ChildKind::ConfigMap => get(&self.config_maps, namespace, name),
-            ChildKind::Service => get(&self.services, namespace, name),
-            ChildKind::PodDisruptionBudget => get(&self.budgets, namespace, name),
-            ChildKind::Deployment => get(&self.deployments, namespace, name),
+            ChildKind::ControllerRevision => self.revisions.named(namespace, name).map(|found| of(&found.metadata)),
+            ChildKind::ConfigMap => self.config_maps.named(namespace, name).map(|found| of(&found.metadata)),
+            ChildKind::Service => self.services.named(namespace, name).map(|found| of(&found.metadata)),
+            ChildKind::PodDisruptionBudget => self.budgets.named(namespace, name).map(|found| of(&found.metadata)),
+            ChildKind::Deployment => self.deployments.named(namespace, name).map(|found| of(&found.metadata)),
         }
     }
 
-    /// The metadata of every child of that kind which `owner` owns.
-    pub fn children_of(&self, kind: ChildKind, owner: &Owner) -> Vec<ObjectMeta> {
-        fn all<K: Resource<DynamicType = ()>>(shelf: &Shelf<K>, owner: &Owner) -> Vec<ObjectMeta> {
-            let objects = shelf.of(&owner.namespace, &owner.name);
-            objects.iter().map(|object| object.meta()).filter(|meta| owns(owner, meta)).cloned().collect()
-        }
+    /// How many lists of that kind began or ended so far.
+    pub fn lists(&self, kind: ChildKind) -> u64 {
         match kind {
-            ChildKind::ControllerRevision => all(&self.revisions, owner),
-            ChildKind::ConfigMap => all(&self.config_maps, owner),
-            ChildKind::Service => all(&self.services, owner),
-            ChildKind::PodDisruptionBudget => all(&self.budgets, owner),
-            ChildKind::Deployment => all(&self.deployments, owner),
+            ChildKind::ControllerRevision => self.revisions.lists(),
+            ChildKind::ConfigMap => self.config_maps.lists(),
+            ChildKind::Service => self.services.lists(),
+            ChildKind::PodDisruptionBudget => self.budgets.lists(),
+            ChildKind::Deployment => self.deployments.lists(),
+        }
+    }
+
+    /// Takes what was just written or read for what the watch will tell of; see [`Shelf::foresee`].
+    pub fn foresee(&self, kind: ChildKind, live: &Live, lists: u64) {
+        match kind {
+            ChildKind::ControllerRevision => self.revisions.foresee(live.meta().into(), lists),
+            ChildKind::ConfigMap => self.config_maps.foresee(live.meta().into(), lists),
+            ChildKind::Service => self.services.foresee(live.meta().into(), lists),
+            ChildKind::PodDisruptionBudget => self.budgets.foresee(live.meta().into(), lists),
+            ChildKind::Deployment => self.deployments.foresee(live.deployment(), lists),
+        }
+    }
+
+    /// The metadata of every ControllerRevision that `owner` owns.
+    pub fn revisions_of(&self, owner: &Owner) -> Vec<Arc<Meta<ControllerRevision>>> {
+        let mut revisions = self.revisions.of(&owner.namespace, &owner.name);
+        revisions.retain(|revision| owns(owner, &revision.metadata));
+        revisions
+    }
+
+    /// Name and UID of every child of that kind which `owner` owns, which is not `wanted` and not on its way out.
+    pub fn surplus(&self, kind: ChildKind, owner: &Owner, wanted: impl Fn(&str) -> bool) -> Vec<(String, Option<String>)> {
+        let names = |meta: &ObjectMeta| {
+            let name = meta.name.as_deref().unwrap_or_default();
+            let surplus = !wanted(name) && meta.deletion_timestamp.is_none() && owns(owner, meta);
+            surplus.then(|| (name.to_owned(), meta.uid.clone()))
+        };
+        let (namespace, name) = (&owner.namespace, &owner.name);
+        match kind {
+            ChildKind::ControllerRevision => {
+                self.revisions.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect()
+            }
+            ChildKind::ConfigMap => self.config_maps.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect(),
+            ChildKind::Service => self.services.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect(),
+            ChildKind::PodDisruptionBudget => {
+                self.budgets.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect()
+            }
+            ChildKind::Deployment => self.deployments.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect(),
         }
     }
 
     /// The pods that carry the label of the ModelDeployment, whoever made them.
-    pub fn pods_of(&self, owner: &Owner) -> Vec<std::sync::Arc<SlimPod>> {
+    pub fn pods_of(&self, owner: &Owner) -> Vec<Arc<SlimPod>> {
         let mut pods = self.pods.of(&owner.namespace, &owner.name);
         pods.retain(|pod| pod.label(LABEL_DEPLOYMENT) == Some(&owner.name));
         pods.sort_by(|a, b| a.name().cmp(b.name()));
@@ -86,7 +118,7 @@ impl Stores {
     }
 
     /// The pods that look into claims for the ModelDeployment.
-    pub fn measuring_for(&self, owner: &Owner) -> Vec<std::sync::Arc<SlimPod>> {
+    pub fn measuring_for(&self, owner: &Owner) -> Vec<Arc<SlimPod>> {
         self.measuring.of(&owner.namespace, &owner.name).into_iter().filter(|pod| owns(owner, &pod.metadata)).collect()
     }
 

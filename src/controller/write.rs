@@ -6,17 +6,16 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams},
-    runtime::events::{Event, EventType},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
     context::Context,
+    events::Said,
     status::{Picture, compute},
 };
 use crate::{
@@ -218,22 +217,19 @@ async fn tell(
         context.metrics.reasons.get_or_create(&ReasonLabel { reason: finding.reason.as_str() }).inc();
         let bad = finding.status.is_some() && finding.reason.is_trouble();
         let note = if finding.message.is_empty() { finding.reason.as_str().to_owned() } else { finding.message.clone() };
-        let kind_of = if bad { EventType::Warning } else { EventType::Normal };
-        publish(context, deployment, kind_of, finding.reason, note, kind).await;
+        publish(context, deployment, bad, finding.reason, note, kind).await;
     }
 }
 
 /// Tells in an Event what happens to the object.
 pub async fn event(context: &Context, deployment: &ModelDeployment, reason: Reason, message: &str) {
     context.metrics.reasons.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
-    publish(context, deployment, EventType::Normal, reason, message.to_owned(), RECONCILING).await;
+    publish(context, deployment, false, reason, message.to_owned(), RECONCILING).await;
 }
 
-async fn publish(context: &Context, deployment: &ModelDeployment, type_: EventType, reason: Reason, note: String, action: &str) {
-    let (reason, note, action) = (reason.as_str().to_owned(), Some(truncate(note)), action.to_owned());
-    let event = Event { type_, reason, note, action, secondary: None };
-    let reference: ObjectReference = deployment.object_ref(&());
-    if let Err(error) = context.recorder.publish(&event, &reference).await {
+async fn publish(context: &Context, deployment: &ModelDeployment, warning: bool, reason: Reason, note: String, action: &str) {
+    let said = Said { warning, reason: reason.as_str(), action };
+    if let Err(error) = context.events.publish(&deployment.object_ref(&()), &said, &truncate(note)).await {
         tracing::warn!(deployment = deployment.name_any(), %error, "an Event could not be written");
     }
 }

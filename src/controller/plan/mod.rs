@@ -9,7 +9,7 @@ mod why;
 
 pub use asking::asking;
 pub use names::{child_name, revision_of};
-pub use objects::{Child, ChildKind, Live, Owner, children};
+pub use objects::{Child, ChildKind, Live, Owner, children, one};
 pub use pod::{
     CONTAINER_ENGINE, CONTAINER_FETCH, MAX_IN_PLACE, MODEL_PATH, assurance, assurance_of, pod_security, too_many_in_place,
 };

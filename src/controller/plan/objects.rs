@@ -111,6 +111,19 @@ pub fn children(owner: &Owner, live: &[Live<'_>], sources: &Value) -> Vec<Child>
     children
 }
 
+/// The one of that kind, of `live` where a revision has one; `None` when there is to be none.
+pub fn one(owner: &Owner, kind: ChildKind, live: Option<&Live<'_>>, sources: &Value) -> Option<Child> {
+    match kind {
+        ChildKind::Service => Some(service(owner)),
+        ChildKind::PodDisruptionBudget => Some(disruption_budget(owner)),
+        ChildKind::ControllerRevision => live.map(|live| controller_revision(owner, live)),
+        ChildKind::ConfigMap => {
+            live.and_then(|live| live.replicas.and(live.manifest).map(|manifest| config_map(owner, live, manifest, sources)))
+        }
+        ChildKind::Deployment => live.and_then(|live| live.replicas.map(|replicas| deployment(owner, live, replicas))),
+    }
+}
+
 fn child(owner: &Owner, kind: ChildKind, name: String, revision: Option<&str>, rest: Value) -> Child {
     let mut labels = json!({ "app.kubernetes.io/managed-by": "bonafide", LABEL_DEPLOYMENT: owner.name });
     if let (Some(revision), Some(labels)) = (revision, labels.as_object_mut()) {
