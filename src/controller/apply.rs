@@ -40,6 +40,14 @@ pub enum ApplyError {
         /// What came back.
         source: Box<kube::Error>,
     },
+    /// It is not what it was when it was decided that it may be lowered, or nobody decided that.
+    #[error("{kind} {name} has changed meanwhile")]
+    Moved {
+        /// The child's kind.
+        kind: &'static str,
+        /// The child's name.
+        name: String,
+    },
     /// Something keeps changing it back.
     #[error("{kind} {name} does not stay as it is written: {difference}")]
     Contested {
@@ -115,7 +123,7 @@ async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), A
     }
     let live = match found {
         Some(found) if differs(child, &found).is_none() => found,
-        _ => write(context, &api, child).await?,
+        found => write(context, &api, child, found.as_ref()).await?,
     };
     if child.kind == ChildKind::ControllerRevision {
         remember(context, owner, &live);
@@ -154,13 +162,31 @@ fn remember(context: &Context, owner: &Owner, live: &DynamicObject) {
 }
 
 /// Applies; and takes out by force what others added below our paths, which applying alone leaves there.
-async fn write(context: &Context, api: &Api<DynamicObject>, child: &Child) -> Result<DynamicObject, ApplyError> {
+async fn write(
+    context: &Context,
+    api: &Api<DynamicObject>,
+    child: &Child,
+    found: Option<&DynamicObject>,
+) -> Result<DynamicObject, ApplyError> {
+    let moved = || ApplyError::Moved { kind: child.kind.as_str(), name: child.name.clone() };
+    let mut object = child.object.clone();
+    // Its replicas are what others may be changing at the same time: they are written on the version that was compared.
+    if let Some(found) = found.filter(|_| child.kind == ChildKind::Deployment) {
+        let replicas = |object: &Value| object.pointer("/spec/replicas").and_then(Value::as_i64);
+        let version = found.metadata.resource_version.as_ref();
+        if replicas(&child.object) < replicas(&found.data) && version != child.version.as_ref() {
+            return Err(moved());
+        }
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("resourceVersion".to_owned(), json!(version));
+        }
+    }
     context.metrics.wrote(child.kind.as_str(), "apply");
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let live = api
-        .patch(&child.name, &parameters, &Patch::Apply(&child.object))
-        .await
-        .map_err(|source| error(child, "applied", source))?;
+    let live = api.patch(&child.name, &parameters, &Patch::Apply(&object)).await.map_err(|source| match &source {
+        kube::Error::Api(status) if status.code == 409 && found.is_some() && child.kind == ChildKind::Deployment => moved(),
+        _ => error(child, "applied", source),
+    })?;
     if differs(child, &live).is_none() {
         return Ok(live);
     }
@@ -186,7 +212,9 @@ async fn prune(context: &Context, owner: &Owner, children: &[Child]) -> Result<(
             if children.iter().any(|child| child.kind == kind && child.name == name) || meta.deletion_timestamp.is_some() {
                 continue;
             }
-            let precondition = Preconditions { uid: meta.uid, resource_version: None };
+            // A Deployment that somebody gives replicas meanwhile stays.
+            let version = meta.resource_version.filter(|_| kind == ChildKind::Deployment);
+            let precondition = Preconditions { uid: meta.uid, resource_version: version };
             let parameters = DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() };
             context.metrics.wrote(kind.as_str(), "delete");
             match dynamic(context, kind, &owner.namespace).delete(&name, &parameters).await {

@@ -111,10 +111,11 @@ impl<K: Resource<DynamicType = ()>> Filler<K> {
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
-                let gone: Vec<_> = {
+                let mut gone: Vec<_> = {
                     let rooms = self.rooms.read().unwrap_or_else(PoisonError::into_inner);
                     rooms.values().flat_map(|room| room.by_name.values()).map(|object| place(&**object)).collect()
                 };
+                gone.sort_unstable();
                 let gone = gone.into_iter().filter(|place| !listed.contains(place));
                 let gone = gone.filter_map(|(namespace, name)| self.remove(&namespace, &name)).collect::<Vec<_>>();
                 self.filled.send_replace(true);

@@ -66,7 +66,7 @@ impl Stores {
     pub fn children_of(&self, kind: ChildKind, owner: &Owner) -> Vec<ObjectMeta> {
         fn all<K: Resource<DynamicType = ()>>(shelf: &Shelf<K>, owner: &Owner) -> Vec<ObjectMeta> {
             let objects = shelf.of(&owner.namespace, &owner.name);
-            objects.iter().map(|object| object.meta()).filter(|meta| owns(owner, meta)).cloned().collect()
+            objects.iter().map(|object| object.meta()).filter(|meta| owner.owns(meta)).cloned().collect()
         }
         match kind {
             ChildKind::ControllerRevision => all(&self.revisions, owner),
@@ -87,7 +87,7 @@ impl Stores {
 
     /// The pods that look into claims for the ModelDeployment.
     pub fn measuring_for(&self, owner: &Owner) -> Vec<std::sync::Arc<SlimPod>> {
-        self.measuring.of(&owner.namespace, &owner.name).into_iter().filter(|pod| owns(owner, &pod.metadata)).collect()
+        self.measuring.of(&owner.namespace, &owner.name).into_iter().filter(|pod| owner.owns(&pod.metadata)).collect()
     }
 
     /// Waits until every store was filled once; false when one never will be.
@@ -104,9 +104,4 @@ impl Stores {
             && self.namespaces.filled().await
             && self.engines.filled().await
     }
-}
-
-fn owns(owner: &Owner, meta: &ObjectMeta) -> bool {
-    meta.namespace.as_deref() == Some(&owner.namespace)
-        && meta.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
 }

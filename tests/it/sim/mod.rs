@@ -17,3 +17,5 @@ mod shelf;
 mod steady;
 mod stories;
 mod world;
+
+pub use cluster::collector;

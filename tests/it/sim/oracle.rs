@@ -91,7 +91,12 @@ impl Oracle {
         self.seen().wrong(what.to_owned());
     }
 
-    /// What was written, by all.
+    /// Everything that was written, by all.
+    pub fn whole_story(&self) -> Vec<String> {
+        self.seen().story.clone()
+    }
+
+    /// What was written last, by all.
     pub fn story(&self) -> String {
         let seen = self.seen();
         seen.story.iter().skip(seen.story.len().saturating_sub(60)).fold(String::new(), |mut story, line| {
@@ -121,6 +126,8 @@ impl Seen {
         };
         let at = self.began.elapsed().as_secs_f64();
         if change.kind.kind != "Lease" {
+            // The name of an Event ends with the machine's time.
+            let name = if change.kind.kind == "Event" { name.split('.').next().unwrap() } else { &name };
             self.story.push(format!("{at:10.3} {} {what} {} {name}", change.who, change.kind.kind));
             self.writes += u64::from(ours);
             if ours && let Some(lease) = state.get(kinds::of("Lease"), super::world::SYSTEM, super::manager::LEASE) {

@@ -151,6 +151,17 @@ impl FakeApi {
         });
     }
 
+    /// Takes a finalizer off an object that is deleted; it goes when none is left.
+    pub fn release(&self, kind: &str, namespace: &str, name: &str, who: &str, finalizer: &str) {
+        self.edit(kind, namespace, name, who, |object| {
+            object["metadata"]["finalizers"].as_array_mut().unwrap().retain(|found| found != finalizer);
+        });
+        let left = self.get(kind, namespace, name).map(|object| object["metadata"]["finalizers"].clone());
+        if left.is_some_and(|left| left.as_array().is_none_or(Vec::is_empty)) {
+            self.remove(kind, namespace, name, who);
+        }
+    }
+
     /// Removes an object at once.
     pub fn remove(&self, kind: &str, namespace: &str, name: &str, who: &str) {
         let kind = kinds::of(kind);
@@ -209,10 +220,15 @@ impl FakeApi {
         if caller.is_dead() {
             return std::future::pending().await;
         }
+        let dated = |mut answer: Response<AnswerBody>| {
+            let date = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            answer.headers_mut().insert(http::header::DATE, date.parse().unwrap());
+            answer
+        };
         let fate = caller.request(&asked);
         match &fate {
             Fate::Late(by) | Fate::Slow(by) => tokio::time::sleep(*by).await,
-            Fate::Refuse(refusal) => return Ok(refused(refusal)),
+            Fate::Refuse(refusal) => return Ok(dated(refused(refusal))),
             Fate::Broken => return Err("connection reset by peer".into()),
             Fate::Hang => return std::future::pending().await,
             Fate::DieBefore => {
@@ -224,7 +240,7 @@ impl FakeApi {
         if caller.is_dead() {
             return std::future::pending().await;
         }
-        let answer = self.answer(caller, asked);
+        let answer = dated(self.answer(caller, asked));
         match fate {
             Fate::Lost => Err("connection closed before message completed".into()),
             Fate::DieAfter => {
