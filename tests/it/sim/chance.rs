@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     crashes::{Ends, told, undisturbed},
@@ -17,6 +17,7 @@ use super::{
     world::{World, simulate},
 };
 use crate::support::{
+    bell,
     dice::Dice,
     fake_api::{
         caller::{Fate, Plan, Tidings},
@@ -197,7 +198,7 @@ async fn stormy(world: &World, story: &Story) -> Ends {
     world.skew(dice.another());
     // One or two at once: of those without a Lease neither knows of the other, for a while.
     for name in NAMES.into_iter().take(usize::try_from(number).unwrap()) {
-        let (pause, paused) = watch::channel(false);
+        let (pause, paused) = bell::channel(false);
         let of_it = weather.clone();
         let plans = move |_| Box::new(Under(of_it.clone(), name.to_owned())) as Box<dyn Plan>;
         if leads {
@@ -226,7 +227,7 @@ async fn stormy(world: &World, story: &Story) -> Ends {
 }
 
 /// What befalls a whole process, and not one of its requests.
-async fn mishaps(world: World, name: &'static str, weather: Arc<Mutex<Weather>>, pause: watch::Sender<bool>, mut dice: Dice) {
+async fn mishaps(world: World, name: &'static str, weather: Arc<Mutex<Weather>>, pause: bell::Sender<bool>, mut dice: Dice) {
     let (climate, clears_up) = {
         let weather = weather.lock().unwrap();
         (weather.climate.clone(), weather.clears_up)

@@ -17,18 +17,21 @@ use kube::{
     client::{Body, ClientBuilder},
 };
 use serde_json::json;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
 use super::{
     oracle::Oracle,
     world::{SYSTEM, World},
 };
-use crate::support::fake_api::{
-    caller::{Caller, Fate, Plan, Smooth, Tidings},
-    request::Asked,
-    rights::Rights,
-    store::Change,
+use crate::support::{
+    bell,
+    fake_api::{
+        caller::{Caller, Fate, Plan, Smooth, Tidings},
+        request::Asked,
+        rights::Rights,
+        store::Change,
+    },
 };
 
 /// The Lease.
@@ -102,7 +105,7 @@ impl World {
     pub fn keep_leading_as(
         &self,
         who: &str,
-        paused: &watch::Receiver<bool>,
+        paused: &bell::Receiver<bool>,
         plans: impl FnMut(u32) -> Box<dyn Plan> + Send + 'static,
     ) {
         let paused = paused.clone();
@@ -154,14 +157,14 @@ impl World {
 
     /// A process as the chart runs it: it waits for the Lease, leads, and ends when it is told to or lost the Lease. While
     /// `paused` is true, what it decided to send is not sent yet.
-    pub async fn process(&self, caller: &Caller, shutdown: &Shutdown, paused: watch::Receiver<bool>) {
+    pub async fn process(&self, caller: &Caller, shutdown: &Shutdown, paused: bell::Receiver<bool>) {
         let (fence, clock) = (Fence::default(), self.clock());
         let open = self.api.client(caller);
         let fenced = clock.layer(fence.layer(self.api.service(caller)));
         let pausing = tower::service_fn(move |request: Request<Body>| {
             let (fenced, mut paused) = (fenced.clone(), paused.clone());
             async move {
-                let _ = paused.wait_for(|paused| !paused).await;
+                paused.wait_for(|paused| !paused).await;
                 fenced.oneshot(request).await
             }
         });

@@ -37,6 +37,8 @@ struct Seen {
     under_way: Duration,
     /// So many pods of each deployment have to be routed to.
     floors: HashMap<String, usize>,
+    /// Revisions that were removed: of each name there is but one content.
+    removed: HashMap<(String, String), Arc<Value>>,
     violations: Vec<String>,
     story: Vec<String>,
     writes: u64,
@@ -52,6 +54,7 @@ impl Oracle {
             policies: vec![(now, vec![])],
             under_way: BETWEEN,
             floors: HashMap::new(),
+            removed: HashMap::new(),
             violations: vec![],
             story: vec![],
             writes: 0,
@@ -142,6 +145,11 @@ impl Seen {
                 let policies = state.all(change.kind, "").cloned().collect();
                 self.policies.push((change.at, policies));
             }
+            "ControllerRevision" => {
+                if let (Some(before), None) = (&change.before, &change.after) {
+                    self.removed.insert((text(&before["metadata"]["namespace"]), name), before.clone());
+                }
+            }
             "Pod" => {
                 self.routes(change, state);
                 if let (Some(before), Some(after), true) = (&change.before, &change.after, ours) {
@@ -166,7 +174,10 @@ impl Seen {
             return;
         }
         let what = if lifted { "the gate was lifted" } else { "it was vouched for" };
-        let Some(revision) = revision_of(after, state) else {
+        // Whose revision was removed a moment ago goes with it; until then it is what was judged.
+        let (place, revision) = revision_of(after);
+        let live = state.get(kinds::of("ControllerRevision"), &place, &revision).cloned();
+        let Some(revision) = live.or_else(|| self.removed.get(&(place, revision)).cloned()) else {
             return self.wrong(format!("{what}, but no revision made it: {name}"));
         };
         let namespace = state.get(kinds::of("Namespace"), "", &text(&after["metadata"]["namespace"])).cloned();
@@ -225,10 +236,11 @@ fn is(pod: &Value, condition: &str) -> bool {
     conditions.is_some_and(|all| all.iter().any(|one| one["type"] == condition && one["status"] == "True"))
 }
 
-fn revision_of(pod: &Value, state: &State) -> Option<Arc<Value>> {
+/// Namespace and name of the revision that a pod says it is of.
+fn revision_of(pod: &Value) -> (String, String) {
     let labels = &pod["metadata"]["labels"];
     let name = format!("bonafide-{}-{}", text(&labels["bonafide.dev/deployment"]), text(&labels["bonafide.dev/revision"]));
-    state.get(kinds::of("ControllerRevision"), &text(&pod["metadata"]["namespace"]), &name).cloned()
+    (text(&pod["metadata"]["namespace"]), name)
 }
 
 /// Whether a policy lets a model with these signers be served, worked out apart from the product.

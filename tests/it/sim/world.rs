@@ -199,7 +199,7 @@ impl World {
             };
             tokio::select! {
                 biased;
-                _ = changed.changed() => {}
+                () = changed.changed() => {}
                 () = sleep_until(deadline) => panic!("not within {} s: {what}. Seen last: {seen}\n{}", patience.as_secs(), self.oracle.story()),
             }
         }

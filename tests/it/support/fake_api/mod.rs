@@ -28,7 +28,7 @@ use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use self::{
@@ -40,6 +40,7 @@ use self::{
     store::{State, Witness},
     verbs::Writer,
 };
+use crate::support::bell;
 
 /// The body of an answer.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -56,7 +57,7 @@ pub struct FakeApi(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     witnesses: Mutex<Vec<Witness>>,
-    changed: watch::Sender<u64>,
+    changed: bell::Sender<u64>,
     began: Instant,
 }
 
@@ -64,7 +65,7 @@ impl FakeApi {
     /// An empty one. It begins now.
     pub fn new() -> Self {
         let inner =
-            Inner { state: Mutex::default(), witnesses: Mutex::default(), changed: watch::channel(0).0, began: Instant::now() };
+            Inner { state: Mutex::default(), witnesses: Mutex::default(), changed: bell::channel(0).0, began: Instant::now() };
         Self(Arc::new(inner))
     }
 
@@ -96,7 +97,7 @@ impl FakeApi {
     }
 
     /// Tells of every change that is made from now on.
-    pub fn changed(&self) -> watch::Receiver<u64> {
+    pub fn changed(&self) -> bell::Receiver<u64> {
         self.0.changed.subscribe()
     }
 
