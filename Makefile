@@ -22,7 +22,7 @@ test-unit: ## Pure steps, golden files, CEL in the library, the simulation: no c
 
 SEEDS ?= 1000
 sim: ## The simulation, thoroughly: killed before and after every write, SEEDS=1000 runs under faults by chance
-	THOROUGH=1 SEEDS=$(SEEDS) cargo test --profile sim -p bonafide --test it -- sim:: --include-ignored
+	THOROUGH=1 SEEDS=$(SEEDS) cargo test --profile sim -p bonafide --test it -- sim::
 
 test-cluster: ## Against a real API server, without nodes
 	@./localcluster/prepare.sh

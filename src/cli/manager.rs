@@ -8,6 +8,7 @@ use super::{USAGE, fail};
 use crate::{
     controller,
     runtime::{
+        clock::Clock,
         fence::Fence,
         http::{self, Readiness},
         lease::{Lease, Led},
@@ -65,12 +66,12 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
         Ok(shutdown) => shutdown,
         Err(error) => return fail(1, format_args!("signals cannot be heard: {error}")),
     };
-    let fence = Fence::default();
+    let (fence, clock) = (Fence::default(), Clock::of_machine());
     // The lease has a way of its own: it is what opens the fence.
     let ways = async {
         let config = kube::Config::infer().await.map_err(|error| error.to_string())?;
-        let fenced = ClientBuilder::try_from(config.clone()).map_err(|error| error.to_string())?.with_layer(&fence).build();
-        Ok::<_, String>((kube::Client::try_from(config).map_err(|error| error.to_string())?, fenced))
+        let way = || ClientBuilder::try_from(config.clone()).map_err(|error| error.to_string());
+        Ok::<_, String>((way()?.with_layer(&clock).build(), way()?.with_layer(&fence).with_layer(&clock).build()))
     };
     let (open, client) = match ways.await {
         Ok(ways) => ways,
@@ -106,7 +107,7 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
     metrics.leader.set(1);
     let ended = loop {
         readiness.set(false);
-        let surroundings = match controller::Surroundings::real(client.clone(), &config) {
+        let surroundings = match controller::Surroundings::real(client.clone(), clock.clone(), &config) {
             Ok(surroundings) => surroundings,
             Err(error) => return fail(1, error),
         };

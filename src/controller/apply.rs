@@ -1,6 +1,7 @@
 //! Brings the children to what the plan says: server-side apply, nothing written when nothing changed, prune by owner.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hasher as _},
     io,
@@ -39,6 +40,14 @@ pub enum ApplyError {
         verb: &'static str,
         /// What came back.
         source: Box<kube::Error>,
+    },
+    /// It is not what it was when it was decided that it may be lowered, or nobody decided that.
+    #[error("{kind} {name} has changed meanwhile")]
+    Moved {
+        /// The child's kind.
+        kind: &'static str,
+        /// The child's name.
+        name: String,
     },
     /// Something keeps changing it back.
     #[error("{kind} {name} does not stay as it is written: {difference}")]
@@ -138,7 +147,7 @@ async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), A
             }
             match found {
                 Some(found) if differs(child, &found).is_none() => found,
-                _ => write(context, &api, child).await?,
+                found => write(context, &api, child, found.as_ref()).await?,
             }
         }
     };
@@ -197,8 +206,24 @@ pub fn remember(context: &Context, owner: &Owner, live: &Live) {
 }
 
 /// Applies; and takes out by force what others added below our paths, which applying alone leaves there.
-async fn write(context: &Context, api: &Children<'_>, child: &Child) -> Result<Live, ApplyError> {
-    let live = apply_object(context, api, child, &child.object).await.map_err(|source| error(child, "applied", source))?;
+async fn write(context: &Context, api: &Children<'_>, child: &Child, found: Option<&Live>) -> Result<Live, ApplyError> {
+    let moved = || ApplyError::Moved { kind: child.kind.as_str(), name: child.name.clone() };
+    let mut object = Cow::Borrowed(&child.object);
+    // Its replicas are what others may be changing at the same time: they are written on the version that was compared.
+    let compared = found.filter(|_| child.kind == ChildKind::Deployment);
+    if let Some(found) = compared {
+        let wanted = child.object.pointer("/spec/replicas").and_then(Value::as_i64);
+        if wanted < found.replicas().map(i64::from) && found.version() != child.version.as_deref() {
+            return Err(moved());
+        }
+        if let Some(metadata) = object.to_mut().get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("resourceVersion".to_owned(), json!(found.version()));
+        }
+    }
+    let live = apply_object(context, api, child, &object).await.map_err(|source| match &source {
+        kube::Error::Api(status) if status.code == 409 && compared.is_some() => moved(),
+        _ => error(child, "applied", source),
+    })?;
     settle(context, api, child, live).await
 }
 
@@ -229,8 +254,11 @@ async fn prune(context: &Context, owner: &Owner, children: &[Child]) -> Result<(
     // In reverse, so that pods go before what they need.
     for kind in ChildKind::ALL.into_iter().rev() {
         let wanted = |name: &str| children.iter().any(|child| child.kind == kind && child.name == name);
-        for (name, uid) in context.stores.surplus(kind, owner, wanted) {
-            let precondition = Preconditions { uid, resource_version: None };
+        for meta in context.stores.surplus(kind, owner, wanted) {
+            let name = meta.name.unwrap_or_default();
+            // A Deployment that somebody gives replicas meanwhile stays.
+            let version = meta.resource_version.filter(|_| kind == ChildKind::Deployment);
+            let precondition = Preconditions { uid: meta.uid, resource_version: version };
             let parameters = DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() };
             context.metrics.wrote(kind.as_str(), "delete");
             match Children::within(&context.client, kind, &owner.namespace).delete(&name, &parameters).await {

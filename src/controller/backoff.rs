@@ -1,19 +1,21 @@
 //! How long an object that failed waits: longer each time, never in step with the others.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher as _,
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use crate::runtime::clock::Clock;
+
 /// Failures in a row, by object.
-#[derive(Default)]
 pub struct Backoff {
     failures: Mutex<HashMap<String, (u32, Instant)>>,
-    random: RandomState,
+    /// When this process began: no two have the same.
+    began: i128,
 }
 
 /// `first`, doubled with each of `times` after the first, up to `longest`.
@@ -26,6 +28,11 @@ impl Backoff {
     pub const FIRST: Duration = Duration::from_secs(1);
     /// The longest wait, before jitter.
     pub const LONGEST: Duration = Duration::from_secs(300);
+
+    /// No failures. `clock` says what tells this process from others.
+    pub fn new(clock: &Clock) -> Self {
+        Self { failures: Mutex::default(), began: clock.now().as_nanosecond() }
+    }
 
     /// Notes a failure and says how long to wait: doubled each time, ± a quarter.
     pub fn failed(&self, object: &str) -> Duration {
@@ -46,7 +53,9 @@ impl Backoff {
 
     /// A number in 0..1 that differs between objects, attempts and processes.
     fn fraction(&self, object: &str, count: u32) -> f64 {
-        f64::from((self.random.hash_one((object, count)) >> 32) as u32) / f64::from(u32::MAX)
+        let mut hasher = DefaultHasher::new();
+        (self.began, object, count).hash(&mut hasher);
+        f64::from((hasher.finish() >> 32) as u32) / f64::from(u32::MAX)
     }
 }
 
@@ -56,7 +65,7 @@ mod tests {
 
     #[test]
     fn each_failure_doubles_the_wait_up_to_a_bound_and_a_success_forgets() {
-        let backoff = Backoff::default();
+        let backoff = Backoff::new(&Clock::of_machine());
         let near = |wait: Duration, seconds: f64| (0.74..1.26).contains(&(wait.as_secs_f64() / seconds));
         assert!(near(backoff.failed("a"), 1.0));
         assert!(near(backoff.failed("a"), 2.0));

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{
     answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, events::Events,
     gate::Vouchers, judgements::Judgements, lookup::Lookups, measure, policies::InForce, resolve::Trees, revisions::Revisions,
-    shelf::Shelf, signatures::Delivered, stores::Stores, write::Pace,
+    shelf::Shelf, sightings::Sightings, signatures::Delivered, stores::Stores, write::Pace,
 };
 use crate::{
     api::ModelArtifactStatus,
@@ -132,6 +132,8 @@ pub struct Context {
     pub pace: Pace,
     /// Pods that were asked for a first answer.
     pub answers: Answers,
+    /// Since when this manager has seen what is limited in time.
+    pub sightings: Sightings,
     /// Pods that were looked at for work.
     pub drains: Drains,
     /// Whether everything was read once. Nothing is reconciled before.
@@ -169,6 +171,7 @@ impl Context {
         let owners = children.iter().flat_map(|child| child.metadata.owner_references.iter().flatten());
         let owners: HashSet<String> = owners.map(|owner| owner.uid.clone()).collect();
         self.pace.keep_only(&owners);
+        self.sightings.keep_only(&owners);
         self.lookups.keep_only(&pods, &owners).await;
         self.answers.keep_only(&pods);
         self.drains.keep_only(&pods);

@@ -333,6 +333,7 @@ fn new_revision(revision: Revision, artifact: Arc<Artifact>, verdict: Verdict, n
         asked: None,
         since: None,
         failure: None,
+        version: None,
         asked_for: true,
         notes,
         refusal: None,

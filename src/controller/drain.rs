@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::{
     Api,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
@@ -26,7 +26,7 @@ use super::{
 use crate::api::VOUCHED;
 
 /// Until then the network may still bring requests to a pod that is not routed to any more.
-const SETTLES: SignedDuration = SignedDuration::from_secs(5);
+const SETTLES: Duration = Duration::from_secs(5);
 /// The time between two looks at an engine.
 const BETWEEN: Duration = Duration::from_secs(2);
 /// So many looks in a row have to find nothing: between two requests of one person there is a moment without.
@@ -34,6 +34,8 @@ const LOOKS: u32 = 2;
 /// How an engine was found.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
+    /// When it was seen first that it gets no requests.
+    since: Instant,
     looking: bool,
     last: Instant,
     idle: u32,
@@ -50,23 +52,21 @@ impl Drains {
     }
 
     /// Looks at the engine of a pod that drains, in the background, if it is time to.
-    pub fn look(&self, ask: &Arc<dyn Ask>, pod: &SlimPod, port: i32, asking: &Asking, now: Timestamp) {
-        let unrouted = pod.condition(VOUCHED).filter(|vouched| vouched.status == "False");
-        let since = unrouted.and_then(|vouched| vouched.last_transition_time).max(pod.draining_since());
-        let settled = unrouted.is_some() && since.is_some_and(|since| now.duration_since(since) >= SETTLES);
+    pub fn look(&self, ask: &Arc<dyn Ask>, pod: &SlimPod, port: i32, asking: &Asking) {
+        let unrouted = pod.condition(VOUCHED).is_some_and(|vouched| vouched.status == "False");
         let Some(uid) = pod.metadata.uid.clone() else { return };
         let Some(at) = address(pod, port) else { return };
-        if !settled || asking.metrics_path.is_empty() || asking.idle_when_zero.is_empty() {
+        if !unrouted || asking.metrics_path.is_empty() || asking.idle_when_zero.is_empty() {
             return;
         }
         {
             let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = seen.get(&uid).copied();
-            if known.is_some_and(|known| known.looking || known.idle >= LOOKS || known.last.elapsed() < BETWEEN) {
+            let first = || Seen { since: Instant::now(), looking: false, last: Instant::now(), idle: 0 };
+            let known = seen.entry(uid.clone()).or_insert_with(first);
+            if known.since.elapsed() < SETTLES || known.looking || known.idle >= LOOKS || known.last.elapsed() < BETWEEN {
                 return;
             }
-            let idle = known.map_or(0, |known| known.idle);
-            seen.insert(uid.clone(), Seen { looking: true, last: Instant::now(), idle });
+            *known = Seen { looking: true, last: Instant::now(), ..*known };
         }
         let (ask, asking, known) = (ask.clone(), asking.clone(), self.0.clone());
         tokio::spawn(async move {
@@ -77,7 +77,7 @@ impl Drains {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(seen) = known.get_mut(&uid) {
                 let idle = if work == Ok(0) { seen.idle + 1 } else { 0 };
-                *seen = Seen { looking: false, last: Instant::now(), idle };
+                *seen = Seen { looking: false, last: Instant::now(), idle, ..*seen };
             }
         });
     }
@@ -154,7 +154,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_engine_has_no_work_when_two_looks_in_a_row_find_none() {
         let start = Timestamp::from_second(1_800_000_000).unwrap();
-        let clock = crate::runtime::clock::Clock::of_runtime(start);
         let pod: SlimPod = serde_json::from_value(json!({
             "metadata": { "name": "p", "uid": "u", "annotations": { ANNOTATION_DRAINING: start.to_string() } },
             "status": { "podIP": "127.0.0.1", "conditions": [{ "type": VOUCHED, "status": "False", "lastTransitionTime": start.to_string() }] },
@@ -167,7 +166,7 @@ mod tests {
         let asking = Asking { request: None, metrics_path: "/metrics".into(), idle_when_zero: vec!["g".into()] };
         let began = Instant::now();
         while !drains.is_idle("u") {
-            drains.look(&ask, &pod, 8000, &asking, clock.now());
+            drains.look(&ask, &pod, 8000, &asking);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(engine.0.lock().unwrap().is_empty());
@@ -175,7 +174,7 @@ mod tests {
         assert!((13..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
         // An engine that has no gauges is never known to be idle.
         drains.forget("u");
-        drains.look(&ask, &pod, 8000, &Asking::default(), clock.now());
+        drains.look(&ask, &pod, 8000, &Asking::default());
         assert!(!drains.is_idle("u"));
     }
 }

@@ -50,39 +50,40 @@ impl Events {
         Self { client, recent: Mutex::default() }
     }
 
-    /// Says it of `about`. The note is that of the first time.
+    /// Says it of `about`: anew when it is said in other words, or when what was said is gone.
     ///
     /// # Errors
     /// When the API server does not take it.
     pub async fn publish(&self, about: &ObjectReference, said: &Said<'_>, note: &str) -> Result<(), kube::Error> {
         let mut hasher = DefaultHasher::new();
-        (&about.uid, said).hash(&mut hasher);
+        (&about.uid, said, note).hash(&mut hasher);
         let key = hasher.finish();
         let now = Timestamp::now();
         let before = self.recent().get(&key).filter(|recent| recent.at.elapsed() < TOGETHER).cloned();
         let namespace = about.namespace.as_deref().unwrap_or("default");
         let at = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
         let time = format!("{now:.6}");
-        let written = match before {
-            Some(Recent { name, count, .. }) => {
-                let count = count.saturating_add(1);
-                let series = json!({ "series": { "count": count, "lastObservedTime": time } });
-                self.send(Method::PATCH, &format!("{at}/{name}"), "application/merge-patch+json", &series).await?;
-                Recent { name, count, at: Instant::now() }
+        if let Some(Recent { name, count, .. }) = before {
+            let count = count.saturating_add(1);
+            let series = json!({ "series": { "count": count, "lastObservedTime": time } });
+            match self.send(Method::PATCH, &format!("{at}/{name}"), "application/merge-patch+json", &series).await {
+                Ok(()) => {
+                    self.recent().insert(key, Recent { name, count, at: Instant::now() });
+                    return Ok(());
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error),
             }
-            None => {
-                let name = format!("{}.{:x}", about.name.as_deref().unwrap_or(REPORTER), now.as_nanosecond());
-                let event = json!({
-                    "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": name, "namespace": namespace },
-                    "type": if said.warning { "Warning" } else { "Normal" }, "reason": said.reason, "action": said.action,
-                    "note": note, "regarding": about, "eventTime": time, "reportingController": REPORTER,
-                    "reportingInstance": REPORTER,
-                });
-                self.send(Method::POST, &at, "application/json", &event).await?;
-                Recent { name, count: 1, at: Instant::now() }
-            }
-        };
-        self.recent().insert(key, written);
+        }
+        let name = format!("{}.{:x}", about.name.as_deref().unwrap_or(REPORTER), now.as_nanosecond());
+        let event = json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": name, "namespace": namespace },
+            "type": if said.warning { "Warning" } else { "Normal" }, "reason": said.reason, "action": said.action,
+            "note": note, "regarding": about, "eventTime": time, "reportingController": REPORTER,
+            "reportingInstance": REPORTER,
+        });
+        self.send(Method::POST, &at, "application/json", &event).await?;
+        self.recent().insert(key, Recent { name, count: 1, at: Instant::now() });
         Ok(())
     }
 
@@ -133,20 +134,21 @@ mod tests {
             uid: Some("u".into()),
             ..ObjectReference::default()
         };
-        let say = async |reason: &str| {
-            events.publish(&about, &Said { warning: true, reason, action: "Ready" }, "a note").await.unwrap();
+        let say = async |reason: &str, note: &str| {
+            events.publish(&about, &Said { warning: true, reason, action: "Ready" }, note).await.unwrap();
             sent.lock().unwrap().pop().unwrap()
         };
-        let (method, path, first) = say("Unsigned").await;
+        let (method, path, first) = say("Unsigned", "a note").await;
         assert_eq!((method, path.as_str()), (Method::POST, "/apis/events.k8s.io/v1/namespaces/birds/events"));
         assert_eq!((&first["type"], &first["note"], &first["series"]), (&json!("Warning"), &json!("a note"), &Value::Null));
-        let (method, path, again) = say("Unsigned").await;
+        let (method, path, again) = say("Unsigned", "a note").await;
         assert_eq!(method, Method::PATCH);
         assert!(path.ends_with(first["metadata"]["name"].as_str().unwrap()), "{path}");
         assert_eq!(again["series"]["count"], 2);
-        assert_eq!(say("Resolved").await.0, Method::POST);
+        assert_eq!(say("Resolved", "a note").await.0, Method::POST);
+        assert_eq!(say("Unsigned", "another").await.0, Method::POST);
         tokio::time::sleep(TOGETHER * 2).await;
-        assert_eq!(say("Unsigned").await.0, Method::POST);
+        assert_eq!(say("Unsigned", "a note").await.0, Method::POST);
         events.forget_what_is_old();
         assert_eq!(events.recent().len(), 1);
     }

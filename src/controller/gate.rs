@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     answer::First,
+    confirm::{self, Others},
     context::Context,
     decide::Judged,
     drain,
@@ -65,7 +66,7 @@ enum Word {
 pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged], step: &Step) -> Result<Doors, kube::Error> {
     let owner = &observed.owner;
     let mut doors = Doors::default();
-    let mut fresh = Fresh::default();
+    let (mut fresh, mut others) = (Fresh::default(), Others::default());
     for pod in observed.pods.iter().filter(|pod| !pod.is_over()) {
         let judged = revisions.iter().find(|judged| pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name));
         let good = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none());
@@ -82,6 +83,15 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
             continue;
         }
         let vouched = pod.is(VOUCHED);
+        // Nobody is unrouted because the watch of revisions is behind.
+        if judged.is_none()
+            && vouched
+            && let Some(revision) = pod.label(LABEL_REVISION)
+            && confirm::exists(context, owner, revision).await?
+        {
+            doors.stale = true;
+            continue;
+        }
         let objection = match verdict(judged, pod) {
             Some(objection) => Some(objection),
             None => match judged {
@@ -104,7 +114,16 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
         } else {
             word
         };
-        set(context, owner, pod, &word).await?;
+        // Who is to go and is routed to goes on until it is sure that enough others answer.
+        let mut version = None;
+        if vouched && matches!(word, Word::Not("Draining", _)) {
+            version = others.spare(context, owner, pod, step.floor).await?;
+            if version.is_none() {
+                doors.stale = true;
+                continue;
+            }
+        }
+        set(context, owner, pod, &word, version).await?;
         doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
     }
     Ok(doors)
@@ -257,7 +276,8 @@ async fn lift(context: &Context, owner: &Owner, pod: &SlimPod) -> Result<(), kub
     }
 }
 
-async fn set(context: &Context, owner: &Owner, pod: &SlimPod, word: &Word) -> Result<(), kube::Error> {
+/// Says it in the pod's readiness gate; with a version, on that alone.
+async fn set(context: &Context, owner: &Owner, pod: &SlimPod, word: &Word, version: Option<String>) -> Result<(), kube::Error> {
     let (status, reason, message) = match word {
         Word::Nothing => return Ok(()),
         Word::Vouched => ("True", "Vouched", "The pod is what Bonafide wrote."),
@@ -271,7 +291,10 @@ async fn set(context: &Context, owner: &Owner, pod: &SlimPod, word: &Word) -> Re
     }
     let condition =
         json!({ "type": VOUCHED, "status": status, "reason": reason, "message": message, "lastTransitionTime": now(context) });
-    let patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } });
+    let mut patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } });
+    if let (Some(version), Some(metadata)) = (version, patch.get_mut("metadata").and_then(Value::as_object_mut)) {
+        metadata.insert("resourceVersion".to_owned(), json!(version));
+    }
     context.metrics.wrote("Pod", "patch");
     match api(context, owner).patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await {
         Ok(_) => Ok(()),

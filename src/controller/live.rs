@@ -62,6 +62,11 @@ impl Live {
         self.text("/metadata/uid")
     }
 
+    /// Its resource version.
+    pub fn version(&self) -> Option<&str> {
+        self.text("/metadata/resourceVersion")
+    }
+
     /// Who owns it: kind, name and UID of each.
     pub fn owners(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         let owners = self.0.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten();
@@ -92,7 +97,7 @@ impl Live {
         let labels = labels.map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()));
         let generation = self.0.pointer("/metadata/generation").and_then(Value::as_i64);
         let owners = self.owners().map(|(_, _, uid)| uid);
-        marked(kind, self.uid(), self.text("/metadata/resourceVersion"), generation, labels, owners)
+        marked(kind, self.uid(), self.version(), generation, labels, owners)
     }
 
     fn text(&self, at: &str) -> Option<&str> {

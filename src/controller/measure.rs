@@ -155,9 +155,11 @@ impl Claims<'_> {
     async fn over(&self, pod: &SlimPod, source: &Source) -> SourceError {
         let Self { context, owner, .. } = self;
         let ended = pod.status.container_statuses.first().and_then(|container| container.state.terminated.as_ref());
-        let since = ended
-            .and_then(|ended| ended.finished_at)
-            .map_or(AGAIN, |finished| Duration::try_from(context.clock.now().duration_since(finished)).unwrap_or_default());
+        let since = ended.and_then(|ended| ended.finished_at).map_or(AGAIN, |finished| {
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let since = context.sightings.since(&context.clock, &owner.uid, uid, "ended", finished);
+            Duration::try_from(context.sightings.now(&context.clock).duration_since(since)).unwrap_or_default()
+        });
         if since >= AGAIN {
             remove(context, owner, pod).await;
         }

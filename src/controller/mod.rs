@@ -9,6 +9,7 @@ pub mod ask;
 mod backoff;
 mod claims;
 mod coldstart;
+mod confirm;
 mod context;
 mod crds;
 mod decide;
@@ -35,6 +36,7 @@ mod rollout;
 mod run;
 mod shelf;
 mod shift;
+mod sightings;
 mod signatures;
 mod slim;
 mod status;
@@ -91,7 +93,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     let Some(policies) = policies else { return Ok(Some(Duration::from_secs(1))) };
 
     let observed = observe::observe(context, deployment, policies).await;
-    let observed = told(context, deployment, observed).await?;
+    let mut observed = told(context, deployment, observed).await?;
+    context.sightings.look(&observed.owner.uid);
     let decision = decide::decide(context, deployment, &observed).await;
     let mut decision = told(context, deployment, decision).await?;
     let refused_now = note_refusals(context, deployment, &observed, &mut decision).await;
@@ -99,10 +102,22 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     // The status is written also after an error: it is what people see.
     let mut failed = None;
     let found = lookup::look(context, &observed, &decision).await;
-    let step = shift::next(context, deployment, &observed, &decision, &found);
+    let mut step = shift::next(context, deployment, &observed, &decision, &found);
+    // What takes something away is decided anew by what stands there, or waits until the watches have caught up.
+    let mut up_to_date = true;
+    if confirm::takes_away(context, &observed, &decision, &step) {
+        let confirmed = confirm::look(context, deployment, &mut observed, &mut decision).await;
+        up_to_date = confirmed.unwrap_or_else(|error| note(&mut failed, error));
+        step = if up_to_date { shift::next(context, deployment, &observed, &decision, &found) } else { step.held_back(HURRY) };
+    }
     // What the policies say is written down while the children are made: neither waits for the other.
     let verdicts = verdicts(&decision);
-    let children = shift::carry_out(context, deployment, &observed, &mut decision, &step);
+    let children = async {
+        match up_to_date {
+            true => shift::carry_out(context, deployment, &observed, &mut decision, &mut step).await,
+            false => Ok(None),
+        }
+    };
     let (recorded, applied) = futures::join!(record(context, &observed.owner, verdicts), children);
     let applied = applied.unwrap_or_else(|error| note(&mut failed, error));
     recorded.unwrap_or_else(|error| note(&mut failed, error));
@@ -233,7 +248,7 @@ async fn obstructed(context: &Context, metadata: &kube::api::ObjectMeta, obstacl
     if context.told.lock().unwrap_or_else(PoisonError::into_inner).get(&uid) == Some(&telling) {
         return Ok(());
     }
-    write::trouble_as_far_as_possible(context, metadata, &problem).await?;
+    write::trouble(context, metadata, &problem, true).await?;
     context.told.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, telling);
     Ok(())
 }

@@ -51,6 +51,8 @@ pub struct ObservedRevision {
     pub failure: Option<String>,
     /// When that Deployment was made.
     pub since: Option<Timestamp>,
+    /// The version of that Deployment that was looked at past the cache, if it was.
+    pub version: Option<String>,
     /// Whether it is the one that the spec asks for.
     pub asked_for: bool,
     /// What is noted of it.
@@ -144,6 +146,7 @@ async fn revisions(context: &Context, deployment: &ModelDeployment, owner: &Owne
             asked: slim.as_ref().map(|slim| slim.spec.replicas),
             since: slim.as_ref().and_then(|slim| slim.metadata.creation_timestamp.as_ref()).map(|time| time.0),
             failure: failure.map(|condition| condition.message.clone()),
+            version: None,
             asked_for,
             refusal: notes.refused(asked_for, refresh).cloned(),
             failed: notes.failed(asked_for, refresh).cloned(),

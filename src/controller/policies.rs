@@ -74,6 +74,7 @@ pub async fn run(
     let mut keys = Keys::new();
     loop {
         tokio::select! {
+            biased;
             event = events.next() => match event {
                 Some(Ok(watcher::Event::InitDone)) => complete = true,
                 Some(Ok(_)) => {}
@@ -91,7 +92,8 @@ pub async fn run(
             continue;
         }
         again = Instant::now() + SECRETS;
-        let policies = store.state();
+        let mut policies = store.state();
+        policies.sort_by_key(|policy| policy.meta().name.clone());
         keys = secrets(&client, &namespace, &policies, &keys).await;
         let versions = policies.iter().map(|policy| version(policy.meta())).collect();
         let in_force = Arc::new(InForce { set: compile(&policies, &keys, default), versions });
@@ -103,7 +105,7 @@ pub async fn run(
         // After that: a policy that says it is accepted is in force.
         for policy in &policies {
             if let Ok(policy) = &policy.0 {
-                report(&client, &metrics, clock, policy, &in_force.set, &mut told).await;
+                report(&client, &metrics, &clock, policy, &in_force.set, &mut told).await;
             }
         }
         told.retain(|uid, _| in_force.versions.contains_key(uid));
@@ -162,7 +164,14 @@ async fn secrets(client: &Client, namespace: &str, policies: &[Arc<Guarded>], kn
 }
 
 /// Writes the policy's `Accepted` condition, if it changed.
-async fn report(client: &Client, metrics: &Metrics, clock: Clock, policy: &ClusterModelPolicy, set: &PolicySet, told: &mut Told) {
+async fn report(
+    client: &Client,
+    metrics: &Metrics,
+    clock: &Clock,
+    policy: &ClusterModelPolicy,
+    set: &PolicySet,
+    told: &mut Told,
+) {
     let Some(name) = policy.metadata.name.as_deref() else { return };
     let problem = set.policies.iter().find(|state| state.name() == name).and_then(|state| match state {
         PolicyState::Broken { problem, .. } => Some(problem),

@@ -29,6 +29,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
     ask::{Ask, Network},
+    backoff::Backoff,
     context::{Config, Context, read_sources},
     events::Events,
     policies, protection,
@@ -84,15 +85,15 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// The real ones: the servers of the administrator's table, the pods' own addresses, the machine's clock.
+    /// The real ones: the servers of the administrator's table, the pods' own addresses. `clock` hears what `client` is answered.
     ///
     /// # Errors
     /// When the configuration's table of sources cannot be used.
-    pub fn real(client: Client, config: &Config) -> Result<Self, RunError> {
+    pub fn real(client: Client, clock: Clock, config: &Config) -> Result<Self, RunError> {
         let table = read_sources(&config.sources).map_err(RunError::Config)?;
         let library = Arc::new(Resolver::new(table).map_err(|error| RunError::Config(error.to_string()))?);
         let ask = Arc::new(Network::new().map_err(RunError::Config)?);
-        Ok(Self { client, library, ask, clock: Clock::Machine })
+        Ok(Self { client, library, ask, clock })
     }
 }
 
@@ -111,6 +112,7 @@ pub async fn run(
     let mut obstacle = readiness.obstacle();
     // What cannot exist cannot be watched.
     tokio::select! {
+        biased;
         _ = obstacle.wait_for(|obstacle| !obstacle.as_ref().is_some_and(|obstacle| obstacle.absent)) => {}
         () = shutdown.begun() => return Ok(()),
     }
@@ -120,7 +122,7 @@ pub async fn run(
     let mut background = JoinSet::new();
     background.spawn(protection::run(client.clone(), tell));
     let stance = config.policy.default.into();
-    background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock, publish));
+    background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock.clone(), publish));
 
     let (wishes, writer) = reflector::store::<Wish>();
     let changed = watcher(Api::<Wish>::all(client.clone()), watcher::Config::default().page_size(100))
@@ -193,6 +195,7 @@ pub async fn run(
         .reconcile_all_on(obstacle_changed)
         .graceful_shutdown_on(shutdown.begun());
 
+    let backoff = Backoff::new(&clock);
     let (announced, everything_read) = watch::channel(false);
     let context = Arc::new(Context {
         events: Events::new(client.clone()),
@@ -221,8 +224,9 @@ pub async fn run(
         lookups: Default::default(),
         pace: Default::default(),
         answers: Default::default(),
+        sightings: Default::default(),
         drains: Default::default(),
-        backoff: Default::default(),
+        backoff,
         everything_read,
     });
     let ready = announce(context.clone(), readiness.clone(), announced);
@@ -232,6 +236,7 @@ pub async fn run(
         }
     });
     tokio::select! {
+        biased;
         () = turning => Ok(()),
         Err(error) = ready => Err(error),
     }

@@ -140,7 +140,8 @@ impl<K: Resource<DynamicType = ()>> Filler<K> {
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
                 let all = rooms.of.values().flat_map(|room| room.by_name.values()).map(|object| place(&**object));
-                let gone: Vec<_> = all.filter(|place| !listed.contains(place)).collect();
+                let mut gone: Vec<_> = all.filter(|place| !listed.contains(place)).collect();
+                gone.sort_unstable();
                 let gone: Vec<_> = gone.iter().filter_map(|(namespace, name)| rooms.remove(namespace, name)).collect();
                 rooms.lists += 1;
                 self.filled.send_replace(true);

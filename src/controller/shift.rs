@@ -1,8 +1,9 @@
 //! From what is seen to the next step of a rollout, and the step done: pods are marked, children brought to what the plan says.
 
-use jiff::Timestamp;
+use std::sync::Arc;
 
 use super::{
+    HURRY,
     apply::{self, ApplyError},
     artifacts::Artifact,
     context::Context,
@@ -14,18 +15,19 @@ use super::{
     plan::{self, Live},
     progress, rollout,
     rollout::{Fate, Looks, Seen, Standing, Step, Wish},
-    said, status, write,
+    said,
+    slim::SlimPod,
+    status, write,
 };
-use crate::api::{Management, ModelDeployment, Problem, Reason};
+use crate::api::{Management, ModelDeployment, Problem, Reason, VOUCHED};
 
 /// So many revisions are kept that nothing runs of any more: `bonafide rollout undo` goes back to them.
 const HISTORY: usize = 10;
 
 /// The next step; while the ModelDeployment is paused there is none, and who was to go is taken back.
 pub fn next(context: &Context, deployment: &ModelDeployment, observed: &Observed, decision: &Decision, found: &Found) -> Step {
-    let now = context.clock.now();
-    let seen: Vec<Seen> =
-        decision.revisions.iter().map(|judged| seen(context, deployment, observed, judged, found, now)).collect();
+    let now = context.sightings.now(&context.clock);
+    let seen: Vec<Seen> = decision.revisions.iter().map(|judged| seen(context, deployment, observed, judged, found)).collect();
     if deployment.spec.management == Management::Paused {
         let marked = seen.iter().flat_map(|revision| &revision.pods).filter(|pod| pod.draining_since.is_some());
         return Step { take_back: marked.map(|pod| pod.name.clone()).collect(), ..Step::default() };
@@ -35,29 +37,35 @@ pub fn next(context: &Context, deployment: &ModelDeployment, observed: &Observed
     rollout::step(&seen, &wish, now)
 }
 
-fn seen(
-    context: &Context,
-    deployment: &ModelDeployment,
-    observed: &Observed,
-    judged: &Judged,
-    found: &Found,
-    now: Timestamp,
-) -> Seen {
+fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, judged: &Judged, found: &Found) -> Seen {
+    let (now, owner) = (context.clock.now(), &observed.owner.uid);
     let pods = status::pods_of(&observed.pods, judged);
     let revision = &judged.seen.revision;
     let waiting = pods.iter().copied().filter(|pod| !progress::answers(pod));
     let progress = progress::foremost(far(judged, waiting, found, now).map(|(_, progress)| progress).collect());
-    let looks = |pod: &super::slim::SlimPod| {
+    let since = |uid: &str, what, stamp| context.sightings.since(&context.clock, owner, uid, what, stamp);
+    let pod = |pod: &Arc<SlimPod>| {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        Looks { idle: context.drains.is_idle(uid) }
+        let mut seen = rollout::of_pod(pod, Looks { idle: context.drains.is_idle(uid) })?;
+        seen.answers_since = seen.answers_since.map(|stamp| since(uid, "answers", stamp));
+        seen.created = seen.created.map(|stamp| since(uid, "made", stamp));
+        seen.no_room_since = seen.no_room_since.map(|stamp| since(uid, "finds no room", stamp));
+        // As long as it is routed to, its time to finish has not begun.
+        seen.draining_since = seen.draining_since.map(|stamp| match pod.condition(VOUCHED) {
+            Some(vouched) if vouched.status == "True" => context.sightings.now(&context.clock),
+            vouched => {
+                since(uid, "drains", Some(stamp).max(vouched.and_then(|vouched| vouched.last_transition_time)).unwrap_or(stamp))
+            }
+        });
+        Some(seen)
     };
     let deadline = deployment.spec.rollout.deadline.as_ref().map(|deadline| deadline.length());
     Seen {
         name: revision.name.clone(),
         number: revision.number,
         asked: judged.seen.asked,
-        since: judged.seen.since,
-        pods: pods.iter().filter_map(|pod| rollout::of_pod(pod, looks(pod))).collect(),
+        since: judged.seen.since.map(|stamp| since(&revision.name, "has a Deployment", stamp)),
+        pods: pods.iter().copied().filter_map(pod).collect(),
         leaving: pods.iter().filter(|pod| rollout::is_leaving(pod, now)).count(),
         standing: match (&judged.seen.refusal, &judged.seen.failed) {
             (Some(_), _) => Standing::Refused,
@@ -81,7 +89,7 @@ pub async fn carry_out(
     deployment: &ModelDeployment,
     observed: &Observed,
     decision: &mut Decision,
-    step: &Step,
+    step: &mut Step,
 ) -> Result<Option<Problem>, kube::Error> {
     let owner = &observed.owner;
     mark(context, observed, step).await?;
@@ -102,6 +110,7 @@ pub async fn carry_out(
             // Without its record a revision's ConfigMap cannot be written; it stays as it is until the record is back.
             manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
             replicas,
+            version: judged.seen.version.as_deref(),
             notes: &judged.seen.notes.kept,
         });
     }
@@ -116,6 +125,11 @@ pub async fn carry_out(
     match applied {
         Ok(()) => Ok(None),
         Err(ApplyError::Taken(problem)) => Ok(Some(problem)),
+        Err(ApplyError::Moved { kind, name }) => {
+            tracing::debug!(kind, name, "it has changed meanwhile; it is looked at again");
+            step.look_again(HURRY);
+            Ok(None)
+        }
         Err(ApplyError::Api { source, kind, name, .. }) if matches!(&*source, kube::Error::Api(status) if matches!(status.code, 403 | 422)) =>
         {
             let reason = if source.to_string().contains("quota") { Reason::QuotaExceeded } else { Reason::ApiError };
@@ -133,6 +147,10 @@ pub async fn carry_out(
 async fn mark(context: &Context, observed: &Observed, step: &Step) -> Result<(), kube::Error> {
     for pod in &observed.pods {
         if step.drain.iter().any(|name| name == pod.name()) {
+            // Since when it is to go is said once.
+            if pod.draining_since().is_some() {
+                continue;
+            }
             drain::mark(context, &observed.owner, pod).await?;
         } else if step.take_back.iter().any(|name| name == pod.name()) {
             drain::unmark(context, &observed.owner, pod).await?;
@@ -224,6 +242,6 @@ pub fn look(context: &Context, observed: &Observed, decision: &Decision) {
         // only waits too long.
         let guess = || observed.catalogue.get(&revision.engine).map(|engine| plan::asking(engine, &[])).unwrap_or_default();
         let asking = judged.seen.notes.asking.clone().unwrap_or_else(guess);
-        context.drains.look(&context.ask, pod, revision.port, &asking, context.clock.now());
+        context.drains.look(&context.ask, pod, revision.port, &asking);
     }
 }

@@ -84,16 +84,16 @@ impl Stores {
     /// The metadata of every ControllerRevision that `owner` owns.
     pub fn revisions_of(&self, owner: &Owner) -> Vec<Arc<Meta<ControllerRevision>>> {
         let mut revisions = self.revisions.of(&owner.namespace, &owner.name);
-        revisions.retain(|revision| owns(owner, &revision.metadata));
+        revisions.retain(|revision| owner.owns(&revision.metadata));
         revisions
     }
 
-    /// Name and UID of every child of that kind which `owner` owns, which is not `wanted` and not on its way out.
-    pub fn surplus(&self, kind: ChildKind, owner: &Owner, wanted: impl Fn(&str) -> bool) -> Vec<(String, Option<String>)> {
+    /// The metadata of every child of that kind which `owner` owns, which is not `wanted` and not on its way out.
+    pub fn surplus(&self, kind: ChildKind, owner: &Owner, wanted: impl Fn(&str) -> bool) -> Vec<ObjectMeta> {
         let names = |meta: &ObjectMeta| {
             let name = meta.name.as_deref().unwrap_or_default();
-            let surplus = !wanted(name) && meta.deletion_timestamp.is_none() && owns(owner, meta);
-            surplus.then(|| (name.to_owned(), meta.uid.clone()))
+            let surplus = !wanted(name) && meta.deletion_timestamp.is_none() && owner.owns(meta);
+            surplus.then(|| meta.clone())
         };
         let (namespace, name) = (&owner.namespace, &owner.name);
         match kind {
@@ -119,7 +119,7 @@ impl Stores {
 
     /// The pods that look into claims for the ModelDeployment.
     pub fn measuring_for(&self, owner: &Owner) -> Vec<Arc<SlimPod>> {
-        self.measuring.of(&owner.namespace, &owner.name).into_iter().filter(|pod| owns(owner, &pod.metadata)).collect()
+        self.measuring.of(&owner.namespace, &owner.name).into_iter().filter(|pod| owner.owns(&pod.metadata)).collect()
     }
 
     /// Waits until every store was filled once; false when one never will be.
@@ -136,9 +136,4 @@ impl Stores {
             && self.namespaces.filled().await
             && self.engines.filled().await
     }
-}
-
-fn owns(owner: &Owner, meta: &ObjectMeta) -> bool {
-    meta.namespace.as_deref() == Some(&owner.namespace)
-        && meta.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
 }

@@ -80,6 +80,7 @@ fn take(context: &Context, kind: ChildKind, live: &Live) {
         // How many there are to be is decided later.
         replicas: Some(live.replicas().unwrap_or_default()),
         notes: &notes.kept,
+        version: None,
     });
     if let Some(child) = plan::one(&owner, kind, of.as_ref(), &context.sources).filter(|child| child.name == name) {
         apply::note(context, &owner, &child, live);

@@ -86,7 +86,7 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
             },
         );
     let wanted = json!(status);
-    let ((), written) = tokio::join!(told, apply(context, &deployment.metadata, &wanted));
+    let ((), written) = tokio::join!(told, replace(context, &deployment.metadata, &wanted));
     written?;
     context.pace.note(uid);
     Ok(None)
@@ -106,19 +106,9 @@ fn differs_in_words_alone(old: &ModelDeploymentStatus, new: &ModelDeploymentStat
 /// Says of an object what stands in its way when nothing else is known of it; `stalled` when only a change of it can help.
 pub async fn trouble(context: &Context, metadata: &ObjectMeta, problem: &Problem, stalled: bool) -> Result<(), kube::Error> {
     match troubled(context, metadata, problem, stalled).await? {
-        Some(status) => apply(context, metadata, &status).await,
+        Some(status) => replace(context, metadata, &status).await,
         None => Ok(()),
     }
-}
-
-/// The same where the definition lacks fields of the status: what it knows of it is kept. Applying would be refused as a whole.
-pub async fn trouble_as_far_as_possible(context: &Context, metadata: &ObjectMeta, problem: &Problem) -> Result<(), kube::Error> {
-    let Some(status) = troubled(context, metadata, problem, true).await? else { return Ok(()) };
-    let body = json!({ "metadata": { "uid": metadata.uid }, "status": status });
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    context.metrics.wrote("ModelDeployment", "patch");
-    let name = metadata.name.as_deref().unwrap_or_default();
-    unless_gone(api(context, metadata).patch_status(name, &parameters, &Patch::Merge(body)).await).map(|_| ())
 }
 
 /// The status that tells of it; `None` when there is no such object, or it says so already.
@@ -152,39 +142,27 @@ fn api(context: &Context, metadata: &ObjectMeta) -> Api<DynamicObject> {
     Api::namespaced_with(context.client.clone(), namespace, &ApiResource::erase::<ModelDeployment>(&()))
 }
 
-async fn apply(context: &Context, metadata: &ObjectMeta, status: &Value) -> Result<(), kube::Error> {
-    let name = metadata.name.as_deref().unwrap_or_default();
-    // The UID keeps the status of one object from being written to its successor of the same name.
-    let body = json!({ "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": name, "uid": metadata.uid }, "status": status });
-    context.metrics.wrote("ModelDeployment", "patch");
-    let api = api(context, metadata);
-    let written = api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(body)).await;
-    let Some(written) = unless_gone(written)? else { return Ok(()) };
-    let Some(whole) = remaining(status, written.data.get("status")) else { return Ok(()) };
-    // What others wrote beside our fields stays when we apply, and nothing of what we know in this status is theirs to say.
+/// Writes the whole status of that one object: never of its successor of the same name. (The UID in a status that is applied is
+/// ignored, so it is a patch with a test.) Fields that the definition lacks are left out by the API server.
+async fn replace(context: &Context, metadata: &ObjectMeta, status: &Value) -> Result<(), kube::Error> {
     let operations = json!([
         { "op": "test", "path": "/metadata/uid", "value": metadata.uid },
-        { "op": "add", "path": "/status", "value": whole },
+        { "op": "add", "path": "/status", "value": status },
     ]);
-    let replace = serde_json::from_value(operations).map(Patch::<()>::Json).map_err(kube::Error::SerdeError)?;
+    let patch = serde_json::from_value(operations).map(Patch::<()>::Json).map_err(kube::Error::SerdeError)?;
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let (api, name) = (api(context, metadata), metadata.name.as_deref().unwrap_or_default());
     context.metrics.wrote("ModelDeployment", "patch");
-    unless_gone(api.patch_status(name, &PatchParams::default(), &replace).await).map(|_| ())
-}
-
-/// What has to be written over what stands there; `None` when nothing has. Fields that only a newer version knows stay.
-fn remaining(wanted: &Value, found: Option<&Value>) -> Option<Value> {
-    let read = |status: Value| serde_json::from_value::<ModelDeploymentStatus>(status).ok();
-    let more = found.cloned().and_then(read).map(|found| found.more).unwrap_or_default();
-    let mut whole = wanted.clone();
-    whole.as_object_mut()?.extend(more);
-    (found != Some(&whole)).then_some(whole)
-}
-
-/// Somebody who deleted the object meanwhile, or made another of its name, is no error.
-fn unless_gone(written: Result<DynamicObject, kube::Error>) -> Result<Option<DynamicObject>, kube::Error> {
-    match written {
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
-        written => written.map(Some),
+    match api.patch_status(name, &parameters, &patch).await {
+        Ok(_) => Ok(()),
+        // Somebody who deleted the object meanwhile is no error.
+        Err(kube::Error::Api(refusal)) if refusal.code == 404 => Ok(()),
+        // Nor is somebody who made another of its name; but a status that the definition refuses is one.
+        Err(kube::Error::Api(refusal)) if refusal.code == 422 => match api.get_metadata_opt(name).await? {
+            Some(live) if live.metadata.uid == metadata.uid => Err(kube::Error::Api(refusal)),
+            _ => Ok(()),
+        },
+        Err(error) => Err(error),
     }
 }
 
@@ -279,22 +257,5 @@ mod tests {
         assert!(!is_judged_anew(&warned, &status("Unsigned", &format!("Another commit. {WARNED}"))));
         assert!(is_judged_anew(&warned, &status("Refused", "Nothing of it is served.")));
         assert!(is_judged_anew(&status("Refused", "Nothing of it is served."), &audited));
-    }
-
-    #[test]
-    fn what_a_newer_version_wrote_stays_and_what_others_changed_does_not() {
-        let ours = json!({ "state": "Ready", "ready": "1/1", "why": "" , "replicas": 1 });
-        let with = |key: &str, value: Value| {
-            let mut status = ours.clone();
-            status.as_object_mut().unwrap().insert(key.to_owned(), value);
-            status
-        };
-        assert_eq!(remaining(&ours, Some(&ours)), None);
-        assert_eq!(remaining(&ours, Some(&with("later", json!({ "a": 1 })))), None);
-        assert_eq!(remaining(&ours, Some(&with("trust", json!("Signed")))), Some(ours.clone()));
-        let both = with("later", json!(1));
-        let mut changed = both.clone();
-        changed["state"] = json!("Idle");
-        assert_eq!(remaining(&ours, Some(&changed)), Some(both));
     }
 }

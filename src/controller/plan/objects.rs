@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::{names::child_name, revision::Revision};
@@ -61,6 +62,8 @@ pub struct Child {
     pub name: String,
     /// The whole object.
     pub object: Value,
+    /// The version on which it was decided that a Deployment may have fewer replicas; without one it gets no fewer.
+    pub version: Option<String>,
 }
 
 /// The ModelDeployment that owns the children.
@@ -75,6 +78,12 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether an object with this metadata is one of its children.
+    pub fn owns(&self, meta: &ObjectMeta) -> bool {
+        meta.namespace.as_deref() == Some(&self.namespace)
+            && meta.owner_references.iter().flatten().any(|reference| reference.uid == self.uid)
+    }
+
     /// The reference that children carry.
     pub fn reference(&self) -> Value {
         json!({
@@ -93,6 +102,8 @@ pub struct Live<'a> {
     pub manifest: Option<&'a Manifest>,
     /// Its replicas; `None`: it is history, and nothing but the record of what it was is kept.
     pub replicas: Option<i32>,
+    /// The version of its Deployment that was looked at, if it may be lowered.
+    pub version: Option<&'a str>,
     /// What is noted of it: annotations of its ControllerRevision.
     pub notes: &'a BTreeMap<String, String>,
 }
@@ -137,7 +148,7 @@ fn child(owner: &Owner, kind: ChildKind, name: String, revision: Option<&str>, r
     if let (Some(object), Value::Object(rest)) = (object.as_object_mut(), rest) {
         object.extend(rest);
     }
-    Child { kind, name, object }
+    Child { kind, name, object, version: None }
 }
 
 fn revision_child(owner: &Owner, kind: ChildKind, live: &Live<'_>, rest: Value) -> Child {
@@ -170,7 +181,8 @@ fn deployment(owner: &Owner, live: &Live<'_>, replicas: i32) -> Child {
         "revisionHistoryLimit": 0,
         "progressDeadlineSeconds": i32::MAX,
     });
-    revision_child(owner, ChildKind::Deployment, live, json!({ "spec": spec }))
+    let version = live.version.map(str::to_owned);
+    Child { version, ..revision_child(owner, ChildKind::Deployment, live, json!({ "spec": spec })) }
 }
 
 fn service(owner: &Owner) -> Child {

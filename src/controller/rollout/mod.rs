@@ -171,6 +171,8 @@ pub struct Step {
     pub take_back: Vec<String>,
     /// The revision in which all replicas are to be; `None` when there is none that could be gone to.
     pub target: Option<String>,
+    /// So many have to go on answering.
+    pub floor: i32,
     /// A revision that is given up now, and why.
     pub given_up: Option<(String, String)>,
     /// What to say of it.
@@ -183,6 +185,18 @@ impl Step {
     /// The same when pods could not be marked: nobody is unrouted, and nobody is routed to again.
     pub fn without_marks(self) -> Self {
         Self { drain: vec![], take_back: vec![], ..self }
+    }
+
+    /// The same when nothing may be done now: it is looked at again after this time.
+    pub fn held_back(self, again: Duration) -> Self {
+        let mut held = Self { given_up: None, ..self.without_marks() };
+        held.look_again(again);
+        held
+    }
+
+    /// This has to be looked at again after this time, if not sooner.
+    pub fn look_again(&mut self, after: Duration) {
+        soonest(&mut self.again, Some(after));
     }
 }
 
@@ -207,6 +221,7 @@ pub fn step(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
         None => share::of_what_is_left(&seen, current, wish),
     };
     soonest(&mut step.again, plan.again);
+    step.floor = plan.floor;
     // Who answers now may be unrouted as long as enough others answer.
     let mut spare = (seen.iter().map(Seen::answering).sum::<i32>() - plan.floor).max(0);
     let whole = target.and_then(|at| seen.get(at)).is_some_and(|target| target.answering() >= wish.replicas);

@@ -24,7 +24,8 @@ pub fn of_pod(pod: &SlimPod, looks: Looks) -> Option<Pod> {
     let draining_since = pod.draining_since();
     let answers = progress::answers(pod);
     let class = match (draining_since, answers, engine.is_some_and(|engine| engine.ready)) {
-        (None, true, _) => Class::Answering,
+        // Also one that is marked: until it is unrouted, it can be spared or not.
+        (_, true, _) => Class::Answering,
         (Some(_), _, true) => Class::Draining,
         _ if pod.spec.node_name.is_some() => Class::Loading,
         _ => Class::Pending,

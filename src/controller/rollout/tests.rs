@@ -315,10 +315,10 @@ fn replicas_are_lowered_only_as_far_as_the_replica_set_takes_the_right_ones() {
 fn what_is_done_is_left_alone() {
     let target = Some("b".to_owned());
     let done = go(&[seen("b", 2, "AA")], 2, Strategy::Auto);
-    assert_eq!(done, Step { fates: vec![Keep(2)], target: target.clone(), ..Step::default() });
+    assert_eq!(done, Step { fates: vec![Keep(2)], target: target.clone(), floor: 2, ..Step::default() });
     let old = Seen { asked: None, ..seen("a", 0, "") };
     let done = go(&[old, seen("b", 2, "AA")], 2, Strategy::Auto);
-    assert_eq!(done, Step { fates: vec![Rest, Keep(2)], target, ..Step::default() });
+    assert_eq!(done, Step { fates: vec![Rest, Keep(2)], target, floor: 2, ..Step::default() });
 }
 
 #[test]

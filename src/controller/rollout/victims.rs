@@ -50,7 +50,9 @@ pub fn of(revision: &Seen, wanted: i32, spare: i32, drain: Duration, now: Timest
     let may_go = number(in_its_order.iter().take_while(|(_, may_go)| *may_go).count());
     let replicas = if asked <= wanted { wanted } else { wanted.max(asked.min(number(pods.len()).saturating_sub(may_go))) };
     let draining = of(victims, Class::Draining);
-    // Also a pod that has lost its engine meanwhile: its marks would stay on it.
-    let marked = stay.iter().filter(|pod| pod.draining_since.is_some()).map(|pod| pod.name.clone());
-    Going { replicas, to_drain, taken_back: marked.collect(), looked_at: !draining.is_empty() }
+    // Also a pod that has lost its engine meanwhile: its marks would stay on it; and one that cannot be spared after all.
+    let spared = |pod: &&&Pod| pod.class == Class::Answering && !to_drain.contains(&pod.name);
+    let marked = stay.iter().chain(victims.iter().filter(spared)).filter(|pod| pod.draining_since.is_some());
+    let marked = marked.map(|pod| pod.name.clone());
+    Going { replicas, taken_back: marked.collect(), to_drain, looked_at: !draining.is_empty() }
 }

@@ -38,6 +38,7 @@ fn decision() -> Decision {
         asked: Some(1),
         since: None,
         failure: None,
+        version: None,
         asked_for: true,
         notes: Notes::default(),
         refusal: None,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::transcript::Transcript;
+use crate::sim::collector;
 use crate::support::{self, fake_api::FakeApi, files, text};
 
 /// Where the answers of the real one are recorded.
@@ -38,6 +39,9 @@ pub struct Step {
     /// The name by which later questions refer to the answer.
     #[serde(default)]
     pub r#as: String,
+    /// A part: it is asked again until the answer lacks it.
+    #[serde(default)]
+    pub until: String,
 }
 
 /// All rows.
@@ -51,13 +55,16 @@ pub fn cases() -> Vec<Case> {
 /// What was answered, by case.
 pub type Answers = BTreeMap<String, Vec<String>>;
 
-/// Asks everything, each row in a namespace of its own, which `place` makes.
-pub async fn ask(client: &Client, place: impl AsyncFn(usize) -> String) -> Answers {
+/// Asks everything, each row in a namespace of its own, which `place` makes; `forget` lets the API server forget what was.
+pub async fn ask(client: &Client, place: impl AsyncFn(usize) -> String, forget: impl AsyncFn()) -> Answers {
     let mut answers = Answers::new();
     for (number, case) in cases().into_iter().enumerate() {
         let mut transcript = Transcript::new(client.clone(), place(number).await);
         for step in &case.steps {
-            transcript.ask(step).await;
+            match step.r#do.as_str() {
+                "FORGET" => forget().await,
+                _ => transcript.ask(step).await,
+            }
         }
         answers.insert(case.case, transcript.lines);
     }
@@ -96,7 +103,14 @@ async fn the_fake_answers_as_the_real_one_does() {
         api.create("Namespace", "", "test", &serde_json::json!({ "metadata": { "name": name } })).unwrap();
         name
     };
-    let differences = differences(&recorded(), &ask(&client, place).await);
+    let collected = api.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            collector::look(&collected);
+        }
+    });
+    let differences = differences(&recorded(), &ask(&client, place, async || api.state().compact()).await);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 

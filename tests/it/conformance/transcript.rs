@@ -1,13 +1,17 @@
 //! One conversation with an API server, written down without what differs from one server to the next.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::Request;
 use http_body_util::BodyExt as _;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::Step;
+
+/// How long an answer may have what it is to lack.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Transcript {
     client: Client,
@@ -29,10 +33,23 @@ impl Transcript {
     pub async fn ask(&mut self, step: &Step) {
         let (verb, path) = step.r#do.split_once(' ').unwrap();
         let mut path = self.filled(path);
-        let watches = verb.starts_with("WATCH");
-        if watches {
+        if verb.starts_with("WATCH") {
             path.push_str("&watch=true&timeoutSeconds=1");
         }
+        let patience = Instant::now() + PATIENCE;
+        let line = loop {
+            let line = self.answer(step, verb, &path).await;
+            match line {
+                Some(line) => break line,
+                None if Instant::now() > patience => break format!("it still has {}", step.until),
+                None => sleep(Duration::from_millis(100)).await,
+            }
+        };
+        self.lines.push(line);
+    }
+
+    /// Asks once; nothing when the answer still has what it is to lack.
+    async fn answer(&mut self, step: &Step, verb: &str, path: &str) -> Option<String> {
         let (method, content) = match verb {
             "APPLY" => ("PATCH", "application/apply-patch+yaml"),
             "MERGE" => ("PATCH", "application/merge-patch+json"),
@@ -41,7 +58,7 @@ impl Transcript {
             "META" | "METALIST" | "WATCH" | "WATCHMETA" => ("GET", ""),
             verb => (verb, "application/json"),
         };
-        let mut request = Request::builder().method(method).uri(&path).header("user-agent", "conformance");
+        let mut request = Request::builder().method(method).uri(path).header("user-agent", "conformance");
         if !content.is_empty() {
             request = request.header("content-type", content);
         }
@@ -54,22 +71,29 @@ impl Transcript {
         let answer = self.client.send(request.body(Body::from(body)).unwrap()).await.unwrap();
         let code = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
-        let line = if watches {
+        let line = if verb.starts_with("WATCH") {
             let events = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             let event = |line: &[u8]| {
                 let event: Value = serde_json::from_slice(line).unwrap();
                 let object = &event["object"];
+                if object["kind"] == "Status" {
+                    return format!("{} {} {}", event["type"], object["code"], object["reason"]).replace('"', "");
+                }
                 format!("{} {} {} {}", event["type"], object["kind"], object["metadata"]["name"], object["data"]).replace('"', "")
             };
             events.map(event).collect::<Vec<_>>().join("; ")
         } else {
             let object: Value = serde_json::from_slice(&body).unwrap_or_default();
+            // What is not there has metadata that says nothing.
+            if !step.until.is_empty() && code == 200 && object.pointer(&step.until).is_some() {
+                return None;
+            }
             if !step.r#as.is_empty() {
                 self.kept.insert(step.r#as.clone(), object.clone());
             }
             self.said(&object, &step.see)
         };
-        self.lines.push(format!("{code} {line}").trim_end().to_owned());
+        Some(format!("{code} {line}").trim_end().to_owned())
     }
 
     /// A text with the parts of earlier answers, and with the namespace.

@@ -2,6 +2,7 @@
 //! clocks that are wrong. When the weather clears up, each has to come to the end that it has without any of that.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,6 +17,7 @@ use super::{
     world::{World, simulate},
 };
 use crate::support::{
+    bell,
     dice::Dice,
     fake_api::{
         caller::{Fate, Plan, Tidings},
@@ -26,9 +28,11 @@ use crate::support::{
 };
 
 /// So many runs when nobody says how many.
-const RUNS: u64 = 20;
+const RUNS: u64 = 40;
 /// The weather clears up after this time.
 const STORM: Duration = Duration::from_secs(900);
+/// The managers.
+const NAMES: [&str; 2] = ["bonafide-a", "bonafide-b"];
 /// The longest that a request or its answer is under way.
 const SLOW: u64 = 4;
 
@@ -45,6 +49,11 @@ struct Climate {
     other_events: u64,
     /// Watches of these kinds are behind by so many seconds all the time.
     behind: Vec<(&'static str, u64)>,
+    /// How often a manager is cut off: it hears and reaches nothing for a while, and nobody tells it.
+    partitions: u64,
+    /// How often one stands still, and how often one is killed while it does nothing.
+    pauses: u64,
+    kills: u64,
 }
 
 impl Climate {
@@ -60,6 +69,9 @@ impl Climate {
             late_events: often(200),
             other_events: often(100),
             behind: vec![],
+            partitions: often(500),
+            pauses: often(300),
+            kills: often(300),
         };
         for kind in
             ["Pod", "Deployment", "ControllerRevision", "ModelDeployment", "ModelArtifact", "ClusterModelPolicy", "Namespace"]
@@ -76,6 +88,8 @@ struct Weather {
     dice: Dice,
     climate: Climate,
     clears_up: Instant,
+    /// Until when whom nothing reaches.
+    cut_off: BTreeMap<String, Instant>,
 }
 
 impl Weather {
@@ -129,34 +143,46 @@ impl Weather {
     }
 }
 
-/// The weather as one life of a manager sees it.
-struct Under(Arc<Mutex<Weather>>);
+/// The weather as one life of a manager sees it: which manager.
+struct Under(Arc<Mutex<Weather>>, String);
 
 impl Plan for Under {
     fn request(&mut self, asked: &Asked) -> Fate {
         let mut weather = self.0.lock().unwrap();
-        if Instant::now() < weather.clears_up { weather.request(asked) } else { Fate::Pass }
+        match weather.cut_off.get(&self.1) {
+            Some(until) if Instant::now() < *until => Fate::Hang,
+            _ if Instant::now() < weather.clears_up => weather.request(asked),
+            _ => Fate::Pass,
+        }
     }
 
     fn event(&mut self, change: &Change) -> Tidings {
         let mut weather = self.0.lock().unwrap();
-        if Instant::now() < weather.clears_up { weather.event(change) } else { Tidings::Now }
+        match weather.cut_off.get(&self.1) {
+            Some(until) if Instant::now() < *until => Tidings::Late(*until - Instant::now()),
+            _ if Instant::now() < weather.clears_up => weather.event(change),
+            _ => Tidings::Now,
+        }
     }
 }
 
-/// One run.
-fn run(seed: u64) {
+/// One run: what was written in it.
+fn run(seed: u64) -> Vec<String> {
     let number = usize::try_from(seed).unwrap() % STORIES.len();
     let expected = &undisturbed(number).0;
-    let found = simulate(seed, async |world| stormy(world, &STORIES[number]).await);
+    let (found, story) = simulate(seed, async |world| (stormy(world, &STORIES[number]).await, world.oracle.whole_story()));
     assert_eq!(ends::difference(expected, &found), None, "{}: it ends otherwise", STORIES[number].name);
+    story
 }
 
 async fn stormy(world: &World, story: &Story) -> Ends {
     let mut dice = world.dice();
     let climate = Climate::new(&mut dice);
-    println!("  {}: {climate:?}", story.name);
-    let weather = Weather { dice: dice.another(), climate, clears_up: Instant::now() + STORM };
+    let number = 1 + dice.below(2);
+    let leads = dice.below(2) == 0;
+    println!("  {}: {number} managers, {} Lease, {climate:?}", story.name, if leads { "with a" } else { "without a" });
+    let weather =
+        Weather { dice: dice.another(), climate: climate.clone(), clears_up: Instant::now() + STORM, cut_off: BTreeMap::new() };
     let weather = Arc::new(Mutex::new(weather));
     world.oracle.slow(Duration::from_secs(2 * SLOW));
     // The API server forgets what was, and the managers' clocks are wrong.
@@ -170,19 +196,23 @@ async fn stormy(world: &World, story: &Story) -> Ends {
         }
     });
     world.skew(dice.another());
-    // Two at once, neither of which knows of the other, for a while.
-    let number = 1 + dice.below(2);
-    for manager in 0..number {
-        let weather = weather.clone();
-        world.keep_running_as(&format!("bonafide-{}", ["a", "b"][usize::try_from(manager).unwrap()]), move |_| {
-            Box::new(Under(weather.clone()))
-        });
+    // One or two at once: of those without a Lease neither knows of the other, for a while.
+    for name in NAMES.into_iter().take(usize::try_from(number).unwrap()) {
+        let (pause, paused) = bell::channel(false);
+        let of_it = weather.clone();
+        let plans = move |_| Box::new(Under(of_it.clone(), name.to_owned())) as Box<dyn Plan>;
+        if leads {
+            world.keep_leading_as(name, &paused, plans);
+        } else {
+            world.keep_running_as(name, plans);
+        }
+        tokio::spawn(mishaps(world.clone(), name, weather.clone(), pause, dice.another()));
     }
-    if number > 1 {
+    if number > 1 && !leads {
         let api = world.clone();
         tokio::spawn(async move {
             tokio::time::sleep(STORM).await;
-            api.end("bonafide-b");
+            api.end(NAMES[1]);
         });
     }
     let ends = told(world, story).await;
@@ -196,8 +226,43 @@ async fn stormy(world: &World, story: &Story) -> Ends {
     ends::of(world)
 }
 
+/// What befalls a whole process, and not one of its requests.
+async fn mishaps(world: World, name: &'static str, weather: Arc<Mutex<Weather>>, pause: bell::Sender<bool>, mut dice: Dice) {
+    let (climate, clears_up) = {
+        let weather = weather.lock().unwrap();
+        (weather.climate.clone(), weather.clears_up)
+    };
+    while Instant::now() < clears_up {
+        tokio::time::sleep(Duration::from_secs(10 + dice.below(80))).await;
+        let lasts = Duration::from_secs(1 + dice.below(60));
+        if dice.thousandths(climate.partitions) {
+            weather.lock().unwrap().cut_off.insert(name.to_owned(), Instant::now() + lasts);
+        }
+        if dice.thousandths(climate.pauses) {
+            pause.send_replace(true);
+            tokio::time::sleep(lasts).await;
+            pause.send_replace(false);
+        }
+        if dice.thousandths(climate.kills)
+            && let Some((caller, _)) = world.managers.lock().unwrap().get(name)
+        {
+            caller.die();
+        }
+    }
+}
+
 #[test]
-#[ignore = "it still finds weather in which a replica is missed for a moment; `make sim` tells of it"]
+fn a_run_is_the_same_when_it_is_told_again() {
+    for seed in [1, 5, 7, 11, 16, 19] {
+        let (once, again) = (run(seed), run(seed));
+        let differs = once.iter().zip(&again).position(|(once, again)| once != again);
+        let from = |story: &[String], at: usize| story[at.saturating_sub(5)..story.len().min(at + 5)].join("\n");
+        let told = differs.map(|at| format!("once:\n{}\nagain:\n{}", from(&once, at), from(&again, at)));
+        assert!(told.is_none() && once.len() == again.len(), "seed {seed}: {}", told.unwrap_or_default());
+    }
+}
+
+#[test]
 fn whatever_the_weather_every_story_comes_to_its_end() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seeds = match (number("SEED"), number("SEEDS")) {
@@ -206,7 +271,7 @@ fn whatever_the_weather_every_story_comes_to_its_end() {
     };
     for seed in seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            println!("to tell it again: SEED={seed} cargo test -p bonafide --test it -- sim::chance --ignored --nocapture");
+            println!("to tell it again: SEED={seed} cargo test -p bonafide --test it -- sim::chance --nocapture");
             resume_unwind(panic);
         }
     }

@@ -27,6 +27,15 @@ pub fn of(world: &World) -> BTreeMap<String, Value> {
             if kind != "ModelDeployment" {
                 end["status"].as_object_mut().map(|status| status.remove("observedGeneration"));
             }
+            let generation = &object["metadata"]["generation"];
+            for condition in
+                end["status"]["conditions"].as_array_mut().into_iter().flatten().filter(|_| kind == "ClusterModelPolicy")
+            {
+                condition["observedGeneration"] = json!(condition["observedGeneration"] == *generation);
+            }
+            if kind == "ControllerRevision" {
+                notes(&mut end["metadata"]["annotations"]);
+            }
             ends.insert(format!("{kind} {}", object["metadata"]["name"].as_str().unwrap()), end);
         }
     }
@@ -45,6 +54,18 @@ pub fn of(world: &World) -> BTreeMap<String, Value> {
         ends.insert(key, json!(count + 1));
     }
     ends
+}
+
+/// What is noted of a revision, without what depends on when it was looked at: whether it was seen to answer while it was not to
+/// be served, and how far the engine was just when it was given up.
+fn notes(annotations: &mut Value) {
+    let Some(annotations) = annotations.as_object_mut() else { return };
+    annotations.remove("bonafide.dev/answered");
+    if let Some(failed) = annotations.get_mut("bonafide.dev/failed") {
+        let mut note: Value = serde_json::from_str(failed.as_str().unwrap()).unwrap();
+        note["message"] = json!(note["message"].as_str().unwrap().split(". ").next());
+        *failed = json!(note.to_string());
+    }
 }
 
 /// What is there although nobody owns it any more.

@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use bonafide::runtime::{lease, shutdown::Shutdown};
 use serde_json::json;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     manager::{LEASE, Permitted, RESTART},
     world::{SYSTEM, World, simulate},
 };
 use crate::support::{
+    bell,
     dice::Dice,
     fake_api::{
         caller::{Caller, Fate, Plan, Smooth},
@@ -26,8 +24,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const TAKEN: Duration = Duration::from_secs(15 + 3 + 1);
 
 /// A process that is started again when it ends, as its Deployment does it.
-fn kept(world: &World, name: &str, plan: impl Plan + Clone + 'static) -> (watch::Sender<bool>, Shutdown) {
-    let (pause, paused) = watch::channel(false);
+fn kept(world: &World, name: &str, plan: impl Plan + Clone + 'static) -> (bell::Sender<bool>, Shutdown) {
+    let (pause, paused) = bell::channel(false);
     let (world, name, shutdown) = (world.clone(), name.to_owned(), Shutdown::default());
     let first = shutdown.clone();
     tokio::spawn(async move {
@@ -66,7 +64,7 @@ async fn busy(world: &World, seconds: u64) {
 }
 
 /// Two processes, of which the first leads and has work.
-async fn two(world: &World, plan: impl Plan + Clone + 'static) -> (watch::Sender<bool>, Shutdown) {
+async fn two(world: &World, plan: impl Plan + Clone + 'static) -> (bell::Sender<bool>, Shutdown) {
     let first = kept(world, "bonafide-a", plan);
     leads(world, "bonafide-a", 5 * SECOND).await;
     kept(world, "bonafide-b", SmoothToo);
@@ -89,7 +87,7 @@ fn a_standby_takes_over_when_the_leader_is_killed() {
     simulate(1, async |world| {
         let caller = Caller::new("bonafide-a", Smooth);
         let (process, of) = (world.clone(), caller.clone());
-        let paused = watch::channel(false).1;
+        let paused = bell::channel(false).1;
         tokio::spawn(async move { process.process(&of, &Shutdown::default(), paused).await });
         leads(world, "bonafide-a", 5 * SECOND).await;
         kept(world, "bonafide-b", SmoothToo);

@@ -10,25 +10,28 @@ use bonafide::{
     controller::{self, Config, Surroundings},
     runtime::{clock::Clock, fence::Fence, http::Readiness, lease::Lease, metrics::Metrics, shutdown::Shutdown},
 };
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::Request;
 use kube::{
     Client,
     client::{Body, ClientBuilder},
 };
 use serde_json::json;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
 use super::{
     oracle::Oracle,
     world::{SYSTEM, World},
 };
-use crate::support::fake_api::{
-    caller::{Caller, Fate, Plan, Smooth, Tidings},
-    request::Asked,
-    rights::Rights,
-    store::Change,
+use crate::support::{
+    bell,
+    fake_api::{
+        caller::{Caller, Fate, Plan, Smooth, Tidings},
+        request::Asked,
+        rights::Rights,
+        store::Change,
+    },
 };
 
 /// The Lease.
@@ -62,16 +65,15 @@ pub fn config() -> Config {
 
 impl World {
     /// What a manager reaches, and how it writes.
-    fn surroundings(&self, client: Client) -> Surroundings {
-        let clock = Clock::of_runtime(self.clock());
+    fn surroundings(&self, client: Client, clock: Clock) -> Surroundings {
         Surroundings { client, library: Arc::new(self.shelf.clone()), ask: Arc::new(self.pods.clone()), clock }
     }
 
     /// The controllers of one process, until its caller dies.
-    async fn work(&self, caller: &Caller, client: Client, shutdown: Shutdown) {
+    async fn work(&self, caller: &Caller, client: Client, clock: Clock, shutdown: Shutdown) {
         let metrics = Arc::new(Metrics::default());
-        let work =
-            controller::run(self.surroundings(client), config(), SYSTEM, metrics.clone(), Readiness::default(), shutdown.clone());
+        let surroundings = self.surroundings(client, clock);
+        let work = controller::run(surroundings, config(), SYSTEM, metrics.clone(), Readiness::default(), shutdown.clone());
         let work = AssertUnwindSafe(work).catch_unwind();
         tokio::select! {
             biased;
@@ -88,7 +90,37 @@ impl World {
     }
 
     /// A manager without a Lease that is started again whenever it died, each life with another plan.
-    pub fn keep_running_as(&self, who: &str, mut plans: impl FnMut(u32) -> Box<dyn Plan> + Send + 'static) {
+    pub fn keep_running_as(&self, who: &str, plans: impl FnMut(u32) -> Box<dyn Plan> + Send + 'static) {
+        self.keep(who, plans, |world, caller| {
+            Box::pin(async move {
+                let (fence, clock) = (Fence::default(), world.clock());
+                fence.open_until(Instant::now() + Duration::from_secs(1 << 30));
+                let client = ClientBuilder::new(world.api.service(&caller), SYSTEM).with_layer(&fence).with_layer(&clock).build();
+                world.work(&caller, client, clock, Shutdown::default()).await;
+            })
+        });
+    }
+
+    /// The same as the chart runs it, with the Lease.
+    pub fn keep_leading_as(
+        &self,
+        who: &str,
+        paused: &bell::Receiver<bool>,
+        plans: impl FnMut(u32) -> Box<dyn Plan> + Send + 'static,
+    ) {
+        let paused = paused.clone();
+        self.keep(who, plans, move |world, caller| {
+            let paused = paused.clone();
+            Box::pin(async move { world.process(&caller, &Shutdown::default(), paused).await })
+        });
+    }
+
+    fn keep(
+        &self,
+        who: &str,
+        mut plans: impl FnMut(u32) -> Box<dyn Plan> + Send + 'static,
+        live: impl Fn(Self, Caller) -> BoxFuture<'static, ()> + Send + 'static,
+    ) {
         let (world, name) = (self.clone(), who.to_owned());
         let oracle = self.oracle.clone();
         let mut plans = move |life| Permitted { plan: plans(life), oracle: oracle.clone() };
@@ -96,10 +128,7 @@ impl World {
         let first = caller.clone();
         let running = tokio::spawn(async move {
             for life in 2.. {
-                let fence = Fence::default();
-                fence.open_until(Instant::now() + Duration::from_secs(1 << 30));
-                let client = ClientBuilder::new(world.api.service(&caller), SYSTEM).with_layer(&fence).build();
-                world.work(&caller, client, Shutdown::default()).await;
+                live(world.clone(), caller.clone()).await;
                 tokio::time::sleep(RESTART).await;
                 caller = Caller::new(&name, plans(life));
                 if let Some(known) = world.managers.lock().unwrap().get_mut(&name) {
@@ -128,14 +157,14 @@ impl World {
 
     /// A process as the chart runs it: it waits for the Lease, leads, and ends when it is told to or lost the Lease. While
     /// `paused` is true, what it decided to send is not sent yet.
-    pub async fn process(&self, caller: &Caller, shutdown: &Shutdown, paused: watch::Receiver<bool>) {
-        let fence = Fence::default();
+    pub async fn process(&self, caller: &Caller, shutdown: &Shutdown, paused: bell::Receiver<bool>) {
+        let (fence, clock) = (Fence::default(), self.clock());
         let open = self.api.client(caller);
-        let fenced = fence.layer(self.api.service(caller));
+        let fenced = clock.layer(fence.layer(self.api.service(caller)));
         let pausing = tower::service_fn(move |request: Request<Body>| {
             let (fenced, mut paused) = (fenced.clone(), paused.clone());
             async move {
-                let _ = paused.wait_for(|paused| !paused).await;
+                paused.wait_for(|paused| !paused).await;
                 fenced.oneshot(request).await
             }
         });
@@ -143,7 +172,7 @@ impl World {
         let mut lease = Lease::new(open, fence, SYSTEM, LEASE, &caller.who);
         let leading = async {
             if lease.acquire(shutdown).await.is_some() {
-                lease.lead(shutdown, self.work(caller, client, shutdown.clone())).await;
+                lease.lead(shutdown, self.work(caller, client, clock, shutdown.clone())).await;
             }
         };
         tokio::select! {

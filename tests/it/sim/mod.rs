@@ -3,6 +3,11 @@
 //! A run is a story ([`stories`]) with an end; what may never happen is watched at every write ([`oracle`]). Stories are told
 //! undisturbed, with the manager killed before and after every single write ([`crashes`]), and under faults by chance
 //! ([`chance`]): each time with the same end. `SEED=7 cargo test --test it -- sim::chance` tells one of them again.
+//!
+//! A run with the same seed is the same to the letter, as long as there is one ModelDeployment in it: one thread, paused time, dice
+//! for all that is by chance, watches that wait by seeded chance. Of several ModelDeployments (`two_share_a_record`) the order in
+//! which a manager turns to them at the same moment is that of `kube`'s hash maps, which no seed reaches. Times that only people
+//! read (of Events, of the Lease) are the machine's.
 
 mod chance;
 mod cluster;
@@ -17,3 +22,5 @@ mod shelf;
 mod steady;
 mod stories;
 mod world;
+
+pub use cluster::collector;

@@ -37,6 +37,8 @@ struct Seen {
     under_way: Duration,
     /// So many pods of each deployment have to be routed to.
     floors: HashMap<String, usize>,
+    /// Revisions that were removed: of each name there is but one content.
+    removed: HashMap<(String, String), Arc<Value>>,
     violations: Vec<String>,
     story: Vec<String>,
     writes: u64,
@@ -52,6 +54,7 @@ impl Oracle {
             policies: vec![(now, vec![])],
             under_way: BETWEEN,
             floors: HashMap::new(),
+            removed: HashMap::new(),
             violations: vec![],
             story: vec![],
             writes: 0,
@@ -91,7 +94,12 @@ impl Oracle {
         self.seen().wrong(what.to_owned());
     }
 
-    /// What was written, by all.
+    /// Everything that was written, by all.
+    pub fn whole_story(&self) -> Vec<String> {
+        self.seen().story.clone()
+    }
+
+    /// What was written last, by all.
     pub fn story(&self) -> String {
         let seen = self.seen();
         seen.story.iter().skip(seen.story.len().saturating_sub(60)).fold(String::new(), |mut story, line| {
@@ -121,6 +129,8 @@ impl Seen {
         };
         let at = self.began.elapsed().as_secs_f64();
         if change.kind.kind != "Lease" {
+            // The name of an Event ends with the machine's time.
+            let name = if change.kind.kind == "Event" { name.split('.').next().unwrap() } else { &name };
             self.story.push(format!("{at:10.3} {} {what} {} {name}", change.who, change.kind.kind));
             self.writes += u64::from(ours);
             if ours && let Some(lease) = state.get(kinds::of("Lease"), super::world::SYSTEM, super::manager::LEASE) {
@@ -134,6 +144,11 @@ impl Seen {
             "ClusterModelPolicy" => {
                 let policies = state.all(change.kind, "").cloned().collect();
                 self.policies.push((change.at, policies));
+            }
+            "ControllerRevision" => {
+                if let (Some(before), None) = (&change.before, &change.after) {
+                    self.removed.insert((text(&before["metadata"]["namespace"]), name), before.clone());
+                }
             }
             "Pod" => {
                 self.routes(change, state);
@@ -159,7 +174,10 @@ impl Seen {
             return;
         }
         let what = if lifted { "the gate was lifted" } else { "it was vouched for" };
-        let Some(revision) = revision_of(after, state) else {
+        // Whose revision was removed a moment ago goes with it; until then it is what was judged.
+        let (place, revision) = revision_of(after);
+        let live = state.get(kinds::of("ControllerRevision"), &place, &revision).cloned();
+        let Some(revision) = live.or_else(|| self.removed.get(&(place, revision)).cloned()) else {
             return self.wrong(format!("{what}, but no revision made it: {name}"));
         };
         let namespace = state.get(kinds::of("Namespace"), "", &text(&after["metadata"]["namespace"])).cloned();
@@ -218,10 +236,11 @@ fn is(pod: &Value, condition: &str) -> bool {
     conditions.is_some_and(|all| all.iter().any(|one| one["type"] == condition && one["status"] == "True"))
 }
 
-fn revision_of(pod: &Value, state: &State) -> Option<Arc<Value>> {
+/// Namespace and name of the revision that a pod says it is of.
+fn revision_of(pod: &Value) -> (String, String) {
     let labels = &pod["metadata"]["labels"];
     let name = format!("bonafide-{}-{}", text(&labels["bonafide.dev/deployment"]), text(&labels["bonafide.dev/revision"]));
-    state.get(kinds::of("ControllerRevision"), &text(&pod["metadata"]["namespace"]), &name).cloned()
+    (text(&pod["metadata"]["namespace"]), name)
 }
 
 /// Whether a policy lets a model with these signers be served, worked out apart from the product.

@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use bonafide::runtime::clock::Clock;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::{
     task::AbortHandle,
@@ -48,6 +52,12 @@ const PROTECTION: [&str; 9] = [
     "bonafide-templates",
 ];
 
+/// Clocks that are wrong by so many seconds.
+struct Skew {
+    dice: Dice,
+    clocks: Vec<Arc<AtomicI64>>,
+}
+
 #[derive(Clone)]
 pub struct World {
     pub api: FakeApi,
@@ -56,7 +66,7 @@ pub struct World {
     pub oracle: Oracle,
     dice: Arc<Mutex<Dice>>,
     manners: Manners,
-    skew: Arc<Mutex<Option<Dice>>>,
+    skew: Arc<Mutex<Option<Skew>>>,
     /// Managers that run, by name.
     pub managers: Arc<Mutex<BTreeMap<String, (Caller, AbortHandle)>>>,
 }
@@ -66,6 +76,8 @@ pub fn simulate<T>(seed: u64, act: impl AsyncFnOnce(&World) -> T) -> T {
     if let Ok(filter) = std::env::var("SIM_LOG") {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).try_init();
     }
+    // Watches wait by chance after they failed.
+    fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let world = World::new(seed);
@@ -187,7 +199,7 @@ impl World {
             };
             tokio::select! {
                 biased;
-                _ = changed.changed() => {}
+                () = changed.changed() => {}
                 () = sleep_until(deadline) => panic!("not within {} s: {what}. Seen last: {seen}\n{}", patience.as_secs(), self.oracle.story()),
             }
         }
@@ -242,24 +254,43 @@ impl World {
         self.rest().await;
     }
 
-    /// From now on the clocks of managers that start are wrong by up to five minutes. Time limits of rollouts
-    /// are kept by the clock, so that one which is wrong by more than such a limit ends it early or late.
-    pub fn skew(&self, dice: Dice) {
-        *self.skew.lock().unwrap() = Some(dice);
+    /// From now on the clocks of the machines on which managers start are wrong, by up to two days, and are set from time to
+    /// time.
+    pub fn skew(&self, mut dice: Dice) {
+        *self.skew.lock().unwrap() = Some(Skew { dice: dice.another(), clocks: vec![] });
+        let skew = self.skew.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(10 + dice.below(600))).await;
+                if let Some(skew) = &mut *skew.lock().unwrap() {
+                    let Skew { dice, clocks } = skew;
+                    clocks.iter().for_each(|clock| clock.store(off(dice), Ordering::Relaxed));
+                }
+            }
+        });
     }
 
-    /// What the clock of a manager that starts shows.
-    pub fn clock(&self) -> Timestamp {
-        let now = self.api.now();
-        let Some(dice) = &mut *self.skew.lock().unwrap() else { return now };
-        let off = i64::try_from(dice.below(600)).unwrap() - 300;
-        now + SignedDuration::from_secs(if dice.below(2) == 0 { 0 } else { off })
+    /// The clock of the machine on which a manager starts.
+    pub fn clock(&self) -> Clock {
+        let shows = Arc::new(AtomicI64::new(0));
+        if let Some(skew) = &mut *self.skew.lock().unwrap() {
+            shows.store(off(&mut skew.dice), Ordering::Relaxed);
+            skew.clocks.push(shows.clone());
+        }
+        let api = self.api.clone();
+        Clock::new(move || api.now() + SignedDuration::from_secs(shows.load(Ordering::Relaxed)))
     }
 
     /// Dice of this run.
     pub fn dice(&self) -> Dice {
         self.dice.lock().unwrap().another()
     }
+}
+
+/// Seconds by which a clock is wrong: not at all, by minutes, by days.
+fn off(dice: &mut Dice) -> i64 {
+    let most = [0, 300, 2 * 86_400][usize::try_from(dice.below(3)).unwrap()];
+    i64::try_from(dice.below(2 * most + 1)).unwrap() - i64::try_from(most).unwrap()
 }
 
 /// Whether a Service sends requests there.

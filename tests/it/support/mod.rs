@@ -1,6 +1,7 @@
 //! What several tests need.
 
 pub mod argo;
+pub mod bell;
 pub mod dice;
 pub mod fake_api;
 pub mod kstatus;

@@ -7,6 +7,10 @@ use serde_json::Value;
 use crate::support::fake_api::FakeApi;
 
 const WHO: &str = "garbage-collector";
+/// On what is deleted alone.
+const ORPHAN: &str = "orphan";
+/// On what is deleted last.
+const LAST: &str = "foregroundDeletion";
 
 struct Found {
     object: Arc<Value>,
@@ -44,6 +48,7 @@ pub fn has_work(api: &FakeApi) -> bool {
 
 /// Collects.
 pub fn look(api: &FakeApi) {
+    finish(api);
     for Found { object, kind, owned, dangling } in find(api) {
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
         let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
@@ -56,4 +61,49 @@ pub fn look(api: &FakeApi) {
             api.delete(&kind, &namespace, &name, WHO, &uid);
         }
     }
+}
+
+/// Those that go alone let go of what they own; those that go last wait for it.
+fn finish(api: &FakeApi) {
+    let holding: Vec<Arc<Value>> =
+        api.state().everything().filter(|object| is_held(object, ORPHAN) || is_held(object, LAST)).cloned().collect();
+    for owner in holding {
+        let uid = &owner["metadata"]["uid"];
+        let owned_by = |object: &Value| {
+            object["metadata"]["ownerReferences"].as_array().is_some_and(|all| all.iter().any(|one| one["uid"] == *uid))
+        };
+        let owned: Vec<Arc<Value>> = api.state().everything().filter(|object| owned_by(object)).cloned().collect();
+        let alone = is_held(&owner, ORPHAN);
+        for object in &owned {
+            let (kind, namespace, name, id) = named(object);
+            if alone {
+                api.edit(&kind, &namespace, &name, WHO, |object| {
+                    let metadata = object["metadata"].as_object_mut().unwrap();
+                    let owners = metadata["ownerReferences"].as_array_mut().unwrap();
+                    owners.retain(|owner| owner["uid"] != *uid);
+                    if owners.is_empty() {
+                        metadata.remove("ownerReferences");
+                    }
+                });
+            } else {
+                api.delete(&kind, &namespace, &name, WHO, &id);
+            }
+        }
+        if alone || owned.is_empty() {
+            let (kind, namespace, name, _) = named(&owner);
+            api.release(&kind, &namespace, &name, WHO, if alone { ORPHAN } else { LAST });
+        }
+    }
+}
+
+/// Kind, namespace, name, UID.
+fn named(object: &Value) -> (String, String, String, String) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let metadata = &object["metadata"];
+    (text(&object["kind"]), text(&metadata["namespace"]), text(&metadata["name"]), text(&metadata["uid"]))
+}
+
+fn is_held(object: &Value, finalizer: &str) -> bool {
+    !object["metadata"]["deletionTimestamp"].is_null()
+        && object["metadata"]["finalizers"].as_array().is_some_and(|all| all.iter().any(|one| one == finalizer))
 }

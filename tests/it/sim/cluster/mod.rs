@@ -28,10 +28,10 @@ pub async fn run(api: FakeApi, mut kubelet: Kubelet, mut dice: Dice) {
         if collector::has_work(&api) {
             next = next.min(collect);
         }
-        if !changed.has_changed().unwrap() {
+        if !changed.has_changed() {
             tokio::select! {
                 biased;
-                _ = changed.changed() => {}
+                () = changed.changed() => {}
                 () = sleep_until(next) => {}
             }
         }

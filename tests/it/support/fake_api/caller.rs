@@ -5,9 +5,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
-
 use super::{refuse::Refusal, request::Asked, store::Change};
+use crate::support::bell;
 
 /// What becomes of a request.
 #[derive(Debug, Clone)]
@@ -68,12 +67,12 @@ impl Plan for Smooth {
 pub struct Caller {
     pub who: Arc<str>,
     plan: Arc<Mutex<dyn Plan>>,
-    dead: Arc<watch::Sender<bool>>,
+    dead: bell::Sender<bool>,
 }
 
 impl Caller {
     pub fn new(who: &str, plan: impl Plan + 'static) -> Self {
-        Self { who: who.into(), plan: Arc::new(Mutex::new(plan)), dead: Arc::new(watch::channel(false).0) }
+        Self { who: who.into(), plan: Arc::new(Mutex::new(plan)), dead: bell::channel(false).0 }
     }
 
     pub fn request(&self, asked: &Asked) -> Fate {
@@ -90,13 +89,13 @@ impl Caller {
     }
 
     pub fn is_dead(&self) -> bool {
-        *self.dead.borrow()
+        self.dead.get()
     }
 
     /// Waits until it is dead.
     pub async fn death(&self) {
         let mut dead = self.dead.subscribe();
-        let _ = dead.wait_for(|dead| *dead).await;
+        dead.wait_for(|dead| dead).await;
     }
 }
 

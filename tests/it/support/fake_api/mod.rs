@@ -28,7 +28,7 @@ use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tower::{BoxError, Service};
 
 use self::{
@@ -40,6 +40,7 @@ use self::{
     store::{State, Witness},
     verbs::Writer,
 };
+use crate::support::bell;
 
 /// The body of an answer.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -56,7 +57,7 @@ pub struct FakeApi(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     witnesses: Mutex<Vec<Witness>>,
-    changed: watch::Sender<u64>,
+    changed: bell::Sender<u64>,
     began: Instant,
 }
 
@@ -64,7 +65,7 @@ impl FakeApi {
     /// An empty one. It begins now.
     pub fn new() -> Self {
         let inner =
-            Inner { state: Mutex::default(), witnesses: Mutex::default(), changed: watch::channel(0).0, began: Instant::now() };
+            Inner { state: Mutex::default(), witnesses: Mutex::default(), changed: bell::channel(0).0, began: Instant::now() };
         Self(Arc::new(inner))
     }
 
@@ -96,7 +97,7 @@ impl FakeApi {
     }
 
     /// Tells of every change that is made from now on.
-    pub fn changed(&self) -> watch::Receiver<u64> {
+    pub fn changed(&self) -> bell::Receiver<u64> {
         self.0.changed.subscribe()
     }
 
@@ -149,6 +150,17 @@ impl FakeApi {
             }
             state.put(kind, namespace, name, Some(object), who);
         });
+    }
+
+    /// Takes a finalizer off an object that is deleted; it goes when none is left.
+    pub fn release(&self, kind: &str, namespace: &str, name: &str, who: &str, finalizer: &str) {
+        self.edit(kind, namespace, name, who, |object| {
+            object["metadata"]["finalizers"].as_array_mut().unwrap().retain(|found| found != finalizer);
+        });
+        let left = self.get(kind, namespace, name).map(|object| object["metadata"]["finalizers"].clone());
+        if left.is_some_and(|left| left.as_array().is_none_or(Vec::is_empty)) {
+            self.remove(kind, namespace, name, who);
+        }
     }
 
     /// Removes an object at once.
@@ -209,10 +221,15 @@ impl FakeApi {
         if caller.is_dead() {
             return std::future::pending().await;
         }
+        let dated = |mut answer: Response<AnswerBody>| {
+            let date = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            answer.headers_mut().insert(http::header::DATE, date.parse().unwrap());
+            answer
+        };
         let fate = caller.request(&asked);
         match &fate {
             Fate::Late(by) | Fate::Slow(by) => tokio::time::sleep(*by).await,
-            Fate::Refuse(refusal) => return Ok(refused(refusal)),
+            Fate::Refuse(refusal) => return Ok(dated(refused(refusal))),
             Fate::Broken => return Err("connection reset by peer".into()),
             Fate::Hang => return std::future::pending().await,
             Fate::DieBefore => {
@@ -224,7 +241,7 @@ impl FakeApi {
         if caller.is_dead() {
             return std::future::pending().await;
         }
-        let answer = self.answer(caller, asked);
+        let answer = dated(self.answer(caller, asked));
         match fate {
             Fate::Lost => Err("connection closed before message completed".into()),
             Fate::DieAfter => {

@@ -168,6 +168,9 @@ impl State {
         let (version, mut items) = match from {
             "" => (self.version, self.all(kind, namespace).filter(|object| selector.matches(object)).cloned().collect()),
             token => {
+                if !token.starts_with("rest-") {
+                    return Err(Refusal::bad(format!("continue key is not valid: {token}")));
+                }
                 let rest = self.rests.remove(token).ok_or_else(|| {
                     Refusal::expired("The provided continue parameter is too old to display a consistent list result.")
                 })?;

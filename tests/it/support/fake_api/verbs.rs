@@ -268,14 +268,19 @@ impl State {
         }
         let policy = asked.body["propagationPolicy"].as_str().unwrap_or(asked.parameter("propagationPolicy"));
         let mut object = (*live).clone();
-        if policy == "Foreground" {
+        let finalizer = match policy {
+            "Foreground" => Some("foregroundDeletion"),
+            "Orphan" => Some("orphan"),
+            _ => None,
+        };
+        if let Some(finalizer) = finalizer {
             let finalizers = &mut object["metadata"]["finalizers"];
             if !finalizers.is_array() {
                 *finalizers = json!([]);
             }
             let finalizers = finalizers.as_array_mut().unwrap();
-            if !finalizers.contains(&json!("foregroundDeletion")) {
-                finalizers.push(json!("foregroundDeletion"));
+            if !finalizers.contains(&json!(finalizer)) {
+                finalizers.push(json!(finalizer));
             }
         }
         let held = object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());

@@ -5,10 +5,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration}
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::{Value, json};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     AnswerBody, FakeApi,
@@ -19,6 +16,7 @@ use super::{
     select::Selector,
     store::Change,
 };
+use crate::support::bell;
 
 /// Between two bookmarks.
 const BOOKMARKS: Duration = Duration::from_secs(60);
@@ -32,7 +30,7 @@ struct Watch {
     selector: Selector,
     /// Everything up to this version was told.
     seen: u64,
-    changed: watch::Receiver<u64>,
+    changed: bell::Receiver<u64>,
     waiting: VecDeque<Value>,
     /// When the next bookmark is due, if they are wanted.
     bookmark: Option<Instant>,
@@ -126,7 +124,7 @@ impl Watch {
             tokio::select! {
                 biased;
                 () = self.caller.death() => {}
-                _ = self.changed.changed() => {}
+                () = self.changed.changed() => {}
                 () = sleep_until(until) => {}
             }
         }
