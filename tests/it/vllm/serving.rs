@@ -15,7 +15,7 @@ use crate::e2e::{
 
 /// What a server answers to a short request: the status, and the body; 0 when there is no answer.
 async fn asks(address: &str, model: &str) -> (u16, Value) {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
     let body = json!({"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8});
     let request = client.post(format!("http://{address}/v1/chat/completions")).header("content-type", "application/json");
     let Ok(answer) = request.body(body.to_string()).send().await else { return (0, Value::Null) };
