@@ -20,22 +20,28 @@ const POLICIES: [&str; 9] = [
 ];
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// The same when nothing could be seen.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Looks again and again, and publishes a change of what is missing: nothing when all is in place. What cannot be seen is
 /// taken to be missing until it was seen once.
 pub async fn run(client: Client, publish: watch::Sender<Option<String>>) {
     loop {
-        match missing(&client).await {
+        let wait = match missing(&client).await {
             Ok(missing) => {
                 publish.send_if_modified(|published| {
                     let changed = *published != missing;
                     *published = missing;
                     changed
                 });
+                INTERVAL
             }
-            Err(error) => tracing::warn!(%error, "the admission policies cannot be read; trying again"),
-        }
-        tokio::time::sleep(INTERVAL).await;
+            Err(error) => {
+                tracing::warn!(%error, "the admission policies cannot be read; trying again");
+                AGAIN
+            }
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -28,7 +28,7 @@ use crate::support::{
 };
 
 /// So many runs when nobody says how many.
-const RUNS: u64 = 40;
+const RUNS: u64 = 20;
 /// The weather clears up after this time.
 const STORM: Duration = Duration::from_secs(900);
 /// The managers.
