@@ -139,6 +139,8 @@ impl FakeApi {
             let Some(live) = state.get(kind, namespace, name).cloned() else { return };
             let mut object = (*live).clone();
             change(&mut object);
+            // What is absent gets its default at once, and not with the next write.
+            schema::admit(kind, &mut object, Some(&live)).unwrap();
             if object == *live {
                 return;
             }
