@@ -39,7 +39,13 @@ async fn without_its_definitions_the_operator_waits_and_with_old_ones_it_says_wh
         world.kubectl(&["delete", crd]).await.unwrap();
     }
     let operator = world.another_operator("first").await;
-    readyz(&world, &operator, 503, "There is no CustomResourceDefinition modeldeployments.bonafide.dev").await;
+    readyz(
+        &world,
+        &operator,
+        503,
+        "There is no CustomResourceDefinition clustermodelpolicies.bonafide.dev, inferenceengines.bonafide.dev, ",
+    )
+    .await;
     assert!(operator.get("readyz").await.1.contains("kubectl apply --server-side"), "{:?}", operator.get("readyz").await);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(operator.get("healthz").await.0, 200, "it is no reason for a restart");
