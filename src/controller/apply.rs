@@ -147,7 +147,9 @@ async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), A
             }
             match found {
                 Some(found) if differs(child, &found).is_none() => found,
-                found => write(context, &api, child, found.as_ref()).await?,
+                Some(found) => write(context, &api, child, &found).await?,
+                // Whatever appears meanwhile is looked at first.
+                None => make(context, &api, child).await?.ok_or_else(|| moved(child))?,
             }
         }
     };
@@ -205,23 +207,26 @@ pub fn remember(context: &Context, owner: &Owner, live: &Live) {
     }
 }
 
+fn moved(child: &Child) -> ApplyError {
+    ApplyError::Moved { kind: child.kind.as_str(), name: child.name.clone() }
+}
+
 /// Applies; and takes out by force what others added below our paths, which applying alone leaves there.
-async fn write(context: &Context, api: &Children<'_>, child: &Child, found: Option<&Live>) -> Result<Live, ApplyError> {
-    let moved = || ApplyError::Moved { kind: child.kind.as_str(), name: child.name.clone() };
+async fn write(context: &Context, api: &Children<'_>, child: &Child, found: &Live) -> Result<Live, ApplyError> {
     let mut object = Cow::Borrowed(&child.object);
     // Its replicas are what others may be changing at the same time: they are written on the version that was compared.
-    let compared = found.filter(|_| child.kind == ChildKind::Deployment);
-    if let Some(found) = compared {
+    let on_its_version = child.kind == ChildKind::Deployment;
+    if on_its_version {
         let wanted = child.object.pointer("/spec/replicas").and_then(Value::as_i64);
         if wanted < found.replicas().map(i64::from) && found.version() != child.version.as_deref() {
-            return Err(moved());
+            return Err(moved(child));
         }
         if let Some(metadata) = object.to_mut().get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".to_owned(), json!(found.version()));
         }
     }
     let live = apply_object(context, api, child, &object).await.map_err(|source| match &source {
-        kube::Error::Api(status) if status.code == 409 && compared.is_some() => moved(),
+        kube::Error::Api(status) if status.code == 409 && on_its_version => moved(child),
         _ => error(child, "applied", source),
     })?;
     settle(context, api, child, live).await

@@ -22,13 +22,15 @@ const POLICIES: [&str; 9] = [
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The same when nothing could be seen.
 const AGAIN: Duration = Duration::from_secs(5);
+/// An answer that takes longer does not come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks again and again, and publishes a change of what is missing: nothing when all is in place. What cannot be seen is
 /// taken to be missing until it was seen once.
 pub async fn run(client: Client, publish: watch::Sender<Option<String>>) {
     loop {
-        let wait = match missing(&client).await {
-            Ok(missing) => {
+        let wait = match tokio::time::timeout(PATIENCE, missing(&client)).await {
+            Ok(Ok(missing)) => {
                 publish.send_if_modified(|published| {
                     let changed = *published != missing;
                     *published = missing;
@@ -36,8 +38,12 @@ pub async fn run(client: Client, publish: watch::Sender<Option<String>>) {
                 });
                 INTERVAL
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "the admission policies cannot be read; trying again");
+                AGAIN
+            }
+            Err(_) => {
+                tracing::warn!("the API server does not say whether the admission policies are there; trying again");
                 AGAIN
             }
         };

@@ -30,7 +30,8 @@ pub fn next(context: &Context, deployment: &ModelDeployment, observed: &Observed
     let seen: Vec<Seen> = decision.revisions.iter().map(|judged| seen(context, deployment, observed, judged, found)).collect();
     if deployment.spec.management == Management::Paused {
         let marked = seen.iter().flat_map(|revision| &revision.pods).filter(|pod| pod.draining_since.is_some());
-        return Step { take_back: marked.map(|pod| pod.name.clone()).collect(), ..Step::default() };
+        // Nobody is unrouted, also not who was to be.
+        return Step { take_back: marked.map(|pod| pod.name.clone()).collect(), floor: i32::MAX, ..Step::default() };
     }
     let wish =
         Wish { replicas: deployment.spec.replicas, current: decision.current.as_deref(), rollout: &deployment.spec.rollout };
@@ -43,13 +44,15 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
     let revision = &judged.seen.revision;
     let waiting = pods.iter().copied().filter(|pod| !progress::answers(pod));
     let progress = progress::foremost(far(judged, waiting, found, now).map(|(_, progress)| progress).collect());
+    // Where no node could ever take it, none can because another pod has gone.
+    let hopeless = progress.as_ref().is_some_and(|progress| progress.reason == Reason::NoNodeFits);
     let since = |uid: &str, what, stamp| context.sightings.since(&context.clock, owner, uid, what, stamp);
     let pod = |pod: &Arc<SlimPod>| {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let mut seen = rollout::of_pod(pod, Looks { idle: context.drains.is_idle(uid) })?;
         seen.answers_since = seen.answers_since.map(|stamp| since(uid, "answers", stamp));
         seen.created = seen.created.map(|stamp| since(uid, "made", stamp));
-        seen.no_room_since = seen.no_room_since.map(|stamp| since(uid, "finds no room", stamp));
+        seen.no_room_since = seen.no_room_since.filter(|_| !hopeless).map(|stamp| since(uid, "finds no room", stamp));
         // As long as it is routed to, its time to finish has not begun.
         seen.draining_since = seen.draining_since.map(|stamp| match pod.condition(VOUCHED) {
             Some(vouched) if vouched.status == "True" => context.sightings.now(&context.clock),

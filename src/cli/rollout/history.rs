@@ -14,6 +14,7 @@ use crate::{
 /// Where the controller notes that the bytes of a revision were not what was judged, or that its rollout failed.
 const REFUSED: &str = "bonafide.dev/refused";
 const FAILED: &str = "bonafide.dev/failed";
+const ANSWERED: &str = "bonafide.dev/answered";
 
 /// A revision as its record tells it.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Entry {
     pub name: String,
     /// `Current`, `Old`, `Refused`, `Failed`, or empty when nothing of it runs.
     pub state: String,
+    /// Whether a replica of it has answered, as far as that was noted.
+    pub answered: bool,
     /// When it was made.
     pub created: String,
     /// The commit that it serves.
@@ -61,6 +64,7 @@ fn entry(model: &Value, record: &Value) -> Entry {
     Entry {
         number: record.get("revision").and_then(Value::as_i64).unwrap_or_default(),
         state: state.to_owned(),
+        answered: !annotation(ANSWERED).is_empty(),
         created: text(record, "/metadata/creationTimestamp").to_owned(),
         commit: text(record, "/data/commit").to_owned(),
         digest: text(record, "/data/digest").to_owned(),
@@ -129,7 +133,9 @@ pub fn target<'a>(entries: &'a [Entry], wanted: Option<&str>) -> Result<&'a Entr
             entries
                 .iter()
                 .skip(current + 1)
-                .find(good)
+                .filter(good)
+                .find(|entry| entry.answered)
+                .or_else(|| entries.iter().skip(current + 1).find(good))
                 .ok_or_else(|| format!("there is no revision before the current one to go back to; there are {}", known()))?
         }
     };

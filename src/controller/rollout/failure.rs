@@ -40,7 +40,10 @@ pub fn of(seen: &[Seen], current: usize, wish: &Wish<'_>, now: Timestamp) -> (Op
     }
     let waiting =
         new.pods.iter().any(|pod| pod.class <= Class::Loading) || new.asked.unwrap_or(0) > super::number(new.pods.len());
-    let Some(began) = new.since.filter(|_| waiting) else { return (None, None) };
+    // Once nothing else runs, and some of it answers, it has taken the place of the others; what it lacks they would lack too.
+    let alone =
+        new.answering() > 0 && others(seen, current).into_iter().filter_map(|at| seen.get(at)).all(|old| old.occupied() == 0);
+    let Some(began) = new.since.filter(|_| waiting && !alone) else { return (None, None) };
     let made = new.pods.iter().filter(|pod| pod.class <= Class::Loading).filter_map(|pod| pod.created).min();
     let answered = new.pods.iter().filter_map(|pod| pod.answers_since).max();
     let since = [Some(began), made, answered].into_iter().flatten().max();

@@ -28,6 +28,9 @@ const NO_ROOM: Duration = Duration::from_secs(20);
 /// How often pods that drain are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// So many revisions keep their Deployments to be gone back to, the present one included.
+const WAYS_BACK: usize = 3;
+
 /// What deleting a pod costs that is to go: less than any other of its ReplicaSet.
 pub const COST: i64 = -1000;
 
@@ -224,6 +227,7 @@ pub fn step(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
     step.floor = plan.floor;
     // Who answers now may be unrouted as long as enough others answer.
     let mut spare = (seen.iter().map(Seen::answering).sum::<i32>() - plan.floor).max(0);
+    let ways_back = ways_back(&seen);
     let whole = target.and_then(|at| seen.get(at)).is_some_and(|target| target.answering() >= wish.replicas);
     for (at, revision) in seen.iter().enumerate() {
         let wanted = plan.each.get(at).copied().unwrap_or(0);
@@ -237,7 +241,7 @@ pub fn step(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
         let empty = wanted == 0 && revision.pods.is_empty() && revision.leaving == 0;
         let kept = Some(at) == target || Some(at) == current;
         // Until the new one is whole, it can be gone back to the old one at once.
-        let done = revision.asked.is_none() || whole || !revision.is_way_back();
+        let done = revision.asked.is_none() || whole || !ways_back.contains(&at);
         step.fates.push(if empty && !kept && done { Fate::Rest } else { Fate::Keep(going.replicas) });
     }
     step.target = target.and_then(|at| seen.get(at)).map(|revision| revision.name.clone());
@@ -255,6 +259,18 @@ fn target(seen: &[Seen], current: usize) -> Option<usize> {
     let before = before.max_by_key(|(_, revision)| revision.number).map(|(at, _)| at);
     // When there is nothing to go back to, trying on is better than nothing. Other bytes are never tried.
     before.or_else(|| (is.standing == Standing::Failed).then_some(current))
+}
+
+/// Positions of the revisions whose Deployments are kept to go back to: the newest of those that can be gone back to.
+fn ways_back(seen: &[Seen]) -> Vec<usize> {
+    let mut ways: Vec<(i64, usize)> = seen
+        .iter()
+        .enumerate()
+        .filter(|(_, revision)| revision.is_way_back())
+        .map(|(at, revision)| (revision.number, at))
+        .collect();
+    ways.sort_unstable_by_key(|way| Reverse(*way));
+    ways.into_iter().take(WAYS_BACK).map(|(_, at)| at).collect()
 }
 
 /// Positions of all but one, the newest first.

@@ -339,3 +339,23 @@ fn a_rollout_says_who_takes_whose_place() {
     let said = go(&[seen("b", 2, "DA")], 1, Strategy::Auto).said.unwrap();
     assert_eq!((said.reason, said.message.as_str()), (Reason::Draining, "1 replica finishes its requests before it stops."));
 }
+
+#[test]
+fn revisions_that_never_became_whole_are_let_go_but_for_the_newest() {
+    // Three are wanted and only two find room; forty changes, each of which answered.
+    let mut all: Vec<Seen> =
+        (0..40).map(|n| Seen { name: format!("a{n}"), number: n, asked: Some(0), ..seen("a", 0, "") }).collect();
+    all.push(Seen { number: 100, ..seen("b", 3, "AAR") });
+    let step = go(&all, 3, Strategy::Auto);
+    let kept = step.fates.iter().filter(|fate| matches!(fate, Keep(_))).count();
+    assert_eq!(kept, 3);
+}
+
+#[test]
+fn a_rollout_that_replaced_all_that_ran_is_not_undone_for_want_of_room() {
+    // Three are wanted, two have ever found room: the new one has both, and its third waits.
+    let a = seen("a", 0, "");
+    let b = Seen { since: Some(at(0)), ..seen("b", 3, "AAR") };
+    let step = step(&[a, b], &Wish { replicas: 3, current: Some("b"), rollout: &strategy(Strategy::Auto) }, at(700));
+    assert_eq!(step.given_up, None);
+}

@@ -11,6 +11,7 @@
 
 mod chance;
 mod cluster;
+mod corners;
 mod crashes;
 mod ends;
 mod leading;

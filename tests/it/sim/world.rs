@@ -122,7 +122,9 @@ impl World {
 
     /// The one node has room for so many pods.
     pub fn room(&self, pods: usize) {
-        let allocatable = json!({ "sim.dev/room": pods.to_string() });
+        let allocatable = json!({
+            "sim.dev/room": pods.to_string(), "pods": "110", "cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti",
+        });
         if self.api.get("Node", "", "node0").is_none() {
             self.make("Node", "node0", json!({}));
         }

@@ -1,0 +1,117 @@
+//! Corners that the stories do not go into: names that two want, a pause at a bad moment.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    cluster::kubelet::Behaviour,
+    world::{World, routed, simulate},
+};
+use crate::support::fake_api::{
+    caller::{Fate, Plan},
+    refuse::Refusal,
+    request::Asked,
+};
+
+const LONG: Duration = Duration::from_secs(600);
+
+fn serving(world: &World, name: &str) -> usize {
+    world.of("Pod", name).iter().filter(|pod| routed(pod)).count()
+}
+
+/// `old` waits for the name that `young` has.
+async fn two_want_one_name(world: &World) {
+    world.deploy("old", &[], json!({ "replicas": 0 }));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.deploy("young", &[], json!({ "model": { "servedNames": ["chat"] } }));
+    world.ready("young", 1).await;
+    world.change("ModelDeployment", "old", json!({ "spec": { "replicas": 1, "model": { "servedNames": ["chat"] } } }));
+    world.condition("old", "Ready", "False", "NameTaken").await;
+    tokio::time::sleep(LONG).await;
+}
+
+#[test]
+fn who_has_a_name_keeps_it_through_a_change() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        two_want_one_name(world).await;
+        let before = world.of("Pod", "young")[0]["metadata"]["name"].clone();
+        world.change("ModelDeployment", "young", json!({ "spec": { "engine": { "contextLength": 512 } } }));
+        tokio::time::sleep(LONG).await;
+        assert_eq!((serving(world, "young"), serving(world, "old")), (1, 0));
+        assert_ne!(world.of("Pod", "young")[0]["metadata"]["name"], before, "the change is there");
+        // It is free when it is given up, and not before.
+        world.change("ModelDeployment", "young", json!({ "spec": { "model": { "servedNames": ["other"] } } }));
+        tokio::time::sleep(LONG * 2).await;
+        assert_eq!((serving(world, "young"), serving(world, "old")), (1, 1));
+    });
+}
+
+#[test]
+fn who_has_a_name_keeps_it_when_its_rollout_fails() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        world.behave(|pod| {
+            let broken = pod["spec"]["containers"][0]["args"].to_string().contains("--seed");
+            Behaviour { crashes: broken.then_some((1, "error: unknown architecture 'pomelo'")), ..Behaviour::default() }
+        });
+        two_want_one_name(world).await;
+        world.change("ModelDeployment", "young", json!({ "spec": { "engine": { "args": ["--seed=1"] } } }));
+        world.condition("young", "Ready", "False", "RolloutFailed").await;
+        tokio::time::sleep(LONG).await;
+        assert_eq!((serving(world, "young"), serving(world, "old")), (1, 0));
+    });
+}
+
+/// Says no to some writes of pods.
+struct No {
+    status: Arc<AtomicBool>,
+    marks: Arc<AtomicBool>,
+}
+
+impl Plan for No {
+    fn request(&mut self, asked: &Asked) -> Fate {
+        let of_pod = asked.is_write() && asked.kind.kind == "Pod";
+        let no = if asked.subresource == "status" { &self.status } else { &self.marks };
+        if of_pod && no.load(Relaxed) {
+            return Fate::Refuse(Refusal::new(500, "InternalError", "Internal error occurred: etcdserver: request timed out"));
+        }
+        Fate::Pass
+    }
+}
+
+#[test]
+fn while_it_is_paused_nobody_is_unrouted_also_not_who_was_to_be() {
+    simulate(1, async |world| {
+        let (status, marks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let of_it = (status.clone(), marks.clone());
+        world.keep_running(move |_| Box::new(No { status: of_it.0.clone(), marks: of_it.1.clone() }));
+        world.deploy("pear", &[], json!({ "replicas": 2 }));
+        world.ready("pear", 2).await;
+        status.store(true, Relaxed);
+        world.change("ModelDeployment", "pear", json!({ "spec": { "replicas": 1 } }));
+        let names = |world: &World, marked: bool| {
+            let is = |pod: &&Arc<Value>| pod["metadata"]["annotations"]["bonafide.dev/draining"].is_null() != marked;
+            world.of("Pod", "pear").iter().find(is).map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+        };
+        world.until("one is marked", |world| names(world, true).map(drop).ok_or_else(String::new)).await;
+        let (marked, other) = (names(world, true).unwrap(), names(world, false).unwrap());
+        marks.store(true, Relaxed);
+        world.delete("Pod", &other);
+        world.change("ModelDeployment", "pear", json!({ "spec": { "management": "Paused" } }));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        status.store(false, Relaxed);
+        for _ in 0..300 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let pod = world.get("Pod", &marked);
+            assert!(pod.as_ref().is_some_and(routed), "the only one that answers was unrouted: {}", world.oracle.story());
+        }
+    });
+}
