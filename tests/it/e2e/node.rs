@@ -29,12 +29,15 @@ impl Place {
 
     /// Ids of processes on the node whose command line has both texts.
     pub fn processes(&self, program: &str, argument: &str) -> Vec<u32> {
+        // Other clusters of this machine may run the same.
+        let group = format!("/{}/", self.world.cluster.network().unwrap());
+        let is_of_us = |process: &Path| fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(&group));
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            if line.starts_with(program) && line.contains(argument) {
+            if line.starts_with(program) && line.contains(argument) && is_of_us(&entry.path()) {
                 found.push(id);
             }
         }
