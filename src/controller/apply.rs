@@ -233,8 +233,12 @@ async fn write(context: &Context, api: &Children<'_>, child: &Child, found: &Liv
 }
 
 async fn apply_object(context: &Context, api: &Children<'_>, child: &Child, object: &Value) -> Result<Live, kube::Error> {
-    context.metrics.wrote(child.kind.as_str(), "apply");
-    api.patch(&child.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await
+    let written = api.patch(&child.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
+    // One on a version that is not there any more has written nothing.
+    if !matches!(&written, Err(kube::Error::Api(status)) if status.code == 409) {
+        context.metrics.wrote(child.kind.as_str(), "apply");
+    }
+    written
 }
 
 async fn settle(context: &Context, api: &Children<'_>, child: &Child, live: Live) -> Result<Live, ApplyError> {
