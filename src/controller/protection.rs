@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The same when nothing could be seen.
 const AGAIN: Duration = Duration::from_secs(5);
 /// An answer that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Looks again and again, and publishes a change of what is missing: nothing when all is in place. What cannot be seen is
 /// taken to be missing until it was seen once.
@@ -51,9 +51,12 @@ pub async fn run(client: Client, publish: watch::Sender<Option<String>>) {
     }
 }
 
-/// What is said until it was seen once.
-pub fn unseen() -> Option<String> {
-    Some("it was not seen yet whether the admission policies are there".to_owned())
+/// The first look, which everything else waits for: what cannot be seen soon is said to be unseen.
+pub async fn first(client: &Client) -> Option<String> {
+    match tokio::time::timeout(PATIENCE, missing(client)).await {
+        Ok(Ok(missing)) => missing,
+        _ => Some("it was not seen yet whether the admission policies are there".to_owned()),
+    }
 }
 
 /// The first policy or binding that is not there.

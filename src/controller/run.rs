@@ -117,7 +117,7 @@ pub async fn run(
         () = shutdown.begun() => return Ok(()),
     }
     let (publish, policies) = watch::channel(None);
-    let (tell, unprotected) = watch::channel(protection::missing(&client).await.unwrap_or_else(|_| protection::unseen()));
+    let (tell, unprotected) = watch::channel(protection::first(&client).await);
     // They end with this function: what is not the leader any more writes nothing.
     let mut background = JoinSet::new();
     background.spawn(protection::run(client.clone(), tell));
