@@ -1,7 +1,6 @@
 //! Brings the children to what the plan says: server-side apply, nothing written when nothing changed, prune by owner.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hasher as _},
     io,
@@ -172,11 +171,7 @@ pub fn note(context: &Context, owner: &Owner, child: &Child, live: &Live) {
 /// Makes a child that is not there; `None` when there is something of its name. No object has the version that is asked for, so
 /// that nothing that is there is changed, whoever made it.
 async fn make(context: &Context, api: &Children<'_>, child: &Child) -> Result<Option<Live>, ApplyError> {
-    let mut object = child.object.clone();
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("resourceVersion".to_owned(), "1".into());
-    }
-    match apply_object(context, api, child, &object).await {
+    match apply_object(context, api, child, &on_version(child, Some("1"))).await {
         Ok(live) => settle(context, api, child, live).await.map(Some),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(source) => Err(error(child, "applied", source)),
@@ -207,25 +202,33 @@ pub fn remember(context: &Context, owner: &Owner, live: &Live) {
     }
 }
 
+/// The child, to be written on that version of it alone.
+fn on_version(child: &Child, version: Option<&str>) -> Value {
+    let mut object = child.object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".to_owned(), json!(version));
+    }
+    object
+}
+
 fn moved(child: &Child) -> ApplyError {
     ApplyError::Moved { kind: child.kind.as_str(), name: child.name.clone() }
 }
 
 /// Applies; and takes out by force what others added below our paths, which applying alone leaves there.
 async fn write(context: &Context, api: &Children<'_>, child: &Child, found: &Live) -> Result<Live, ApplyError> {
-    let mut object = Cow::Borrowed(&child.object);
     // Its replicas are what others may be changing at the same time: they are written on the version that was compared.
     let on_its_version = child.kind == ChildKind::Deployment;
-    if on_its_version {
+    let applied = if on_its_version {
         let wanted = child.object.pointer("/spec/replicas").and_then(Value::as_i64);
         if wanted < found.replicas().map(i64::from) && found.version() != child.version.as_deref() {
             return Err(moved(child));
         }
-        if let Some(metadata) = object.to_mut().get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("resourceVersion".to_owned(), json!(found.version()));
-        }
-    }
-    let live = apply_object(context, api, child, &object).await.map_err(|source| match &source {
+        apply_object(context, api, child, &on_version(child, found.version())).await
+    } else {
+        apply_object(context, api, child, &child.object).await
+    };
+    let live = applied.map_err(|source| match &source {
         kube::Error::Api(status) if status.code == 409 && on_its_version => moved(child),
         _ => error(child, "applied", source),
     })?;

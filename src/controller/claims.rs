@@ -10,17 +10,16 @@ use crate::api::{ANNOTATION_SPEC, ModelDeployment, Problem, Reason};
 
 /// Which of the names that `deployment` is to be reached by belongs to another one; `None` when all are free, or its own already.
 pub fn taken(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> Option<Problem> {
-    let belongs = |other: &ModelDeployment, name: &str| {
-        !holds(context, deployment, name) && (holds(context, other, name) || is_older(other, deployment))
-    };
-    let (other, name) = another(context, deployment, owner, belongs)?;
     let namespace = &owner.namespace;
-    let has_it = another(context, deployment, owner, |other, name| holds(context, other, name));
-    let message = if has_it.is_some() {
+    let is_free = |name: &str| !holds(context, deployment, name);
+    let message = if let Some((other, name)) =
+        another(context, deployment, owner, |other, name| holds(context, other, name) && is_free(name))
+    {
         format!(
             "Requests for {name} in namespace {namespace} go to ModelDeployment {other}. Give this one another name with spec.model.servedNames, or delete {other}; then it goes on by itself."
         )
     } else {
+        let (other, name) = another(context, deployment, owner, |other, name| is_older(other, deployment) && is_free(name))?;
         format!(
             "ModelDeployment {other} of namespace {namespace} claims {name} too and is older, though nothing of it runs. Give one of them another name with spec.model.servedNames, or delete {other}; then this one goes on by itself."
         )
@@ -71,11 +70,7 @@ fn serves(object: &ModelDeployment) -> bool {
 
 /// Whether a revision that was made for that name has a Deployment: it was there first, whatever has become of the wish since.
 fn holds(context: &Context, object: &ModelDeployment, name: &str) -> bool {
-    let owner = Owner {
-        name: object.name_any(),
-        namespace: object.namespace().unwrap_or_default(),
-        uid: object.metadata.uid.clone().unwrap_or_default(),
-    };
+    let owner = Owner::of(object);
     context.stores.revisions_of(&owner).iter().any(|record| {
         let revision = record.metadata.name.as_deref().unwrap_or_default();
         let runs = context.stores.deployments.named(&owner.namespace, revision);

@@ -12,10 +12,10 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject},
-    runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use serde_json::Value;
 
+use super::events::{Events, Said};
 use crate::{
     api::{Reason, crds, truncate},
     runtime::http::{Obstacle, Readiness},
@@ -138,15 +138,9 @@ impl Definitions {
             uid,
             ..ObjectReference::default()
         };
-        let event = Event {
-            type_: EventType::Warning,
-            reason: Reason::CrdOutdated.as_str().to_owned(),
-            note: Some(truncate(format!("{message} {REMEDY}."))),
-            action: "Read".to_owned(),
-            secondary: None,
-        };
-        let recorder = Recorder::new(client.clone(), Reporter { controller: "bonafide".into(), instance: None });
-        if let Err(error) = recorder.publish(&event, &reference).await {
+        let said = Said { warning: true, reason: Reason::CrdOutdated.as_str(), action: "Read" };
+        let note = truncate(format!("{message} {REMEDY}."));
+        if let Err(error) = Events::new(client.clone()).publish(&reference, &said, &note).await {
             tracing::warn!(definition = name, %error, "an Event could not be written");
         }
     }

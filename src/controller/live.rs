@@ -13,11 +13,11 @@ use kube::{
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
-use super::{plan::ChildKind, slim::SlimDeployment};
+use super::{metadata::metadata, plan::ChildKind, slim::SlimDeployment};
 
 /// One child, as the API server has it.
 #[derive(Debug, Clone)]
@@ -81,11 +81,6 @@ impl Live {
         self.0.get("metadata").and_then(|metadata| ObjectMeta::deserialize(metadata).ok()).unwrap_or_default()
     }
 
-    /// The same of a Deployment.
-    pub fn deployment(&self) -> SlimDeployment {
-        SlimDeployment::deserialize(&self.0).unwrap_or_default()
-    }
-
     /// How many replicas a Deployment is to have.
     pub fn replicas(&self) -> Option<i32> {
         self.0.pointer("/spec/replicas").and_then(Value::as_i64).and_then(|replicas| i32::try_from(replicas).ok())
@@ -102,6 +97,13 @@ impl Live {
 
     fn text(&self, at: &str) -> Option<&str> {
         self.0.pointer(at).and_then(Value::as_str)
+    }
+}
+
+/// A Deployment as a watch would tell of it.
+impl From<&Live> for SlimDeployment {
+    fn from(live: &Live) -> Self {
+        Self::deserialize(&live.0).unwrap_or_default()
     }
 }
 
@@ -216,34 +218,14 @@ impl<'de> Visitor<'de> for Whole {
     }
 }
 
-/// Reads metadata without who manages which field.
+/// Reads the metadata of an object.
 struct Metadata;
 
 impl<'de> DeserializeSeed<'de> for Metadata {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Metadata {
-    type Value = Value;
-
-    fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
-        text.write_str("metadata")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut parts: A) -> Result<Value, A::Error> {
-        let mut metadata = Map::new();
-        while let Some(key) = parts.next_key::<String>()? {
-            if key == "managedFields" {
-                parts.next_value::<IgnoredAny>()?;
-            } else {
-                metadata.insert(key, parts.next_value()?);
-            }
-        }
-        Ok(Value::Object(metadata))
+        metadata(deserializer)
     }
 }
 

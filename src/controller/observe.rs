@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::Secret};
-use kube::{Api, Resource as _, ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::{Api, Resource as _, runtime::reflector::ObjectRef};
 
 use super::{
     context::Context,
@@ -65,11 +65,7 @@ pub struct ObservedRevision {
 
 /// Reads. An error means that the API server could not be asked.
 pub async fn observe(context: &Context, deployment: &ModelDeployment, policies: Arc<InForce>) -> Result<Observed, kube::Error> {
-    let owner = Owner {
-        name: deployment.name_any(),
-        namespace: deployment.namespace().unwrap_or_default(),
-        uid: deployment.uid().unwrap_or_default(),
-    };
+    let owner = Owner::of(deployment);
     let namespace = context.stores.namespaces.get(&ObjectRef::new(&owner.namespace));
     Ok(Observed {
         namespace_labels: namespace.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default(),

@@ -25,42 +25,43 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// An answer that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Looks again and again, and publishes a change of what is missing: nothing when all is in place. What cannot be seen is
-/// taken to be missing until it was seen once.
-pub async fn run(client: Client, publish: watch::Sender<Option<String>>) {
-    loop {
-        let wait = match tokio::time::timeout(PATIENCE, missing(&client)).await {
-            Ok(Ok(missing)) => {
-                publish.send_if_modified(|published| {
-                    let changed = *published != missing;
-                    *published = missing;
-                    changed
-                });
-                INTERVAL
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the admission policies cannot be read; trying again");
-                AGAIN
-            }
-            Err(_) => {
-                tracing::warn!("the API server does not say whether the admission policies are there; trying again");
-                AGAIN
-            }
-        };
-        tokio::time::sleep(wait).await;
+/// The first look, which everything else waits for, and when the next one is due. What cannot be seen soon is said to be unseen, and
+/// taken to be missing.
+pub async fn first(client: &Client) -> (Option<String>, Duration) {
+    match look(client).await {
+        Some(missing) => (missing, INTERVAL),
+        None => (Some("it was not seen yet whether the admission policies are there".to_owned()), AGAIN),
     }
 }
 
-/// The first look, which everything else waits for: what cannot be seen soon is said to be unseen.
-pub async fn first(client: &Client) -> Option<String> {
-    match tokio::time::timeout(PATIENCE, missing(client)).await {
-        Ok(Ok(missing)) => missing,
-        _ => Some("it was not seen yet whether the admission policies are there".to_owned()),
+/// Looks again and again, first after `wait`, and publishes a change of what is missing: nothing when all is in place.
+pub async fn run(client: Client, publish: watch::Sender<Option<String>>, mut wait: Duration) {
+    loop {
+        tokio::time::sleep(wait).await;
+        wait = AGAIN;
+        if let Some(missing) = look(&client).await {
+            wait = INTERVAL;
+            publish.send_if_modified(|published| {
+                let changed = *published != missing;
+                *published = missing;
+                changed
+            });
+        }
     }
+}
+
+/// What is missing, if that can be seen.
+async fn look(client: &Client) -> Option<Option<String>> {
+    match tokio::time::timeout(PATIENCE, missing(client)).await {
+        Ok(Ok(missing)) => return Some(missing),
+        Ok(Err(error)) => tracing::warn!(%error, "the admission policies cannot be read; trying again"),
+        Err(_) => tracing::warn!("the API server does not say whether the admission policies are there; trying again"),
+    }
+    None
 }
 
 /// The first policy or binding that is not there.
-pub async fn missing(client: &Client) -> Result<Option<String>, kube::Error> {
+async fn missing(client: &Client) -> Result<Option<String>, kube::Error> {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     for name in POLICIES {

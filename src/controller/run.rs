@@ -117,10 +117,11 @@ pub async fn run(
         () = shutdown.begun() => return Ok(()),
     }
     let (publish, policies) = watch::channel(None);
-    let (tell, unprotected) = watch::channel(protection::first(&client).await);
+    let (missing, next) = protection::first(&client).await;
+    let (tell, unprotected) = watch::channel(missing);
     // They end with this function: what is not the leader any more writes nothing.
     let mut background = JoinSet::new();
-    background.spawn(protection::run(client.clone(), tell));
+    background.spawn(protection::run(client.clone(), tell, next));
     let stance = config.policy.default.into();
     background.spawn(policies::run(client.clone(), namespace.to_owned(), stance, metrics.clone(), clock.clone(), publish));
 

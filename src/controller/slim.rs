@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::{Resource, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 
-use super::told::metadata;
+use super::metadata::metadata;
 
 /// On a pod that is to go: since when it gets no new requests.
 pub const ANNOTATION_DRAINING: &str = "bonafide.dev/draining";

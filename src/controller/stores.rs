@@ -46,39 +46,48 @@ pub struct Stores {
     pub engines: Shelf<Guarded<InferenceEngine>>,
 }
 
+/// What is asked of the shelf of that kind of children.
+macro_rules! ask {
+    ($stores:expr, $kind:expr, $shelf:ident => $question:expr) => {
+        match $kind {
+            ChildKind::ControllerRevision => {
+                let $shelf = &$stores.revisions;
+                $question
+            }
+            ChildKind::ConfigMap => {
+                let $shelf = &$stores.config_maps;
+                $question
+            }
+            ChildKind::Service => {
+                let $shelf = &$stores.services;
+                $question
+            }
+            ChildKind::PodDisruptionBudget => {
+                let $shelf = &$stores.budgets;
+                $question
+            }
+            ChildKind::Deployment => {
+                let $shelf = &$stores.deployments;
+                $question
+            }
+        }
+    };
+}
+
 impl Stores {
     /// The [mark](live::mark) of one child; `None` when there is none of that name.
     pub fn mark(&self, kind: ChildKind, namespace: &str, name: &str) -> Option<u64> {
-        let of = |meta: &ObjectMeta| live::mark(kind, meta);
-        match kind {
-            ChildKind::ControllerRevision => self.revisions.named(namespace, name).map(|found| of(&found.metadata)),
-            ChildKind::ConfigMap => self.config_maps.named(namespace, name).map(|found| of(&found.metadata)),
-            ChildKind::Service => self.services.named(namespace, name).map(|found| of(&found.metadata)),
-            ChildKind::PodDisruptionBudget => self.budgets.named(namespace, name).map(|found| of(&found.metadata)),
-            ChildKind::Deployment => self.deployments.named(namespace, name).map(|found| of(&found.metadata)),
-        }
+        ask!(self, kind, shelf => shelf.named(namespace, name).map(|found| live::mark(kind, &found.metadata)))
     }
 
     /// How many lists of that kind began or ended so far.
     pub fn lists(&self, kind: ChildKind) -> u64 {
-        match kind {
-            ChildKind::ControllerRevision => self.revisions.lists(),
-            ChildKind::ConfigMap => self.config_maps.lists(),
-            ChildKind::Service => self.services.lists(),
-            ChildKind::PodDisruptionBudget => self.budgets.lists(),
-            ChildKind::Deployment => self.deployments.lists(),
-        }
+        ask!(self, kind, shelf => shelf.lists())
     }
 
     /// Takes what was just written or read for what the watch will tell of; see [`Shelf::foresee`].
     pub fn foresee(&self, kind: ChildKind, live: &Live, lists: u64) {
-        match kind {
-            ChildKind::ControllerRevision => self.revisions.foresee(live.meta().into(), lists),
-            ChildKind::ConfigMap => self.config_maps.foresee(live.meta().into(), lists),
-            ChildKind::Service => self.services.foresee(live.meta().into(), lists),
-            ChildKind::PodDisruptionBudget => self.budgets.foresee(live.meta().into(), lists),
-            ChildKind::Deployment => self.deployments.foresee(live.deployment(), lists),
-        }
+        ask!(self, kind, shelf => shelf.foresee(live.into(), lists));
     }
 
     /// The metadata of every ControllerRevision that `owner` owns.
@@ -90,23 +99,14 @@ impl Stores {
 
     /// The metadata of every child of that kind which `owner` owns, which is not `wanted` and not on its way out.
     pub fn surplus(&self, kind: ChildKind, owner: &Owner, wanted: impl Fn(&str) -> bool) -> Vec<ObjectMeta> {
-        let names = |meta: &ObjectMeta| {
+        let is_surplus = |meta: &ObjectMeta| {
             let name = meta.name.as_deref().unwrap_or_default();
-            let surplus = !wanted(name) && meta.deletion_timestamp.is_none() && owner.owns(meta);
-            surplus.then(|| meta.clone())
+            !wanted(name) && meta.deletion_timestamp.is_none() && owner.owns(meta)
         };
-        let (namespace, name) = (&owner.namespace, &owner.name);
-        match kind {
-            ChildKind::ControllerRevision => {
-                self.revisions.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect()
-            }
-            ChildKind::ConfigMap => self.config_maps.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect(),
-            ChildKind::Service => self.services.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect(),
-            ChildKind::PodDisruptionBudget => {
-                self.budgets.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect()
-            }
-            ChildKind::Deployment => self.deployments.of(namespace, name).iter().filter_map(|o| names(&o.metadata)).collect(),
-        }
+        ask!(self, kind, shelf => {
+            let all = shelf.of(&owner.namespace, &owner.name);
+            all.iter().map(|object| &object.metadata).filter(|meta| is_surplus(meta)).cloned().collect()
+        })
     }
 
     /// The pods that carry the label of the ModelDeployment, whoever made them.

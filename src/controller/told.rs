@@ -3,17 +3,9 @@
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use kube::{Resource, api::ObjectMeta};
-use serde::{
-    Deserialize, Deserializer,
-    de::{
-        DeserializeOwned, DeserializeSeed, IgnoredAny, IntoDeserializer as _, MapAccess, Visitor, value::MapAccessDeserializer,
-    },
-};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use super::live::Live;
-
-/// What is left out.
-const LEFT_OUT: &str = "managedFields";
+use super::{live::Live, metadata::metadata};
 
 /// The metadata of an object of kind `K`; nothing else is sent.
 #[derive(Deserialize)]
@@ -43,6 +35,12 @@ pub struct Unreadable {
 impl<K> From<ObjectMeta> for Meta<K> {
     fn from(metadata: ObjectMeta) -> Self {
         Self { metadata, kind: PhantomData }
+    }
+}
+
+impl<K> From<&Live> for Meta<K> {
+    fn from(live: &Live) -> Self {
+        live.meta().into()
     }
 }
 
@@ -115,46 +113,6 @@ of_kind!(
     this.0.as_ref().map_or_else(|unreadable| &unreadable.metadata, K::meta),
     this.0.as_mut().map_or_else(|unreadable| &mut unreadable.metadata, K::meta_mut)
 );
-
-/// Reads metadata without who manages which field.
-pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    struct Reader;
-
-    impl<'de> Visitor<'de> for Reader {
-        type Value = ObjectMeta;
-
-        fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
-            text.write_str("metadata")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, parts: A) -> Result<ObjectMeta, A::Error> {
-            ObjectMeta::deserialize(MapAccessDeserializer::new(Without(parts)))
-        }
-    }
-
-    deserializer.deserialize_map(Reader)
-}
-
-/// The fields of an object without [`LEFT_OUT`].
-struct Without<A>(A);
-
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Without<A> {
-    type Error = A::Error;
-
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        loop {
-            match self.0.next_key::<String>()? {
-                Some(key) if key == LEFT_OUT => self.0.next_value::<IgnoredAny>().map(drop)?,
-                Some(key) => return seed.deserialize(key.into_deserializer()).map(Some),
-                None => return Ok(None),
-            }
-        }
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_value_seed(seed)
-    }
-}
 
 #[cfg(test)]
 mod tests {

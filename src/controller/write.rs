@@ -75,16 +75,8 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
             context.metrics.cold_start(&phase.name, &phase.duration);
         }
     }
-    let told =
-        tell(
-            context,
-            deployment,
-            &old,
-            &findings,
-            |kind, known| {
-                if kind == TRUSTED { !quiet && (!known || judged_anew) } else { !known }
-            },
-        );
+    let counts = |kind: &str, known: bool| if kind == TRUSTED { !quiet && (!known || judged_anew) } else { !known };
+    let told = tell(context, deployment, &old, &findings, counts);
     let wanted = json!(status);
     let ((), written) = tokio::join!(told, replace(context, &deployment.metadata, &wanted));
     written?;

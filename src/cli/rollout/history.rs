@@ -9,12 +9,8 @@ use crate::{
         lint::is_commit,
         status::{age, text},
     },
+    controller::{ANSWERED, FAILED, REFUSED},
 };
-
-/// Where the controller notes that the bytes of a revision were not what was judged, or that its rollout failed.
-const REFUSED: &str = "bonafide.dev/refused";
-const FAILED: &str = "bonafide.dev/failed";
-const ANSWERED: &str = "bonafide.dev/answered";
 
 /// A revision as its record tells it.
 #[derive(Debug, Clone)]
@@ -130,12 +126,11 @@ pub fn target<'a>(entries: &'a [Entry], wanted: Option<&str>) -> Result<&'a Entr
         None => {
             let current = entries.iter().position(|entry| entry.state == "Current").unwrap_or_default();
             let good = |entry: &&Entry| !matches!(entry.state.as_str(), "Refused" | "Failed") && entry.spec.is_some();
-            entries
-                .iter()
-                .skip(current + 1)
-                .filter(good)
+            let mut before = entries.iter().skip(current + 1).filter(good);
+            before
+                .clone()
                 .find(|entry| entry.answered)
-                .or_else(|| entries.iter().skip(current + 1).find(good))
+                .or_else(|| before.next())
                 .ok_or_else(|| format!("there is no revision before the current one to go back to; there are {}", known()))?
         }
     };
@@ -261,6 +256,22 @@ REVISION  NAME   STATE    AGE  DIGEST  IMAGE         REASON
         let mut old = history.clone();
         old[2].spec = None;
         assert!(target(&old, Some("1")).unwrap_err().contains("by hand"));
+    }
+
+    #[test]
+    fn one_goes_back_to_the_last_that_has_answered_where_that_was_noted() {
+        let entry = |number: i64, answered: bool| {
+            let mut record = record(number, &number.to_string(), "c1", &spec(&json!({})));
+            if answered {
+                record["metadata"]["annotations"][ANSWERED] = json!("true");
+            }
+            record
+        };
+        // The third was replaced before it was given up, and nothing of it ever worked.
+        let records = [entry(4, false), entry(3, false), entry(2, true), entry(1, true)];
+        assert_eq!(target(&entries(&model(), &records), None).unwrap().number, 2);
+        let records = [entry(3, false), entry(2, false), entry(1, false)];
+        assert_eq!(target(&entries(&model(), &records), None).unwrap().number, 2, "nothing was noted");
     }
 
     #[test]

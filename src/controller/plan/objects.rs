@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use kube::api::ObjectMeta;
+use kube::{ResourceExt as _, api::ObjectMeta};
 use serde_json::{Value, json};
 
 use super::{names::child_name, revision::Revision};
 use crate::{
-    api::{LABEL_DEPLOYMENT, LABEL_REVISION, NAME_PREFIX},
+    api::{LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeployment, NAME_PREFIX},
     model::Manifest,
 };
 
@@ -78,6 +78,15 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// The one that owns the children of `deployment`.
+    pub fn of(deployment: &ModelDeployment) -> Self {
+        Self {
+            name: deployment.name_any(),
+            namespace: deployment.namespace().unwrap_or_default(),
+            uid: deployment.uid().unwrap_or_default(),
+        }
+    }
+
     /// Whether an object with this metadata is one of its children.
     pub fn owns(&self, meta: &ObjectMeta) -> bool {
         meta.namespace.as_deref() == Some(&self.namespace)

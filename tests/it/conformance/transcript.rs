@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Step;
 
-/// How long an answer may have what it is to lack.
+/// How long an answer may have what it is to lack, and a server say that it is not ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Transcript {
@@ -34,7 +34,7 @@ impl Transcript {
         let (verb, path) = step.r#do.split_once(' ').unwrap();
         let mut path = self.filled(path);
         if verb.starts_with("WATCH") {
-            path.push_str("&watch=true&timeoutSeconds=1");
+            path.push_str("&watch=true&timeoutSeconds=4");
         }
         let patience = Instant::now() + PATIENCE;
         let line = loop {
@@ -48,7 +48,7 @@ impl Transcript {
         self.lines.push(line);
     }
 
-    /// Asks once; nothing when the answer still has what it is to lack.
+    /// Asks once; nothing when the answer still has what it is to lack, or is to come later: one that has just started says so.
     async fn answer(&mut self, step: &Step, verb: &str, path: &str) -> Option<String> {
         let (method, content) = match verb {
             "APPLY" => ("PATCH", "application/apply-patch+yaml"),
@@ -70,6 +70,9 @@ impl Transcript {
         let body = if step.body.is_null() { vec![] } else { self.filled(&step.body.to_string()).into_bytes() };
         let answer = self.client.send(request.body(Body::from(body)).unwrap()).await.unwrap();
         let code = answer.status().as_u16();
+        if code == 429 {
+            return None;
+        }
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         let line = if verb.starts_with("WATCH") {
             let events = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -114,9 +117,9 @@ impl Transcript {
             parts.push(object["reason"].as_str().unwrap_or_default().to_owned());
         }
         let metadata = &object["metadata"];
-        if let (Some(uid), Some(version)) = (metadata["uid"].as_str(), metadata["resourceVersion"].as_str()) {
-            let before = self.versions.insert(uid.to_owned(), version.to_owned());
-            let same = before.as_deref() == Some(version);
+        if let (Some(uid), Some(version)) = (metadata["uid"].as_str(), version(object)) {
+            let before = self.versions.insert(uid.to_owned(), version.clone());
+            let same = before.as_ref() == Some(&version);
             parts.push(if same { "same version" } else { "new version" }.to_owned());
         }
         for at in see {
@@ -160,4 +163,28 @@ impl Transcript {
         untimed(&mut value);
         value.to_string().replace(&self.namespace, "NS")
     }
+}
+
+/// What tells one version of an object from the next. A Deployment has a controller of its own, which writes to it at its own
+/// times: what that one writes makes no other version.
+fn version(object: &Value) -> Option<String> {
+    let version = object["metadata"]["resourceVersion"].as_str()?;
+    if object["kind"] != "Deployment" {
+        return Some(version.to_owned());
+    }
+    let mut kept = object.clone();
+    let parts = kept.as_object_mut()?;
+    parts.remove("status");
+    let metadata = parts["metadata"].as_object_mut()?;
+    metadata.remove("resourceVersion");
+    if let Some(Value::Array(managers)) = metadata.get_mut("managedFields") {
+        managers.retain(|one| one["manager"] != "kube-controller-manager");
+    }
+    if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+        annotations.remove("deployment.kubernetes.io/revision");
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
+    }
+    Some(kept.to_string())
 }

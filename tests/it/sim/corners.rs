@@ -70,6 +70,22 @@ fn who_has_a_name_keeps_it_when_its_rollout_fails() {
     });
 }
 
+#[test]
+fn nobody_who_answers_makes_room_for_a_pod_that_no_node_could_take() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        world.room(1);
+        world.deploy("pear", &[], json!({}));
+        world.ready("pear", 1).await;
+        world.change("ModelDeployment", "pear", json!({ "spec": { "resources": { "memory": "900Gi" } } }));
+        world.condition("pear", "Ready", "False", "NoNodeFits").await;
+        for _ in 0..900 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(serving(world, "pear"), 1, "{}", world.oracle.story());
+        }
+    });
+}
+
 /// Says no to some writes of pods.
 struct No {
     status: Arc<AtomicBool>,
