@@ -62,6 +62,7 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         });
         Some(seen)
     };
+    let counted = |number| context.sightings.counted(&context.clock, owner, &revision.name, "pods", number);
     let deadline = deployment.spec.rollout.deadline.as_ref().map(|deadline| deadline.length());
     Seen {
         name: revision.name.clone(),
@@ -70,6 +71,7 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         since: judged.seen.since.map(|stamp| since(&revision.name, "has a Deployment", stamp)),
         pods: pods.iter().copied().filter_map(pod).collect(),
         leaving: pods.iter().filter(|pod| rollout::is_leaving(pod, now)).count(),
+        counted_since: Some(counted(pods.len())),
         standing: match (&judged.seen.refusal, &judged.seen.failed) {
             (Some(_), _) => Standing::Refused,
             (None, Some(_)) => Standing::Failed,

@@ -33,11 +33,21 @@ struct Inner {
 struct Seen {
     /// When it was looked at, this time and the time before.
     looked: Option<(Instant, Option<Instant>)>,
-    facts: HashMap<(String, &'static str), Fact>,
+    facts: Facts<Fact>,
+    counts: Facts<Count>,
 }
+
+/// What is so, by what it is so of.
+type Facts<F> = HashMap<(String, &'static str), F>;
 
 struct Fact {
     stamp: Timestamp,
+    since: Timestamp,
+    asked: Instant,
+}
+
+struct Count {
+    number: usize,
     since: Timestamp,
     asked: Instant,
 }
@@ -50,6 +60,7 @@ impl Sightings {
         let before = seen.looked.map(|(last, _)| last);
         seen.looked = Some((Instant::now(), before));
         seen.facts.retain(|_, fact| fact.asked.elapsed() < FORGOTTEN);
+        seen.counts.retain(|_, count| count.asked.elapsed() < FORGOTTEN);
     }
 
     /// The time to which those of [`Self::since`] are compared: the time of day when this manager began, and what has passed since
@@ -76,6 +87,19 @@ impl Sightings {
         let since = now.checked_sub(said.min(bound)).unwrap_or(now);
         seen.facts.insert(key, Fact { stamp, since, asked: Instant::now() });
         since
+    }
+
+    /// Since when this manager sees that there are so many of `what` of the object with that UID, or name.
+    pub fn counted(&self, clock: &Clock, owner: &str, uid: &str, what: &'static str, number: usize) -> Timestamp {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, asked) = (inner.now(clock), Instant::now());
+        let counts = &mut inner.owners.entry(owner.to_owned()).or_default().counts;
+        let count = counts.entry((uid.to_owned(), what)).or_insert(Count { number, since: now, asked });
+        if count.number != number {
+            *count = Count { number, since: now, asked };
+        }
+        count.asked = asked;
+        count.since
     }
 
     /// Forgets the ModelDeployments that are not in `alive`.
@@ -137,6 +161,20 @@ mod tests {
         sightings.look("o");
         assert_eq!(age("new", 100 * DAY), 7, "at the look before it was not there");
         assert_eq!(age("new", 100 * DAY + 1), 7, "it began anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_count_has_the_time_since_it_was_another() {
+        let (shows, clock) = by_hand();
+        let sightings = Sightings::default();
+        let age = |number| {
+            let since = sightings.counted(&clock, "o", "r", "pods", number);
+            sightings.now(&clock).duration_since(since).as_secs()
+        };
+        assert_eq!(age(2), 0, "nobody knows how long it was so before");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        shows.store(200 * DAY, Ordering::Relaxed);
+        assert_eq!((age(2), age(1), age(2)), (30, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]

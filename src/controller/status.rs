@@ -30,6 +30,9 @@ use crate::{
 /// That nothing is done.
 const PAUSED: &str = "spec.management is Paused: changes wait until it is Managed. What serves goes on serving.";
 
+/// So many revisions the definition lets a status list.
+const MAX_REVISIONS: usize = 32;
+
 /// What the status is computed from.
 pub struct Picture<'a> {
     /// The object.
@@ -98,7 +101,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let ready_reason = if wanted == 0 && ready { Reason::Idle } else { summary.reason };
     findings.push(Finding::new(READY, Some(ready), ready_reason, summary.message.clone()));
     let stalled = summary.stalled && !ready;
-    findings.push(moving(picture, ready, stalled).unwrap_or_else(|| {
+    findings.push(moving(picture, current, ready, stalled).unwrap_or_else(|| {
         let reason = if ready { Reason::UpToDate } else { summary.reason };
         let message = if ready || stalled { String::new() } else { summary.message.clone() };
         Finding::new(RECONCILING, Some(!ready && !stalled), reason, message)
@@ -123,12 +126,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
         replicas: count(pods.iter().filter(|pod| !pod.is_over()).count()),
         selector: format!("{LABEL_DEPLOYMENT}={}", owner.name),
         model: decision.model.clone(),
-        revisions: decision
-            .revisions
-            .iter()
-            .filter(|judged| judged.seen.asked.is_some() || Some(&judged.seen.revision.name) == decision.current.as_ref())
-            .map(|judged| revision_status(picture, judged))
-            .collect(),
+        revisions: listed(decision).map(|judged| revision_status(picture, judged)).collect(),
         engine: decision
             .engine
             .clone()
@@ -141,9 +139,12 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
 }
 
 /// What is said of a rollout, of a drain, or of their waiting.
-fn moving(picture: &Picture<'_>, ready: bool, stalled: bool) -> Option<Finding> {
+fn moving(picture: &Picture<'_>, current: Option<&Judged>, ready: bool, stalled: bool) -> Option<Finding> {
     if picture.deployment.spec.management == Management::Paused {
         return Some(Finding::new(RECONCILING, Some(false), Reason::Paused, PAUSED));
+    }
+    if let Some(blocked) = summary::looks_again(picture, current).filter(|_| ready) {
+        return Some(Finding::new(RECONCILING, Some(true), blocked.problem.reason, with_retry(blocked).message));
     }
     let said = picture.step.said.as_ref()?;
     let message = if ready || said.reason == Reason::RollingOut { said.message.clone() } else { return None };
@@ -222,6 +223,20 @@ fn how_verified(judged: &Judged) -> String {
             "Every file was hashed where it lies before the engine started; the content is {digest}. Assurance=InPlace: whoever may write to the claim can change it afterwards."
         ),
     }
+}
+
+/// The revisions that have a Deployment, and the current one: the newest of them, in their order, when there are more than the
+/// status has room for.
+fn listed(decision: &Decision) -> impl Iterator<Item = &Judged> {
+    let is_current = |judged: &Judged| Some(&judged.seen.revision.name) == decision.current.as_ref();
+    let listed: Vec<&Judged> =
+        decision.revisions.iter().filter(|judged| judged.seen.asked.is_some() || is_current(judged)).collect();
+    let mut surplus = listed.len().saturating_sub(MAX_REVISIONS);
+    listed.into_iter().filter(move |judged| {
+        let leaves_out = surplus > 0 && !is_current(judged);
+        surplus -= usize::from(leaves_out);
+        !leaves_out
+    })
 }
 
 fn revision_status(picture: &Picture<'_>, judged: &Judged) -> RevisionStatus {

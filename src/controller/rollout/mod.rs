@@ -23,7 +23,7 @@ use crate::api::Rollout;
 
 /// How long a replica may go on with its requests, when nobody says otherwise.
 pub const DRAIN: Duration = Duration::from_secs(120);
-/// How long a pod has to find no room before one of the old makes some.
+/// How long a pod has to find no room before one of the old makes some, and how long who waits may take to find what was made.
 const NO_ROOM: Duration = Duration::from_secs(20);
 /// How often pods that drain are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -99,6 +99,8 @@ pub struct Seen {
     pub pods: Vec<Pod>,
     /// Pods that are on their way out.
     pub leaving: usize,
+    /// Since when it has as many pods, those on their way out included.
+    pub counted_since: Option<Timestamp>,
     /// Whether it can be gone to.
     pub standing: Standing,
     /// Whether the policies let new pods of it in.

@@ -14,6 +14,8 @@ pub struct Said {
     pub reason: Reason,
     /// Sentences.
     pub message: String,
+    /// Replicas are replaced one by one because no node has room for one more: what waits for room is being helped.
+    pub makes_room: bool,
 }
 
 pub fn of(
@@ -36,12 +38,14 @@ pub fn of(
         more => format!(" {more} replicas finish their requests before they stop."),
     };
     if old.is_empty() || plan.mode == Mode::Still {
-        return (draining > 0).then(|| Said { reason: Reason::Draining, message: finishing.trim_start().to_owned() });
+        let message = finishing.trim_start().to_owned();
+        return (draining > 0).then_some(Said { reason: Reason::Draining, message, makes_room: false });
     }
     let back = current.and_then(|at| seen.get(at)).is_some_and(|current| current.name != target.name);
     let verb = if back { "takes its place back from" } else { "takes the place of" };
+    let one_by_one = if plan.no_room { " one by one, as no node has room for a replica more" } else { "" };
     let mut message = format!(
-        "Revision {} {verb} {}: {} of {} replicas answer.",
+        "Revision {} {verb} {}{one_by_one}: {} of {} replicas answer.",
         target.name,
         old.join(" and "),
         target.answering(),
@@ -56,15 +60,20 @@ pub fn of(
         _ => {}
     }
     if plan.no_room {
-        message.push_str(
-            " No node has room for a replica more, so they are replaced one by one: an old one stops before a new one starts.",
-        );
+        message.push_str(" An old one stops before a new one starts.");
     } else if plan.mode == Mode::OneByOne {
         message.push_str(" They are replaced one by one, as rollout.strategy says.");
+    }
+    if !back && target.answering() < wish.replicas && step.given_up.is_none() {
+        message.push_str(&format!(
+            " Each has {} to answer, or {} takes its place back.",
+            spoken(target.deadline),
+            old.join(" and ")
+        ));
     }
     if draining > 0 {
         message.push_str(&finishing);
         message.push_str(&format!(" That takes at most {}.", spoken(wish.drain())));
     }
-    Some(Said { reason: Reason::RollingOut, message })
+    Some(Said { reason: Reason::RollingOut, message, makes_room: plan.no_room })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{NO_ROOM, Seen, Standing, Wish, left, others, soonest};
+use super::{Class, NO_ROOM, Seen, Standing, Wish, left, others, soonest};
 use crate::api::{Rollout, Strategy};
 
 /// The share of the replicas that goes first, in percent.
@@ -78,7 +78,18 @@ pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) ->
         (wanted - answering, wanted + surge(wanted) - old_occupied, wanted)
     };
     // A share is never all of it: there is something to compare with, and to go back to.
-    let old_wanted = canary.map_or(old_wanted, |(share, _)| old_wanted.max(wanted - share).max(1));
+    let mut old_wanted = canary.map_or(old_wanted, |(share, _)| old_wanted.max(wanted - share).max(1));
+    let mut floor = floor;
+    if no_room && crowded(new, old_occupied, old_capable) {
+        let since = others.iter().filter_map(|at| seen.get(*at)?.counted_since).max();
+        match left(since, NO_ROOM, now) {
+            left if left.is_zero() => {
+                old_wanted = old_wanted.min(old_capable - 1).max(i32::from(canary.is_some()));
+                floor = floor.min(old_capable + answering - 1);
+            }
+            left => soonest(&mut again, Some(left)),
+        }
+    }
     // What it was given before is not taken away again: an earlier release surged by more.
     let given = new.asked.unwrap_or(0).min(goal).max(new.capable().min(wanted));
     let new_wanted = new_wanted.min(goal).max(given).max(0);
@@ -128,6 +139,12 @@ pub fn canary(new: &Seen, wish: &Wish<'_>, now: Timestamp) -> Option<(i32, Optio
     let Some(complete) = complete else { return Some((share, None)) };
     let left = left(Some(complete), hold, now);
     (!left.is_zero()).then_some((share, Some(left)))
+}
+
+/// Whether fewer have found room than are wanted, so that the new revision finds some only where one of the old is: all that there
+/// is of the old answers, nothing of the new is on its way, and somebody goes on answering.
+fn crowded(new: &Seen, old_occupied: i32, old_capable: i32) -> bool {
+    new.count(|pod| pod.class == Class::Loading) == 0 && old_capable == old_occupied && old_capable + new.answering() >= 2
 }
 
 /// Whether a pod of the new revision has found no room for so long that one of the old has to make some; or how long that is to

@@ -49,6 +49,7 @@ fn seen(name: &str, asked: i32, states: &str) -> Seen {
         since: Some(at(0)),
         pods: pods.collect(),
         leaving: 0,
+        counted_since: Some(at(0)),
         standing: Standing::Good,
         may_serve: true,
         answered: true,
@@ -148,12 +149,39 @@ fn where_a_surge_finds_no_room_an_old_replica_makes_some_after_a_while_and_that_
     assert_eq!((early.drain, early.again), (vec![], Some(Duration::from_secs(5))));
     let late = full(20, Strategy::Auto, 0);
     assert_eq!((late.drain, late.fates), (strings(&["a-0"]), vec![Keep(2), Keep(1)]));
-    assert!(late.said.unwrap().message.contains("No node has room for a replica more"));
+    let said = late.said.unwrap();
+    assert!(said.makes_room);
+    assert_eq!(
+        said.message,
+        "Revision b takes the place of a one by one, as no node has room for a replica more: 0 of 2 replicas answer. An old one stops before a new one starts. Each has 10m to answer, or a takes its place back. 1 replica finishes its requests before it stops. That takes at most 2m."
+    );
     assert_eq!(full(20, Strategy::Surge, 0).drain, Vec::<String>::new(), "it was asked for a surge and nothing else");
     assert_eq!(full(20, Strategy::Auto, 1).drain, Vec::<String>::new(), "one is on its way out");
     // With several on their way, one at a time all the same.
     let two = [seen("a", 8, "AAAAAAAA"), seen("b", 2, "RR")];
     assert_eq!(go_at(&two, 8, 20).drain, ["a-0"]);
+}
+
+#[test]
+fn where_fewer_find_room_than_are_wanted_one_of_the_old_makes_some_and_never_the_last() {
+    let crowd = |old: &str, new: &str, second| {
+        let of = |name, states: &str| seen(name, states.len().try_into().unwrap(), states);
+        go_at(&[of("a", old), of("b", new)], 3, second)
+    };
+    assert_eq!(crowd("AA", "R", 20).drain, ["a-0"]);
+    let going = crowd("DA", "R", 20);
+    assert_eq!((going.take_back, going.floor), (vec![], 1), "it stays marked until it has finished");
+    assert_eq!(crowd("A", "AR", 20).drain, ["a-0"]);
+    // The only one that answers; one that is on its way; one that would have to come back.
+    for (old, new) in [("A", "R"), ("A", "RR"), ("AA", "LR"), ("A", "LR"), ("AL", "R")] {
+        assert_eq!(crowd(old, new, 20).drain, Vec::<String>::new(), "{old} {new}");
+    }
+    assert_eq!(crowd("DL", "R", 20).take_back, ["a-0"]);
+    // Who waits takes a moment to find the room that was made.
+    let made_room = Seen { counted_since: Some(at(90)), ..seen("a", 2, "AA") };
+    let early = go_at(&[made_room.clone(), seen("b", 1, "R")], 4, 100);
+    assert_eq!((early.drain, early.again), (vec![], Some(Duration::from_secs(10))));
+    assert_eq!(go_at(&[made_room, seen("b", 1, "R")], 4, 110).drain, ["a-0"]);
 }
 
 fn go_at(seen: &[Seen], replicas: i32, second: i64) -> Step {
@@ -334,7 +362,7 @@ fn a_rollout_says_who_takes_whose_place() {
     assert_eq!(said.reason, Reason::RollingOut);
     assert_eq!(
         said.message,
-        "Revision b takes the place of a: 1 of 2 replicas answer. 1 replica finishes its requests before it stops. That takes at most 2m."
+        "Revision b takes the place of a: 1 of 2 replicas answer. Each has 10m to answer, or a takes its place back. 1 replica finishes its requests before it stops. That takes at most 2m."
     );
     let said = go(&[seen("b", 2, "DA")], 1, Strategy::Auto).said.unwrap();
     assert_eq!((said.reason, said.message.as_str()), (Reason::Draining, "1 replica finishes its requests before it stops."));

@@ -44,6 +44,19 @@ pub(super) fn summarise(
         };
         Summary { state: if serving { "Degraded" } else { state }, step: None, reason: problem.reason, message, stalled }
     };
+    let answered = |problem: Option<Problem>| {
+        let state = if wanted == 0 { "Idle" } else { "Ready" };
+        let (reason, message) = match problem {
+            Some(problem) => (problem.reason, problem.message),
+            None if wanted == 0 => (Reason::Idle, String::new()),
+            None => (Reason::Ready, String::new()),
+        };
+        Summary { state, step: Some(Step::Ready), reason, message, stalled: false }
+    };
+    // A fresh look that the source keeps waiting takes nothing away from what answers as it was asked for.
+    if let Some(blocked) = looks_again(picture, current).filter(|_| ready >= wanted) {
+        return answered(Some(with_retry(blocked)));
+    }
     if let Some(blocked) = &picture.decision.blocked {
         let waits = blocked.stage == Stage::Source && blocked.retry.is_some();
         return trouble(if waits { "Waiting" } else { "Blocked" }, &with_retry(blocked), !waits);
@@ -70,13 +83,8 @@ pub(super) fn summarise(
     if let Some(problem) = given_up(picture, current) {
         return trouble("Blocked", &problem, true);
     }
-    if wanted == 0 {
-        return Summary { state: "Idle", step: Some(Step::Ready), reason: Reason::Idle, message: String::new(), stalled: false };
-    }
     if ready >= wanted {
-        let (reason, message) =
-            picture.decision.shared.clone().map_or((Reason::Ready, String::new()), |shared| (shared.reason, shared.message));
-        return Summary { state: "Ready", step: Some(Step::Ready), reason, message, stalled: false };
+        return answered(picture.decision.shared.clone().filter(|_| wanted > 0));
     }
     if let Some(problem) = &picture.failed {
         return trouble("Waiting", problem, false);
@@ -94,6 +102,13 @@ pub(super) fn summarise(
         return trouble("Blocked", &not_created(failure), false);
     }
     of_pods(picture, current, pods, ready, serving)
+}
+
+/// What keeps a fresh look at the source waiting, while there is a revision for what is asked for.
+pub(super) fn looks_again<'a>(picture: &'a Picture<'_>, current: Option<&Judged>) -> Option<&'a Blocked> {
+    let current = current.filter(|current| current.seen.refusal.is_none() && given_up(picture, current).is_none());
+    let blocked = picture.decision.blocked.as_ref().filter(|_| current.is_some())?;
+    (blocked.stage == Stage::Source && blocked.retry.is_some()).then_some(blocked)
 }
 
 /// That the revision was given up, while another one serves in its place.
@@ -130,6 +145,16 @@ fn of_pods(picture: &Picture<'_>, current: &Judged, pods: &[&Arc<SlimPod>], read
         } else {
             progress.message = format!("{} It takes the place of another: {}", progress.message, departure.message);
         }
+    }
+    // Somebody waits for room, and room is being made.
+    if let Some(said) = picture.step.said.as_ref().filter(|said| said.makes_room && progress.reason == Reason::Unschedulable) {
+        return Summary {
+            state: Step::Scheduling.state(),
+            step: Some(Step::Scheduling),
+            reason: said.reason,
+            message: said.message.clone(),
+            stalled: false,
+        };
     }
     let Progress { step, reason, mut message } = progress;
     let stuck = step == Step::Stuck || (reason.is_trouble() && !waits(reason));

@@ -253,7 +253,7 @@ fn while_the_old_revision_answers_a_new_one_that_fails_is_a_degradation_and_one_
 #[test]
 fn what_a_rollout_says_stands_beside_how_far_its_pods_are() {
     let step = |reason| rollout::Step {
-        said: Some(rollout::Said { reason, message: "Of 2 replicas 1 is of the new revision.".into() }),
+        said: Some(rollout::Said { reason, message: "Of 2 replicas 1 is of the new revision.".into(), makes_room: false }),
         ..rollout::Step::default()
     };
     let with = |reason, status, replicas| {
@@ -268,6 +268,58 @@ fn what_a_rollout_says_stands_beside_how_far_its_pods_are() {
     // Everything that was asked for is there, and who goes says no more than that.
     let (_, conditions) = with(Reason::Draining, answering(), 1);
     assert_eq!((is(&conditions, READY), is(&conditions, RECONCILING)), (("True", "Ready"), ("True", "Draining")));
+}
+
+#[test]
+fn who_waits_for_room_that_is_being_made_says_so_instead_of_trouble() {
+    let no_room = json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient memory." }] });
+    let mut waiting = (*pod_of("0000aaaa", "new", no_room)).clone();
+    waiting.spec.node_name = None;
+    let pods = [pod_of("0000bbbb", "old", answering()), Arc::new(waiting)];
+    let message = "Revision new takes the place of old one by one, as no node has room for a replica more.";
+    let with = |makes_room| {
+        let said = rollout::Said { reason: Reason::RollingOut, message: message.into(), makes_room };
+        let step = rollout::Step { said: Some(said), ..rollout::Step::default() };
+        scene(&replacing(), &pods, 1, Scene { step, ..Scene::default() })
+    };
+    let (status, conditions) = with(true);
+    assert_eq!((status.why.as_str(), is(&conditions, READY)), (message.trim_end_matches('.'), ("False", "RollingOut")));
+    let (status, conditions) = with(false);
+    assert_eq!((status.state.as_str(), is(&conditions, READY).1), ("Degraded", "Unschedulable"));
+}
+
+#[test]
+fn a_fresh_look_that_waits_for_its_source_takes_nothing_away() {
+    let blocked = |stage, retry| {
+        let problem = Problem::new(Reason::SourceUnavailable, "hub.example does not answer.");
+        Decision { blocked: Some(Blocked { stage, problem, retry }), ..decision() }
+    };
+    let waits = blocked(Stage::Source, Some(Duration::from_secs(20)));
+    let (status, conditions) = computed(&waits, &[ready_pod()], 1, None);
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Ready", ("True", "SourceUnavailable")));
+    assert_eq!((is(&conditions, RECONCILING), is(&conditions, STALLED).0), (("True", "SourceUnavailable"), "False"));
+    assert_eq!(status.why, "SourceUnavailable: hub.example does not answer");
+    // Fewer answer than are wanted; what is asked for now was never served; it will not go by itself.
+    assert_eq!(is(&computed(&waits, &[ready_pod()], 2, None).1, READY).0, "False");
+    let anew = Decision { current: None, ..blocked(Stage::Source, Some(Duration::from_secs(20))) };
+    assert_eq!(is(&computed(&anew, &[ready_pod()], 1, None).1, READY).0, "False");
+    for (stage, retry) in [(Stage::Source, None), (Stage::Trust, Some(Duration::from_secs(20)))] {
+        assert_eq!(is(&computed(&blocked(stage, retry), &[ready_pod()], 1, None).1, READY).0, "False");
+    }
+}
+
+#[test]
+fn of_more_revisions_than_a_status_has_room_for_the_newest_are_listed_and_the_current_one() {
+    let mut decision = decision();
+    for number in 2..50 {
+        let mut revision = (*decision.revisions[0].seen.revision).clone();
+        (revision.number, revision.name) = (number, format!("r{number}"));
+        let seen = ObservedRevision { revision: Arc::new(revision), ..decision.revisions[0].seen.clone() };
+        decision.revisions.push(Judged { seen, artifact: None, verdict: None });
+    }
+    let listed: Vec<String> = computed(&decision, &[], 1, None).0.revisions.into_iter().map(|one| one.name).collect();
+    assert_eq!(listed.len(), 32);
+    assert_eq!((listed[0].as_str(), listed[1].as_str(), listed[31].as_str()), ("0000aaaa", "r19", "r49"));
 }
 
 #[test]

@@ -86,6 +86,28 @@ fn nobody_who_answers_makes_room_for_a_pod_that_no_node_could_take() {
     });
 }
 
+#[test]
+fn a_change_is_rolled_out_where_fewer_find_room_than_are_wanted() {
+    for seed in 1..9 {
+        simulate(seed, async |world| {
+            world.run_smoothly();
+            world.room(2);
+            world.deploy("pear", &[], json!({ "replicas": 3 }));
+            world.until("two answer", |world| (serving(world, "pear") == 2).then_some(()).ok_or_else(String::new)).await;
+            tokio::time::sleep(LONG).await;
+            let before: Vec<Value> = world.of("Pod", "pear").iter().map(|pod| pod["metadata"]["name"].clone()).collect();
+            world.change("ModelDeployment", "pear", json!({ "spec": { "engine": { "contextLength": 512 } } }));
+            for second in 0..900 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(serving(world, "pear") >= 1, "seed {seed}, second {second}: {}", world.oracle.story());
+            }
+            let routed = world.of("Pod", "pear").iter().filter(|pod| routed(pod)).cloned().collect::<Vec<_>>();
+            assert_eq!(routed.len(), 2, "seed {seed}");
+            assert!(routed.iter().all(|pod| !before.contains(&pod["metadata"]["name"])), "seed {seed}: the change is there");
+        });
+    }
+}
+
 /// Says no to some writes of pods.
 struct No {
     status: Arc<AtomicBool>,

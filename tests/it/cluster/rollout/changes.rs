@@ -51,7 +51,7 @@ async fn on_a_full_node_replicas_are_replaced_one_by_one_and_that_is_said() {
     stage.args(&["--threads=2"]).await;
     let look = async || {
         let said = stage.says("Reconciling", "True", "RollingOut").await;
-        if said.contains("No node has room for a replica more") { Ok(()) } else { Err(said) }
+        if said.contains("one by one, as no node has room for a replica more") { Ok(()) } else { Err(said) }
     };
     stage.place.world.within(Duration::from_secs(60), "one by one", look).await;
     stage.serves("--threads=2", 2).await;
