@@ -29,8 +29,8 @@ pub struct ManagerArgs {
     /// The namespace of the Lease, and of the Secrets that policies name
     #[arg(long, env = "POD_NAMESPACE", default_value = "bonafide-system")]
     namespace: String,
-    /// Who we are, for the Lease
-    #[arg(long, env = "POD_NAME", default_value = "bonafide")]
+    /// Who this one is, for the Lease: a name that no other manager has
+    #[arg(long, env = "POD_NAME")]
     identity: String,
 }
 

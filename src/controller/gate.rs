@@ -35,8 +35,8 @@ use crate::api::{GATE, LABEL_REVISION, Problem, VOUCHED};
 #[derive(Default)]
 pub struct Vouchers(Mutex<HashMap<String, Comparison>>);
 
-/// A pod's generation, and what speaks against it.
-type Comparison = (Option<i64>, Option<String>);
+/// A pod's generation, the revision whose template it was compared with, and what speaks against it.
+type Comparison = (Option<i64>, String, Option<String>);
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -62,26 +62,49 @@ enum Word {
     Nothing,
 }
 
-/// Lifts the gates and sets the vouchers of all pods of one deployment.
+/// Lifts the gates and sets the vouchers of all pods of one deployment; what fails for one holds up no other.
 pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged], step: &Step) -> Result<Doors, kube::Error> {
-    let owner = &observed.owner;
-    let mut doors = Doors::default();
-    let (mut fresh, mut others) = (Fresh::default(), Others::default());
+    let mut visit =
+        Visit { context, observed, step, doors: Doors::default(), fresh: Fresh::default(), others: Others::default() };
+    let mut failed = None;
     for pod in observed.pods.iter().filter(|pod| !pod.is_over()) {
         let judged = revisions.iter().find(|judged| pod.label(LABEL_REVISION) == Some(&judged.seen.revision.name));
-        let good = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none());
-        if pod.is_gated() {
-            let Some(judged) = good else { continue };
-            if !fresh.ask(context, observed).await? {
-                doors.stale = true;
-                continue;
-            }
-            match objection(context, owner, pod, judged).await? {
-                None => lift(context, owner, pod).await?,
-                Some(objection) => doors.objections.push((pod.name().to_owned(), objection)),
-            }
-            continue;
+        let done = if pod.is_gated() { visit.gate(pod, judged).await } else { visit.voucher(pod, judged).await };
+        failed = failed.or(done.err());
+    }
+    failed.map_or(Ok(visit.doors), Err)
+}
+
+/// One round through the pods of one deployment.
+struct Visit<'a> {
+    context: &'a Context,
+    observed: &'a Observed,
+    step: &'a Step,
+    doors: Doors,
+    fresh: Fresh,
+    others: Others,
+}
+
+impl Visit<'_> {
+    /// Lifts the gate of a pod whose revision may be served today.
+    async fn gate(&mut self, pod: &SlimPod, judged: Option<&Judged>) -> Result<(), kube::Error> {
+        let Visit { context, observed, .. } = *self;
+        let Some(judged) = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none()) else { return Ok(()) };
+        if !self.fresh.ask(context, observed).await? {
+            self.doors.stale = true;
+            return Ok(());
         }
+        match objection(context, &observed.owner, pod, judged).await? {
+            None => lift(context, &observed.owner, pod).await?,
+            Some(objection) => self.doors.objections.push((pod.name().to_owned(), objection)),
+        }
+        Ok(())
+    }
+
+    /// Says of a pod that runs whether it gets requests.
+    async fn voucher(&mut self, pod: &SlimPod, judged: Option<&Judged>) -> Result<(), kube::Error> {
+        let Visit { context, observed, step, .. } = *self;
+        let owner = &observed.owner;
         let vouched = pod.is(VOUCHED);
         // Nobody is unrouted because the watch of revisions is behind.
         if judged.is_none()
@@ -89,8 +112,8 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
             && let Some(revision) = pod.label(LABEL_REVISION)
             && confirm::exists(context, owner, revision).await?
         {
-            doors.stale = true;
-            continue;
+            self.doors.stale = true;
+            return Ok(());
         }
         let objection = match verdict(judged, pod) {
             Some(objection) => Some(objection),
@@ -104,12 +127,12 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
             (None, _) if is_draining(pod, step) => {
                 Word::Not("Draining", "It is to go: it gets no new requests, and finishes those it has.".to_owned())
             }
-            (None, Some(judged)) => first(context, pod, judged, vouched, &mut doors).await,
+            (None, Some(judged)) => first(context, pod, judged, vouched, &mut self.doors).await,
             (None, None) => Word::Nothing,
         };
         // A policy may have come since the gate was lifted, and its watch be late.
-        let word = if matches!(word, Word::Vouched) && !was_vouched(pod) && !fresh.ask(context, observed).await? {
-            doors.stale = true;
+        let word = if matches!(word, Word::Vouched) && !was_vouched(pod) && !self.fresh.ask(context, observed).await? {
+            self.doors.stale = true;
             Word::Nothing
         } else {
             word
@@ -117,16 +140,16 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
         // Who is to go and is routed to goes on until it is sure that enough others answer.
         let mut version = None;
         if vouched && matches!(word, Word::Not("Draining", _)) {
-            version = others.spare(context, owner, pod, step.floor).await?;
+            version = self.others.spare(context, owner, pod, step.floor).await?;
             if version.is_none() {
-                doors.stale = true;
-                continue;
+                self.doors.stale = true;
+                return Ok(());
             }
         }
         set(context, owner, pod, &word, version).await?;
-        doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
+        self.doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
+        Ok(())
     }
-    Ok(doors)
 }
 
 /// Whether the verdicts are of today: asked once for all pods, and only when one of them needs it.
@@ -221,13 +244,16 @@ async fn is_today(
     Ok(namespace.metadata.labels.unwrap_or_default() == *labels)
 }
 
-/// Compares the live pod with its template; a pod's generation changes whenever its spec does, so each is read once for each.
+/// Compares the live pod with its revision's template; a pod's generation changes whenever its spec does, so each is read once for
+/// each of the two.
 async fn objection(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Judged) -> Result<Option<String>, kube::Error> {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let generation = pod.metadata.generation;
+    let revision = &judged.seen.revision.name;
     let known = context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
-    if let Some((seen, objection)) = known
+    if let Some((seen, of, objection)) = known
         && seen == generation
+        && of == *revision
         && generation.is_some()
     {
         return Ok(objection);
@@ -247,7 +273,7 @@ async fn objection(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Jud
             "a pod is not what we wrote: it is not vouched for"
         );
     }
-    context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (seen, objection.clone()));
+    context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (seen, revision.clone(), objection.clone()));
     Ok(objection)
 }
 

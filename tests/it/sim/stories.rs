@@ -42,6 +42,16 @@ stories![
     a_revision_that_fails_leaves_the_old_one,
     a_paused_deployment_waits,
     a_busy_replica_is_drained_before_it_goes,
+    a_share_goes_first_and_the_others_follow,
+    a_share_that_fails_is_taken_back,
+    one_replica_after_the_other_is_replaced_where_it_is_asked_for,
+    fewer_find_room_than_are_wanted,
+    a_change_is_taken_back_halfway,
+    a_fresh_look_finds_other_bytes,
+    a_fresh_look_at_a_closed_shelf_takes_nothing_away,
+    a_secret_comes_late,
+    a_claim_comes_late,
+    who_has_a_name_keeps_it,
 ];
 
 const NAME: &str = "pear";
@@ -104,7 +114,7 @@ async fn a_change_replaces_every_replica(world: &World) {
     let first = revision(world);
     world.oracle.floor(NAME, 2);
     world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
-    world.until("there is another revision", |world| if revision(world) == first { Err(first.clone()) } else { Ok(()) }).await;
+    another_than(world, &first).await;
     world.ready(NAME, 2).await;
 }
 
@@ -285,7 +295,7 @@ async fn a_full_cluster_changes_one_by_one(world: &World) {
     let first = revision(world);
     world.oracle.floor(NAME, 1);
     world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
-    world.until("there is another revision", |world| if revision(world) == first { Err(first.clone()) } else { Ok(()) }).await;
+    another_than(world, &first).await;
     world.ready(NAME, 2).await;
 }
 
@@ -358,5 +368,163 @@ async fn a_busy_replica_is_drained_before_it_goes(world: &World) {
     }
     world.until("one gets no requests still", unrouted).await;
     busy.iter().for_each(|pod| world.pods.busy(pod, 0));
+    world.ready(NAME, 1).await;
+}
+
+/// Waits until the status speaks of another revision than that one.
+async fn another_than(world: &World, first: &str) {
+    let look = |world: &World| if revision(world) == first { Err(first.to_owned()) } else { Ok(()) };
+    world.until("there is another revision", look).await;
+}
+
+async fn a_share_goes_first_and_the_others_follow(world: &World) {
+    let rollout = json!({ "strategy": "Canary", "canary": { "percent": 30, "hold": "60s" } });
+    world.deploy(NAME, &[], json!({ "replicas": 3, "rollout": rollout }));
+    world.ready(NAME, 3).await;
+    let first = revision(world);
+    world.oracle.floor(NAME, 3);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
+    another_than(world, &first).await;
+    world.ready(NAME, 3).await;
+}
+
+async fn a_share_that_fails_is_taken_back(world: &World) {
+    world.behave(|pod| {
+        let broken = pod["spec"]["containers"][0]["args"].to_string().contains("--seed");
+        Behaviour { falls_after: broken.then_some(std::time::Duration::from_secs(120)), ..Behaviour::default() }
+    });
+    let rollout = json!({ "strategy": "Canary", "canary": { "percent": 30, "hold": "1h" } });
+    world.deploy(NAME, &[], json!({ "replicas": 2, "rollout": rollout }));
+    world.ready(NAME, 2).await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "args": ["--seed=1"] } } }));
+    let taken_back = |world: &World| {
+        let object = world.get("ModelDeployment", NAME).unwrap();
+        let pods = world.of("Pod", NAME);
+        let new = pods.iter().filter(|pod| pod["spec"]["containers"][0]["args"].to_string().contains("--seed")).count();
+        let told = object["status"].to_string().contains("RolloutFailed");
+        if told && new == 0 && pods.len() == 2 && pods.iter().all(|pod| routed(pod)) {
+            Ok(())
+        } else {
+            Err(format!("{} pods, {new} of them new, {}", pods.len(), object["status"]))
+        }
+    };
+    world.until("the share is taken back", taken_back).await;
+}
+
+async fn one_replica_after_the_other_is_replaced_where_it_is_asked_for(world: &World) {
+    world.deploy(NAME, &[], json!({ "replicas": 3, "rollout": { "strategy": "OneByOne" } }));
+    world.ready(NAME, 3).await;
+    let first = revision(world);
+    world.oracle.floor(NAME, 2);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
+    another_than(world, &first).await;
+    world.ready(NAME, 3).await;
+}
+
+async fn fewer_find_room_than_are_wanted(world: &World) {
+    world.room(2);
+    world.deploy(NAME, &[], json!({ "replicas": 3 }));
+    let serve = |world: &World, short: bool| {
+        let pods = world.of("Pod", NAME);
+        let of_it = |pod: &&std::sync::Arc<serde_json::Value>| {
+            routed(pod) && pod["spec"]["containers"][0]["args"].to_string().contains("512") == short
+        };
+        match (pods.iter().filter(of_it).count(), pods.len()) {
+            (2, 3) => Ok(()),
+            (serve, all) => Err(format!("{serve} of {all}")),
+        }
+    };
+    world.until("two answer", |world| serve(world, false)).await;
+    world.oracle.floor(NAME, 1);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
+    world.until("two of the new ones answer", |world| serve(world, true)).await;
+    world.condition(NAME, "Ready", "False", "Unschedulable").await;
+}
+
+async fn a_change_is_taken_back_halfway(world: &World) {
+    world.deploy(NAME, &[], json!({ "replicas": 2 }));
+    world.ready(NAME, 2).await;
+    let first = revision(world);
+    world.oracle.floor(NAME, 2);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
+    let begun = |world: &World| {
+        let new = world
+            .of("Pod", NAME)
+            .iter()
+            .filter(|pod| pod["metadata"]["labels"]["bonafide.dev/revision"] != first.trim_matches('"'))
+            .count();
+        if new > 0 { Ok(()) } else { Err("none of it is there".to_owned()) }
+    };
+    world.until("the new one has begun", begun).await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": null } }));
+    world.until("it is the first again", |world| if revision(world) == first { Ok(()) } else { Err(revision(world)) }).await;
+    world.ready(NAME, 2).await;
+}
+
+/// Asks for a fresh look.
+fn refresh(world: &World) {
+    world.change("ModelDeployment", NAME, json!({ "metadata": { "annotations": { "bonafide.dev/refresh": "once" } } }));
+}
+
+async fn a_fresh_look_finds_other_bytes(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+    let first = revision(world);
+    world.oracle.floor(NAME, 1);
+    world.shelf.put_content("hf://orchard/pear-GGUF", "riper", &[]);
+    world.rest().await;
+    assert_eq!(revision(world), first, "nobody asked\n{}", world.oracle.story());
+    refresh(world);
+    another_than(world, &first).await;
+    world.ready(NAME, 1).await;
+}
+
+async fn a_fresh_look_at_a_closed_shelf_takes_nothing_away(world: &World) {
+    world.deploy(NAME, &[], json!({}));
+    world.ready(NAME, 1).await;
+    let first = revision(world);
+    world.oracle.floor(NAME, 1);
+    world.shelf.close(true);
+    refresh(world);
+    world.condition(NAME, "Reconciling", "True", "SourceUnavailable").await;
+    world.condition(NAME, "Ready", "True", "SourceUnavailable").await;
+    world.shelf.put_content("hf://orchard/pear-GGUF", "riper", &[]);
+    world.shelf.close(false);
+    another_than(world, &first).await;
+    world.ready(NAME, 1).await;
+}
+
+async fn a_secret_comes_late(world: &World) {
+    world.deploy(NAME, &[], json!({ "model": { "secretRef": { "name": "key" } } }));
+    world.condition(NAME, "SourceResolved", "False", "SecretNotFound").await;
+    world.make(
+        "Secret",
+        "key",
+        json!({ "type": "bonafide.dev/source", "data": { "token": "aGZfcGVhcg==", "hosts": "aHViLmV4YW1wbGU=" } }),
+    );
+    world.ready(NAME, 1).await;
+}
+
+async fn a_claim_comes_late(world: &World) {
+    world.deploy(NAME, &[], json!({ "model": { "cache": { "claimName": "cellar" } } }));
+    world.condition(NAME, "SourceResolved", "False", "ClaimNotFound").await;
+    world.make("PersistentVolumeClaim", "cellar", json!({ "spec": { "accessModes": ["ReadWriteMany"] } }));
+    world.ready(NAME, 1).await;
+}
+
+async fn who_has_a_name_keeps_it(world: &World) {
+    world.deploy("plum", &[], json!({ "replicas": 0 }));
+    world.condition("plum", "Ready", "True", "Idle").await;
+    world.deploy(NAME, &[], json!({ "model": { "servedNames": ["chat"] } }));
+    world.ready(NAME, 1).await;
+    world.change("ModelDeployment", "plum", json!({ "spec": { "replicas": 1, "model": { "servedNames": ["chat"] } } }));
+    world.condition("plum", "Ready", "False", "NameTaken").await;
+    let first = revision(world);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
+    another_than(world, &first).await;
+    world.ready(NAME, 1).await;
+    assert!(nobody_serves(world, "plum").is_ok(), "{}", world.oracle.story());
+    world.change("ModelDeployment", NAME, json!({ "spec": { "model": { "servedNames": ["other"] } } }));
+    world.ready("plum", 1).await;
     world.ready(NAME, 1).await;
 }
