@@ -5,7 +5,7 @@
 use kube::{ResourceExt as _, api::ObjectMeta};
 use serde_json::Value;
 
-use super::{context::Context, plan::Owner};
+use super::{context::Context, plan::Owner, slim::SlimDeployment};
 use crate::api::{ANNOTATION_SPEC, ModelDeployment, Problem, Reason};
 
 /// Which of the names that `deployment` is to be reached by belongs to another one; `None` when all are free, or its own already.
@@ -15,9 +15,7 @@ pub fn taken(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> 
     let message = if let Some((other, name)) =
         another(context, deployment, owner, |other, name| holds(context, other, name) && is_free(name))
     {
-        format!(
-            "Requests for {name} in namespace {namespace} go to ModelDeployment {other}. Give this one another name with spec.model.servedNames, or delete {other}; then it goes on by itself."
-        )
+        return Some(has_it(&other, &name, namespace));
     } else {
         let (other, name) = another(context, deployment, owner, |other, name| is_older(other, deployment) && is_free(name))?;
         format!(
@@ -25,6 +23,20 @@ pub fn taken(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> 
         )
     };
     Some(Problem::new(Reason::NameTaken, message))
+}
+
+/// Which of the names of a revision that is gone back to another one answers to since.
+pub fn lost(context: &Context, deployment: &ModelDeployment, owner: &Owner) -> Option<Problem> {
+    let (other, name) =
+        another(context, deployment, owner, |other, name| runs(context, other, name) && !runs(context, deployment, name))?;
+    Some(has_it(&other, &name, &owner.namespace))
+}
+
+fn has_it(other: &str, name: &str, namespace: &str) -> Problem {
+    let message = format!(
+        "Requests for {name} in namespace {namespace} go to ModelDeployment {other}. Give this one another name with spec.model.servedNames, or delete {other}; then it goes on by itself."
+    );
+    Problem::new(Reason::NameTaken, message)
 }
 
 /// Which of the names under which `deployment` answers another one answers to as well; nobody's traffic is taken away for that.
@@ -70,11 +82,20 @@ fn serves(object: &ModelDeployment) -> bool {
 
 /// Whether a revision that was made for that name has a Deployment: it was there first, whatever has become of the wish since.
 fn holds(context: &Context, object: &ModelDeployment, name: &str) -> bool {
+    has(context, object, name, |_| true)
+}
+
+/// Whether a revision that was made for that name has replicas.
+fn runs(context: &Context, object: &ModelDeployment, name: &str) -> bool {
+    has(context, object, name, |deployment| deployment.spec.replicas > 0)
+}
+
+fn has(context: &Context, object: &ModelDeployment, name: &str, counts: impl Fn(&SlimDeployment) -> bool) -> bool {
     let owner = Owner::of(object);
     context.stores.revisions_of(&owner).iter().any(|record| {
         let revision = record.metadata.name.as_deref().unwrap_or_default();
-        let runs = context.stores.deployments.named(&owner.namespace, revision);
-        runs.is_some_and(|deployment| owner.owns(&deployment.metadata))
+        let found = context.stores.deployments.named(&owner.namespace, revision);
+        found.is_some_and(|deployment| owner.owns(&deployment.metadata) && counts(&deployment))
             && is_made_for(&record.metadata, name).unwrap_or_else(|| serves(object))
     })
 }

@@ -14,7 +14,7 @@ use super::{
     signatures, volume_claims,
 };
 use crate::{
-    api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel},
+    api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel, RevisionStatus},
     engine::{self, RenderInput},
     model::{Digest, Source},
     trust::{Applicable, Candidate, Verdict},
@@ -125,6 +125,12 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         }
     }
     if let Some(judged) = decision.revisions.iter().find(|judged| Some(&judged.seen.revision.name) == answer.as_ref()) {
+        if is_gone_back_to(deployment, judged)
+            && let Some(problem) = claims::lost(context, deployment, &observed.owner)
+        {
+            decision.blocked = Some(Blocked { stage: Stage::Spec, problem, retry: Some(NAME_TAKEN) });
+            return Ok(decision);
+        }
         decision.model = judged.artifact.as_ref().map(|artifact| resolved_model(deployment, artifact));
         decision.verdict = judged.verdict.clone();
         decision.engine = Some(judged.seen.revision.engine.clone());
@@ -144,6 +150,14 @@ fn answer<'a>(deployment: &ModelDeployment, revisions: &'a [Judged]) -> Option<&
         (fresh, Some(judged.seen.revision.artifact.as_str()) == before, judged.seen.revision.number)
     };
     revisions.iter().filter(|judged| judged.seen.asked_for && judged.may_serve()).max_by_key(preference)
+}
+
+/// Whether nothing runs of that revision, and it is not the one that was wanted last.
+fn is_gone_back_to(deployment: &ModelDeployment, judged: &Judged) -> bool {
+    let name = &judged.seen.revision.name;
+    let is_last = |revision: &RevisionStatus| revision.phase == "Current" && revision.name == *name;
+    let was_last = deployment.status.as_ref().is_some_and(|status| status.revisions.iter().any(is_last));
+    judged.seen.asked.unwrap_or(0) == 0 && !was_last && deployment.spec.replicas > 0
 }
 
 /// Whether a fresh look at the source is wished for that no revision answers yet.

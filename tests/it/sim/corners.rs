@@ -71,6 +71,28 @@ fn who_has_a_name_keeps_it_when_its_rollout_fails() {
 }
 
 #[test]
+fn who_gave_a_name_away_does_not_take_it_again_by_going_back() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        world.deploy("pear", &[], json!({ "model": { "servedNames": ["chat"] } }));
+        world.ready("pear", 1).await;
+        world.change("ModelDeployment", "pear", json!({ "spec": { "model": { "servedNames": ["other"] } } }));
+        tokio::time::sleep(LONG).await;
+        world.deploy("plum", &[], json!({ "model": { "servedNames": ["chat"] } }));
+        world.ready("plum", 1).await;
+        world.change("ModelDeployment", "pear", json!({ "spec": { "model": { "servedNames": ["chat"] } } }));
+        world.condition("pear", "Ready", "False", "NameTaken").await;
+        tokio::time::sleep(LONG).await;
+        let chat = |pod: &Value| routed(pod) && pod["spec"]["containers"][0]["args"].to_string().contains("chat");
+        assert_eq!(world.of("Pod", "pear").iter().filter(|pod| chat(pod)).count(), 0);
+        assert_eq!(serving(world, "pear"), 1, "what it was last goes on");
+        world.delete("ModelDeployment", "plum");
+        world.ready("pear", 1).await;
+        assert!(world.of("Pod", "pear").iter().all(|pod| chat(pod)));
+    });
+}
+
+#[test]
 fn nobody_who_answers_makes_room_for_a_pod_that_no_node_could_take() {
     simulate(1, async |world| {
         world.run_smoothly();
