@@ -86,6 +86,20 @@ fn every_example_can_be_read() {
 }
 
 #[test]
+fn no_example_takes_the_place_of_another() {
+    let mut known = std::collections::BTreeMap::new();
+    for file in files("examples").into_iter().filter(|file| file.ends_with(".yaml")) {
+        for object in documents(&text(format!("examples/{file}"))) {
+            let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+            if let Some(other) = known.insert(name.clone(), file.clone()) {
+                panic!("examples/{file} and examples/{other} have both {name}: who applies one loses the other");
+            }
+        }
+    }
+    assert!(known.len() > 10, "{known:?}");
+}
+
+#[test]
 fn the_engine_of_the_manual_is_accepted() {
     let manual = text("docs/engines.md");
     let blocks = manual.split("```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
