@@ -9,6 +9,14 @@ use crate::engine::{Catalogue, Engine};
 
 /// What `engines` takes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "It needs no cluster: an InferenceEngine there of the same name takes the place of a built-in one.
+
+Exit codes: 0 done; 1 there is no engine of that name.
+
+Examples:
+  bonafide engines
+  bonafide engines vllm > vllm.yaml                # change it, and kubectl apply -f vllm.yaml
+  bonafide engines --output json | jq -r '.[].spec.images[].image'")]
 pub struct EnginesArgs {
     /// Print the InferenceEngine object of this engine, ready to be changed and applied
     #[arg(value_name = "NAME")]

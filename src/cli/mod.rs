@@ -26,7 +26,18 @@ use clap::{Parser, Subcommand};
 /// Exit codes of every command: 0 done; 1 no, for a reason that is printed; 2 wrong usage or unreadable input. `fetch` has
 /// codes of its own, see its help.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Examples:
+  bonafide verify ./model --key publisher.pem           # is it what was signed?
+  bonafide lint -f deploy/                              # what a cluster would refuse
+  bonafide pin -f model.yaml --in-place                 # the commit and the digest of today
+  bonafide status -A                                    # what became of it, cause first
+  bonafide rollout undo llama-70b -n chat               # back to the last revision that worked
+
+Under the name kubectl-bonafide in the PATH it is also `kubectl bonafide`. Each command has examples: bonafide verify --help"
+)]
 pub struct Bonafide {
     #[command(subcommand)]
     command: Command,
