@@ -189,7 +189,8 @@ impl AtTheSource {
     async fn pin(&self, model: &Value) -> Result<Pin, Failure> {
         let name = text(model, "/metadata/name");
         let refused = |message: String| (1, format!("ModelDeployment {name}: {message}"));
-        let read: ModelDeployment = serde_json::from_value(model.clone()).map_err(|error| refused(error.to_string()))?;
+        let read: ModelDeployment = serde_json::from_value(model.clone())
+            .map_err(|error| refused(format!("it cannot be read: {error}; `bonafide lint -f FILE` says where")))?;
         let source: Source = read.spec.model.source.parse().map_err(|error| refused(format!("spec.model.source: {error}")))?;
         let found = controller::look_up(&self.resolver, &self.catalogue, &read.spec, &source, self.credentials.as_ref()).await;
         let LookedUp { revision, digest } = found.map_err(|problem| refused(here(&problem)))?;
@@ -199,10 +200,9 @@ impl AtTheSource {
 
 /// A problem in the words of the cluster, and what is to be done where there is none.
 fn here(problem: &Problem) -> String {
-    match problem.reason {
-        Reason::HostNotAllowed => format!("{problem} Here, --allowed-host HOST lets it be asked."),
-        _ => problem.to_string(),
-    }
+    // The manager asks again and again; this command asks once.
+    let said = problem.to_string().replace("It is tried again by itself", "Run this again");
+    if problem.reason == Reason::HostNotAllowed { format!("{said} Here, --allowed-host HOST lets it be asked.") } else { said }
 }
 
 #[cfg(test)]
@@ -225,7 +225,8 @@ mod tests {
     fn a_private_host_is_answered_with_the_flag_that_allows_it() {
         let said = here(&Problem::new(Reason::HostNotAllowed, "hub.corp is private."));
         assert!(said.ends_with("hub.corp is private. Here, --allowed-host HOST lets it be asked."), "{said}");
-        assert!(!here(&Problem::new(Reason::RepositoryNotFound, "None.")).contains("--allowed-host"));
+        let down = here(&Problem::new(Reason::SourceUnavailable, "hub.corp is busy. It is tried again by itself in 7 s."));
+        assert!(down.ends_with("hub.corp is busy. Run this again in 7 s."), "{down}");
     }
 
     #[test]

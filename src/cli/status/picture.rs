@@ -173,7 +173,8 @@ fn causes(model: &Value, now: Timestamp) -> Vec<Piece> {
         let Some(found) = condition(model, kind) else { continue };
         let (reason, message) = (text(found, "/reason"), text(found, "/message"));
         let unprotected = kind == "Trusted" && message.contains("Assurance=");
-        if (text(found, "/status") != "False" && !unprotected) || message.is_empty() {
+        // That it is paused is said below, with what ends it.
+        if (text(found, "/status") != "False" && !unprotected) || message.is_empty() || reason == "Paused" {
             continue;
         }
         // What stands above already is not said again, only what is added to it.
@@ -221,7 +222,10 @@ fn origin(model: &Value) -> Vec<Piece> {
     }
     notes.push((Paint::Dim, line));
     if text(model, "/spec/management") == "Paused" {
-        notes.push((Paint::Busy, "Paused: changes wait. `bonafide rollout resume` lets them pass.".to_owned()));
+        notes.push((
+            Paint::Busy,
+            "Paused: changes wait, and what serves goes on serving. `bonafide rollout resume` lets them pass.".to_owned(),
+        ));
     }
     notes
 }
