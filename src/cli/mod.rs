@@ -126,3 +126,35 @@ fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::from(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// What the chart and the pods run.
+    const INNER: [&str; 3] = ["manager", "measure", "fetch"];
+
+    fn without_examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default();
+        let own = (!help.contains("Example")).then(|| command.get_name().to_owned());
+        let below = command.get_subcommands().filter(|below| !INNER.contains(&below.get_name())).flat_map(without_examples);
+        own.into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn the_help_of_every_command_for_people_shows_an_example() {
+        assert_eq!(without_examples(&Bonafide::command()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_manual_has_every_command_for_people() {
+        let manual = include_str!("../../docs/commands.md");
+        let commands = Bonafide::command();
+        let missing: Vec<&str> = commands.get_subcommands().map(clap::Command::get_name).collect();
+        let missing: Vec<&str> =
+            missing.into_iter().filter(|name| !INNER.contains(name) && !manual.contains(&format!("`{name}"))).collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
+}
