@@ -86,6 +86,30 @@ fn every_example_can_be_read() {
 }
 
 #[test]
+fn no_message_says_that_nothing_is_served_while_replicas_from_before_may_serve() {
+    let mut directories = vec![path("src")];
+    let mut read = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                directories.push(entry);
+                continue;
+            }
+            let text = std::fs::read_to_string(&entry).unwrap();
+            let wrong = ["Nothing was served.", "Nothing of it is served.", "Nothing of the model was served."];
+            let found: Vec<&str> = wrong.into_iter().filter(|wrong| text.contains(wrong)).collect();
+            assert!(
+                found.is_empty(),
+                "{}: {found:?}; say that nothing new is served, or that no new replica serves it",
+                entry.display()
+            );
+            read += 1;
+        }
+    }
+    assert!(read > 100, "{read} files");
+}
+
+#[test]
 fn no_example_takes_the_place_of_another() {
     let mut known = std::collections::BTreeMap::new();
     for file in files("examples").into_iter().filter(|file| file.ends_with(".yaml")) {
