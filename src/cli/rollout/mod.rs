@@ -13,7 +13,7 @@ use super::{
     Output,
     cluster::{Cluster, ClusterArgs, Failure},
     fail, print,
-    status::{condition, is_ready, text},
+    status::{condition, is_ready, text, without_leader},
 };
 use crate::api::{ANNOTATION_REFRESH, LABEL_DEPLOYMENT};
 
@@ -237,7 +237,8 @@ async fn wait(what: &What, timeout: Duration) -> Result<ExitCode, Failure> {
                 return Err((1, format!("{name} is paused, and waiting would not end: let its changes pass with `{resume}`")));
             }
             Standing::UnderWay if tokio::time::Instant::now() >= deadline => {
-                return Err((1, format!("{name} is not there after {} s", timeout.as_secs())));
+                let nobody = without_leader(&cluster).await.map(|notice| format!(". {notice}")).unwrap_or_default();
+                return Err((1, format!("{name} is not there after {} s{nobody}", timeout.as_secs())));
             }
             Standing::UnderWay => tokio::time::sleep(INTERVAL).await,
         }

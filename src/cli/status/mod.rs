@@ -83,6 +83,16 @@ async fn tell(args: &StatusArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+/// What is known of the manager, when the user may see that.
+async fn leader(cluster: &Cluster) -> Option<leader::Leader> {
+    Some(leader::Leader::of(&leader::leases(cluster).await?, cluster.clock.now()))
+}
+
+/// That no manager leads, as far as the user may see that, and what to look at.
+pub async fn without_leader(cluster: &Cluster) -> Option<String> {
+    leader(cluster).await?.notice(cluster.clock.now())
+}
+
 async fn see(cluster: &Cluster, args: &StatusArgs) -> Result<Seen, Failure> {
     let namespace = (!args.all_namespaces).then_some(cluster.namespace.as_str());
     let models = match &args.name {
@@ -96,14 +106,13 @@ async fn see(cluster: &Cluster, args: &StatusArgs) -> Result<Seen, Failure> {
         Some(name) => format!("{LABEL_DEPLOYMENT}={name}"),
         None => LABEL_DEPLOYMENT.to_owned(),
     };
-    let leases = async { Ok(leader::leases(cluster).await) };
-    let (revisions, deployments, pods, leases) = futures::try_join!(
+    let leader = async { Ok(leader(cluster).await) };
+    let (revisions, deployments, pods, leader) = futures::try_join!(
         cluster.list("ControllerRevision", namespace, &labels),
         cluster.list("Deployment", namespace, &labels),
         cluster.list("Pod", namespace, &labels),
-        leases,
+        leader,
     )?;
-    let leader = leases.map(|leases| leader::Leader::of(&leases, cluster.clock.now()));
     Ok(Seen { models, revisions, deployments, pods, leader })
 }
 

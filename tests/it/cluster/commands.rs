@@ -224,6 +224,8 @@ async fn whoever_may_see_the_lease_learns_that_no_manager_leads() {
     let (_, said, _) = bonafide(&admin, &here).await;
     let dead = "No manager leads: Lease bonafide-system/bonafide-manager was last renewed 10m ago, by first. What stands here may be as old. See: kubectl -n bonafide-system get pods\n\nparrot  ";
     assert!(said.starts_with(dead), "{said}");
+    let (_, _, errors) = bonafide(&admin, &["rollout", "status", NAME, "-n", &place.name, "--timeout", "1s"]).await;
+    assert!(errors.contains("parrot is not there after 1 s. No manager leads: Lease bonafide-system/"), "{errors}");
     let (_, said, _) = bonafide(&admin, &["status", "-A", "--output", "json"]).await;
     let manager = &serde_json::from_str::<Value>(&said).unwrap()["manager"];
     assert_eq!((&manager["leads"], &manager["holder"]), (&json!(false), &json!("first")), "{manager}");
