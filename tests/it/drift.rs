@@ -3,6 +3,7 @@
 use bonafide::{
     api::{self, Reason},
     engine::Engine,
+    runtime::metrics::{Metrics, Outcome, Phase, ReasonLabel, Write},
 };
 use serde_json::Value;
 
@@ -83,6 +84,25 @@ fn every_example_can_be_read() {
         }
     }
     assert!(read > 0 || !path("examples").exists(), "there is no object of ours in examples/");
+}
+
+#[test]
+fn the_manual_has_every_metric() {
+    let manual = text("docs/status.md");
+    let metrics = Metrics::default();
+    // What has never happened is not exposed.
+    drop(metrics.reconciles.get_or_create(&Outcome { outcome: "done" }));
+    drop(metrics.writes.get_or_create(&Write { kind: "Pod", verb: "patch" }));
+    drop(metrics.reasons.get_or_create(&ReasonLabel { reason: "Ready" }));
+    drop(metrics.cold_starts.get_or_create(&Phase { phase: "fetch".to_owned() }));
+    let exposed = metrics.encode().unwrap();
+    let types: Vec<&str> = exposed.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(types.len() >= 6, "{exposed}");
+    for line in types {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        assert!(manual.contains(&format!("`{name}`")), "docs/status.md does not have {name}");
+    }
 }
 
 #[test]
