@@ -133,6 +133,7 @@ pub struct Model {
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new("!self.contains('..') && !self.matches('/[.](/|$)') && (self.matches('^hf://[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?$') ? !self.contains('--') : self.matches('^https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_.~+@=-]+)+$') ? !self.contains(':443/') : self.matches('^pvc://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[A-Za-z0-9_.~+@=-]+)*$'))")
         .message("source must be hf://OWNER/NAME, for example hf://HuggingFaceTB/SmolLM2-135M-Instruct, https://HOST/PATH of a manifest, or pvc://CLAIM/PATH: no other scheme, no user info, no query, no '%' and no '..'; a revision goes into spec.model.revision"))]
+    #[x_kube(validation = Rule::new("!self.matches('^https://(huggingface|hf)[.]co/[^/]+/[^/]+$')").message("source is the address of a page of the hub: write hf://OWNER/NAME"))]
     pub source: String,
     /// A branch, a tag or a commit, resolved once and kept; absent: the default branch. Of `https://` the SHA-256 of the manifest file;
     /// absent: the one that is there.

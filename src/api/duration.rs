@@ -20,6 +20,9 @@ impl Duration {
     /// What the text has to match.
     pub const PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
+    /// What is said of a text that does not: a pattern is no help to who reads it.
+    pub const MEANS: &str = "must be a length of time: 90s, 5m, 1h30m";
+
     /// How long it is.
     pub const fn length(&self) -> time::Duration {
         self.length
@@ -75,7 +78,9 @@ impl schemars::JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "maxLength": 32, "pattern": Self::PATTERN })
+        schemars::json_schema!({ "type": "string", "maxLength": 32, "x-kubernetes-validations": [
+            { "rule": format!("self.matches('{}')", Self::PATTERN), "message": Self::MEANS },
+        ] })
     }
 }
 

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use kube::{
     Api, Client, Config,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::Value;
 
 use super::USAGE;
+use crate::runtime::clock::Clock;
 
 /// Which cluster, and where in it.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,6 +36,8 @@ pub struct Cluster {
     pub client: Client,
     /// The namespace that is meant.
     pub namespace: String,
+    /// What time it is there: this machine's clock may be wrong.
+    pub clock: Clock,
     address: String,
 }
 
@@ -60,8 +64,9 @@ impl ClusterArgs {
         let config = config.map_err(|error| no_way(&error))?;
         let address = config.cluster_url.to_string();
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| no_way(&error))?;
-        Ok(Cluster { client, namespace, address })
+        let clock = Clock::of_machine();
+        let client = ClientBuilder::try_from(config).map_err(|error| no_way(&error))?.with_layer(&clock).build();
+        Ok(Cluster { client, namespace, clock, address })
     }
 }
 
@@ -70,6 +75,7 @@ fn resource(kind: &str) -> ApiResource {
     let (group, version) = match kind {
         "ModelDeployment" | "ModelArtifact" => ("bonafide.dev", "v1alpha1"),
         "Deployment" | "ControllerRevision" => ("apps", "v1"),
+        "Lease" => ("coordination.k8s.io", "v1"),
         _ => ("", "v1"),
     };
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))

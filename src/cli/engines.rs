@@ -9,6 +9,14 @@ use crate::engine::{Catalogue, Engine};
 
 /// What `engines` takes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "It needs no cluster: an InferenceEngine there of the same name takes the place of a built-in one.
+
+Exit codes: 0 done; 1 there is no engine of that name.
+
+Examples:
+  bonafide engines
+  bonafide engines vllm > vllm.yaml                # change it, and kubectl apply -f vllm.yaml
+  bonafide engines --output json | jq -r '.[].spec.images[].image'")]
 pub struct EnginesArgs {
     /// Print the InferenceEngine object of this engine, ready to be changed and applied
     #[arg(value_name = "NAME")]
@@ -36,9 +44,15 @@ pub fn run(args: &EnginesArgs) -> ExitCode {
                 Ok(text) => print(&text),
                 Err(error) => fail(1, error),
             },
-            (Err(problem), _) => fail(1, problem.message),
+            (Err(_), _) => fail(1, unknown(name, &catalogue)),
         },
     }
+}
+
+/// Nobody wrote a field here, so none is named.
+fn unknown(name: &str, catalogue: &Catalogue) -> String {
+    let known: Vec<&str> = catalogue.engines().map(Engine::name).collect();
+    format!("no engine {name:?} is built in, only {}; a cluster may have it: kubectl get inferenceengines", known.join(", "))
 }
 
 fn table(catalogue: &Catalogue) -> String {
@@ -53,4 +67,17 @@ fn table(catalogue: &Catalogue) -> String {
         table += &row(engine.name(), &spec.version, &spec.priority.to_string(), &loads.join(","), &classes.join(","));
     }
     table + "\n`bonafide engines NAME` prints one as an InferenceEngine; apply an object of the same name to change it.\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_is_not_built_in_is_looked_for_where_it_may_be() {
+        let said = unknown("nope", &Catalogue::builtin());
+        let expected =
+            "no engine \"nope\" is built in, only llama-cpp, vllm; a cluster may have it: kubectl get inferenceengines";
+        assert_eq!(said, expected);
+    }
 }

@@ -27,13 +27,17 @@ pub struct ManagerArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
     /// The namespace of the Lease, and of the Secrets that policies name
-    #[arg(long, env = "POD_NAMESPACE", default_value = "bonafide-system")]
+    #[arg(long, env = "POD_NAMESPACE", default_value = NAMESPACE)]
     namespace: String,
     /// Who this one is, for the Lease: a name that no other manager has
     #[arg(long, env = "POD_NAME")]
     identity: String,
 }
 
+/// The Lease that the manager that works holds.
+pub const LEASE: &str = "bonafide-manager";
+/// Where the manager runs unless it was installed elsewhere.
+pub const NAMESPACE: &str = "bonafide-system";
 /// How long the first look at the definitions may keep a standby from being ready.
 const FIRST_LOOK: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -89,7 +93,7 @@ async fn lead(args: &ManagerArgs, config: controller::Config) -> ExitCode {
     readiness.set(true);
     let looking = controller::watch_definitions(open.clone(), readiness.clone(), definitions);
     let _looking = tokio::task::JoinSet::from_iter([looking]);
-    let mut lease = Lease::new(open, fence, &args.namespace, "bonafide-manager", &args.identity);
+    let mut lease = Lease::new(open, fence, &args.namespace, LEASE, &args.identity);
     // Its end with the process is no failure.
     let broken = async {
         match serving.await {

@@ -26,7 +26,18 @@ use clap::{Parser, Subcommand};
 /// Exit codes of every command: 0 done; 1 no, for a reason that is printed; 2 wrong usage or unreadable input. `fetch` has
 /// codes of its own, see its help.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Examples:
+  bonafide verify ./model --key publisher.pem           # is it what was signed?
+  bonafide lint -f deploy/                              # what a cluster would refuse
+  bonafide pin -f model.yaml --in-place                 # the commit and the digest of today
+  bonafide status -A                                    # what became of it, cause first
+  bonafide rollout undo llama-70b -n chat               # back to the last revision that worked
+
+Under the name kubectl-bonafide in the PATH it is also `kubectl bonafide`. Each command has examples: bonafide verify --help"
+)]
 pub struct Bonafide {
     #[command(subcommand)]
     command: Command,
@@ -114,4 +125,36 @@ fn print(text: &str) -> ExitCode {
 fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
     eprintln!("error: {message}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// What the chart and the pods run.
+    const INNER: [&str; 3] = ["manager", "measure", "fetch"];
+
+    fn without_examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default();
+        let own = (!help.contains("Example")).then(|| command.get_name().to_owned());
+        let below = command.get_subcommands().filter(|below| !INNER.contains(&below.get_name())).flat_map(without_examples);
+        own.into_iter().chain(below).collect()
+    }
+
+    #[test]
+    fn the_help_of_every_command_for_people_shows_an_example() {
+        assert_eq!(without_examples(&Bonafide::command()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_manual_has_every_command_for_people() {
+        let manual = include_str!("../../docs/commands.md");
+        let commands = Bonafide::command();
+        let missing: Vec<&str> = commands.get_subcommands().map(clap::Command::get_name).collect();
+        let missing: Vec<&str> =
+            missing.into_iter().filter(|name| !INNER.contains(name) && !manual.contains(&format!("`{name}"))).collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
 }

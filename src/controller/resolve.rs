@@ -212,7 +212,7 @@ impl Reader<'_> {
         }
         if let Some(file) = named.filter(|_| found.is_empty()) {
             let message = format!(
-                "spec.model.signature.file: {} at {} has no file {file}. Nothing was served. Correct the path, or leave \
+                "spec.model.signature.file: {} at {} has no file {file}. Nothing new is served. Correct the path, or leave \
                  spec.model.signature out: then model.sig, *.oms.sig and *.sig are looked for.",
                 self.question.source, self.listed.tree.revision
             );
@@ -225,7 +225,7 @@ impl Reader<'_> {
     async fn file(&self, path: &CleanPath) -> Result<File, Unanswered> {
         let Some(file) = self.listed.tree.files.iter().find(|file| file.path == *path) else {
             let message = format!(
-                "{path}: the signature lists it, but {} at {} does not have it. Nothing was served. Restore the file, or have the \
+                "{path}: the signature lists it, but {} at {} does not have it. Nothing new is served. Restore the file, or have the \
                  model signed again without it.",
                 self.question.source, self.listed.tree.revision
             );

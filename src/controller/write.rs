@@ -247,7 +247,7 @@ mod tests {
         let warned = status("Unsigned", WARNED);
         assert!(is_judged_anew(&audited, &warned) && !is_judged_anew(&warned, &audited));
         assert!(!is_judged_anew(&warned, &status("Unsigned", &format!("Another commit. {WARNED}"))));
-        assert!(is_judged_anew(&warned, &status("Refused", "Nothing of it is served.")));
-        assert!(is_judged_anew(&status("Refused", "Nothing of it is served."), &audited));
+        assert!(is_judged_anew(&warned, &status("Refused", "No new replica serves it.")));
+        assert!(is_judged_anew(&status("Refused", "No new replica serves it."), &audited));
     }
 }

@@ -25,4 +25,4 @@ pub use definition::Engine;
 pub use errors::{Errors, Explained, readable};
 pub use render::{RenderInput, Rendered, render};
 pub use select::{Selection, select, wanted};
-pub use text::human_size;
+pub use text::{human_memory, human_size};

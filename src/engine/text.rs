@@ -1,16 +1,24 @@
 //! Words for messages: sizes, bounded lists, and other people's text made harmless.
 
-/// A number of bytes as people read it, in decimal units: `98.4 MB`.
+/// A number of bytes of a file or on a wire as people read it, in decimal units: `98.4 MB`.
 pub fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    human(bytes, 1000.0, ["kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// A number of bytes of memory, in the binary units in which it is asked for: `1.5 GiB`.
+pub fn human_memory(bytes: u64) -> String {
+    human(bytes, 1024.0, ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
+fn human(bytes: u64, scale: f64, units: [&str; 6]) -> String {
     let mut size = bytes as f64;
     let mut unit = "B";
-    for next in UNITS {
+    for next in units {
         // What would be written as 1000.0 belongs to the next unit.
-        if size < 999.95 {
+        if size < scale - 0.05 {
             break;
         }
-        size /= 1000.0;
+        size /= scale;
         unit = next;
     }
     if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") }

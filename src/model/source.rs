@@ -1,6 +1,6 @@
 //! The canonical identity of where a model comes from. Policies match it, so there is one parser and one spelling.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -40,7 +40,7 @@ pub enum Source {
 )]
 pub struct InvalidSource {
     text: String,
-    problem: &'static str,
+    problem: Cow<'static, str>,
 }
 
 impl Source {
@@ -97,13 +97,34 @@ impl FromStr for Source {
             }
             match text.split_once("://") {
                 Some(("hf", rest)) => hub(rest),
+                _ if text.starts_with("http") && page(text).is_some() => Err("is the address of a page of the hub"),
                 Some(("https", rest)) => web(text, rest),
                 Some(("pvc", rest)) => claim(rest),
                 _ => Err("begins with none of 'hf://', 'https://' and 'pvc://'"),
             }
         };
-        parse().map_err(|problem| InvalidSource { text: cut(text), problem })
+        parse().map_err(|problem| {
+            let problem = match page(text) {
+                Some(repository) => Cow::Owned(format!("is the address of a page of the hub, whose repository is {repository}")),
+                None => Cow::Borrowed(problem),
+            };
+            InvalidSource { text: cut(text), problem }
+        })
     }
+}
+
+/// The repository whose page on Hugging Face's hub somebody copied from a browser. A file there (`/resolve/`) is no page.
+fn page(text: &str) -> Option<Source> {
+    let (_, rest) = text.split_once("://")?;
+    let (host, path) = rest.split_once('/')?;
+    if !matches!(host.strip_prefix("www.").unwrap_or(host), "huggingface.co" | "hf.co") {
+        return None;
+    }
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let mut segments = path.trim_end_matches('/').split('/');
+    let (owner, name) = (segments.next()?, segments.next()?);
+    let shown = matches!(segments.next(), None | Some("tree" | "blob" | "discussions"));
+    hub(&format!("{owner}/{name}")).ok().filter(|_| shown)
 }
 
 fn cut(text: &str) -> String {
@@ -298,6 +319,25 @@ mod tests {
         ] {
             assert!(bad.parse::<Source>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_page_of_a_repository_is_answered_with_the_repository() {
+        for (page, repository) in [
+            ("https://huggingface.co/acme/x", "hf://acme/x"),
+            ("https://huggingface.co/acme/x/", "hf://acme/x"),
+            ("http://www.huggingface.co/acme/x/tree/main", "hf://acme/x"),
+            ("https://hf.co/acme/x?library=gguf", "hf://acme/x"),
+            ("https://huggingface.co/acme/x/blob/main/x.gguf", "hf://acme/x"),
+        ] {
+            let error = page.parse::<Source>().unwrap_err().to_string();
+            assert!(error.contains(&format!("whose repository is {repository};")), "{error}");
+        }
+        // A manifest may lie there as anywhere else, and another server may have such paths.
+        for other in ["https://huggingface.co/acme/x/resolve/main/bonafide.json", "https://files.huggingface.co.test/acme/x"] {
+            assert_eq!(other.parse::<Source>().unwrap().to_string(), other);
+        }
+        assert!(!"https://huggingface.co/acme".parse::<Source>().is_err_and(|error| error.to_string().contains("page")));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) fn no_matching_rule(policy: &Policy, source: &Source) -> Problem {
     Problem::new(
         Reason::NoMatchingRule,
         format!(
-            "No rule of ClusterModelPolicy {name} is for {source}: {known}. Nothing of it is served. Choose a source that a rule is for, or ask for a rule whose sources.include matches this one."
+            "No rule of ClusterModelPolicy {name} is for {source}: {known}. No new replica serves it. Choose a source that a rule is for, or ask for a rule whose sources.include matches this one."
         ),
     )
 }
@@ -67,7 +67,7 @@ pub(super) fn in_place(policy: &Policy, source: &Source) -> Problem {
     Problem::new(
         Reason::AssuranceTooLow,
         format!(
-            "{source} would be read in a claim that others may write to after the files were verified, and ClusterModelPolicy {name} wants them copied to a place of the pod's own (minimumAssurance: Copied). Nothing of it is served. Use a source that is fetched, without spec.model.cache, or ask for minimumAssurance: InPlace."
+            "{source} would be read in a claim that others may write to after the files were verified, and ClusterModelPolicy {name} wants them copied to a place of the pod's own (minimumAssurance: Copied). No new replica serves it. Use a source that is fetched, without spec.model.cache, or ask for minimumAssurance: InPlace."
         ),
     )
 }
@@ -90,7 +90,7 @@ pub(super) fn pin_mismatch(pin: Digest, found: Digest, candidate: &Candidate<'_>
     Problem::new(
         Reason::PinMismatch,
         format!(
-            "spec.model.digest pins {pin}, but what {} would serve has {found}. Nothing of it is served. If the content found is wanted, set spec.model.digest to {found}; if not, set spec.model.revision (and spec.model.files) back to what was pinned.",
+            "spec.model.digest pins {pin}, but what {} would serve has {found}. No new replica serves it. If the content found is wanted, set spec.model.digest to {found}; if not, set spec.model.revision (and spec.model.files) back to what was pinned.",
             place(candidate),
         ),
     )
@@ -121,7 +121,7 @@ impl Unmet<'_> {
         match self.policy.mode {
             Mode::Warn if !self.grave => WARNED,
             Mode::Audit if !self.grave => "It is served all the same, because the policy only records it (mode Audit).",
-            _ => "Nothing of it is served.",
+            _ => "No new replica serves it.",
         }
     }
 

@@ -312,7 +312,7 @@ pub fn cause(error: &reqwest::Error) -> Cause {
         return Cause::Name(failed.to_string());
     }
     if let Some(tls) = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
-        return Cause::Tls(tls.to_string());
+        return Cause::Tls(in_words(&tls.to_string()));
     }
     if error.is_timeout() {
         return if error.is_connect() { Cause::ConnectTimeout } else { Cause::Stalled };
@@ -327,6 +327,18 @@ pub fn cause(error: &reqwest::Error) -> Cause {
     Cause::Broken(causes(error).skip(1).last().map_or_else(|| "no answer".to_owned(), ToString::to_string))
 }
 
+/// What a certificate is refused for, where the library gives only the name of a case.
+fn in_words(said: &str) -> String {
+    let words = match said {
+        said if said.contains("CaUsedAsEndEntity") => {
+            "its certificate is an authority's own (CA:TRUE), and a server needs one that an authority has issued to it"
+        }
+        said if said.ends_with("UnknownIssuer") => "its certificate was issued by an authority that is not known here",
+        other => return other.to_owned(),
+    };
+    format!("{words} ({said})")
+}
+
 /// The error and everything under it, also what is wrapped in an `io::Error`, which does not name it as its source.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
@@ -338,4 +350,18 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 fn chain(error: &(dyn Error + 'static)) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_refused_in_words() {
+        let words = in_words("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))");
+        assert!(words.starts_with("its certificate is an authority's own (CA:TRUE)"), "{words}");
+        assert!(in_words("invalid peer certificate: UnknownIssuer").starts_with("its certificate was issued by an authority"));
+        let expired = "invalid peer certificate: certificate expired: verification time 7, but certificate is not valid after 3";
+        assert_eq!(in_words(expired), expired);
+    }
 }

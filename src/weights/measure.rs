@@ -240,7 +240,7 @@ impl Walk<'_> {
         let real = at.canonicalize().map_err(|error| unreadable(source, &path, &error))?;
         if link && !real.starts_with(self.root) {
             let message = format!(
-                "{path}: {source} has a link there that leads out of the directory. Nothing was served. Put the file itself there, or leave \
+                "{path}: {source} has a link there that leads out of the directory. Nothing new is served. Put the file itself there, or leave \
                  it out with spec.model.files."
             );
             return Err(Problem::new(Reason::SourceInvalid, message));

@@ -3,6 +3,7 @@
 use bonafide::{
     api::{self, Reason},
     engine::Engine,
+    runtime::metrics::{Metrics, Outcome, Phase, ReasonLabel, Write},
 };
 use serde_json::Value;
 
@@ -83,6 +84,63 @@ fn every_example_can_be_read() {
         }
     }
     assert!(read > 0 || !path("examples").exists(), "there is no object of ours in examples/");
+}
+
+#[test]
+fn the_manual_has_every_metric() {
+    let manual = text("docs/status.md");
+    let metrics = Metrics::default();
+    // What has never happened is not exposed.
+    drop(metrics.reconciles.get_or_create(&Outcome { outcome: "done" }));
+    drop(metrics.writes.get_or_create(&Write { kind: "Pod", verb: "patch" }));
+    drop(metrics.reasons.get_or_create(&ReasonLabel { reason: "Ready" }));
+    drop(metrics.cold_starts.get_or_create(&Phase { phase: "fetch".to_owned() }));
+    let exposed = metrics.encode().unwrap();
+    let types: Vec<&str> = exposed.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(types.len() >= 6, "{exposed}");
+    for line in types {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        assert!(manual.contains(&format!("`{name}`")), "docs/status.md does not have {name}");
+    }
+}
+
+#[test]
+fn no_message_says_that_nothing_is_served_while_replicas_from_before_may_serve() {
+    let mut directories = vec![path("src")];
+    let mut read = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                directories.push(entry);
+                continue;
+            }
+            let text = std::fs::read_to_string(&entry).unwrap();
+            let wrong = ["Nothing was served.", "Nothing of it is served.", "Nothing of the model was served."];
+            let found: Vec<&str> = wrong.into_iter().filter(|wrong| text.contains(wrong)).collect();
+            assert!(
+                found.is_empty(),
+                "{}: {found:?}; say that nothing new is served, or that no new replica serves it",
+                entry.display()
+            );
+            read += 1;
+        }
+    }
+    assert!(read > 100, "{read} files");
+}
+
+#[test]
+fn no_example_takes_the_place_of_another() {
+    let mut known = std::collections::BTreeMap::new();
+    for file in files("examples").into_iter().filter(|file| file.ends_with(".yaml")) {
+        for object in documents(&text(format!("examples/{file}"))) {
+            let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+            if let Some(other) = known.insert(name.clone(), file.clone()) {
+                panic!("examples/{file} and examples/{other} have both {name}: who applies one loses the other");
+            }
+        }
+    }
+    assert!(known.len() > 10, "{known:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Finding, Severity};
 use crate::{
-    api::{ClusterModelPolicy, InferenceEngine, ModelDeployment, Problem, Reason},
+    api::{ClusterModelPolicy, InferenceEngine, ModelDeployment, Problem, PublicKeySource, Reason, Signer},
     cli::yaml::Step,
     controller,
     engine::{self, Catalogue, Engine, RenderInput, Selection},
@@ -106,9 +106,48 @@ fn refused(engine: &Engine, input: RenderInput<'_>) -> Option<Problem> {
     engine::render(engine, &selection, &input).err()
 }
 
+/// Each part of a policy by itself: who corrects one mistake wants to know of the others.
 fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
-    let stand_in = Policy::compile(policy, &|_| Some(STAND_IN.to_owned()));
-    stand_in.err().map(|problem| (Severity::Error, of(&problem))).into_iter().collect()
+    let mut whole = policy.clone();
+    let (signers, rules, deny) =
+        (std::mem::take(&mut whole.spec.signers), std::mem::take(&mut whole.spec.rules), std::mem::take(&mut whole.spec.deny));
+    let mut problems = vec![];
+    let mut refused = |part: &ClusterModelPolicy| {
+        let problem = Policy::compile(part, &|_| Some(STAND_IN.to_owned())).err();
+        let is_new = problem.clone().filter(|problem| !problems.contains(problem));
+        problems.extend(is_new);
+        problem.is_some()
+    };
+    refused(&whole);
+    let with = |change: &dyn Fn(&mut ClusterModelPolicy)| {
+        let mut part = whole.clone();
+        change(&mut part);
+        part
+    };
+    let mut known = signers.clone();
+    for (signer, known) in signers.iter().zip(&mut known) {
+        let alone = with(&|part| part.spec.signers = vec![signer.clone()]);
+        if refused(&alone) || signer.public_key.as_ref().is_some_and(|key| key.secret_key_ref.is_some()) {
+            known.public_key = Some(PublicKeySource { pem: Some(STAND_IN.to_owned()), secret_key_ref: None });
+        }
+    }
+    refused(&with(&|part| part.spec.signers.clone_from(&known)));
+    let is_unknown = |name: &String| {
+        let stands_in = |signer: &Signer| signer.public_key.as_ref().is_some_and(|key| key.pem.as_deref() == Some(STAND_IN));
+        known.iter().any(|signer| signer.name == *name && stands_in(signer))
+    };
+    for rule in &rules {
+        let mut rule = rule.clone();
+        // Whether two keys that are not here are the same one is not known here.
+        for demand in rule.signed_by.iter_mut().filter(|demand| demand.any_of.iter().any(is_unknown)) {
+            demand.minimum = demand.minimum.min(1);
+        }
+        refused(&with(&|part| (part.spec.signers, part.spec.rules) = (known.clone(), vec![rule.clone()])));
+    }
+    for entry in &deny {
+        refused(&with(&|part| part.spec.deny = vec![entry.clone()]));
+    }
+    problems.iter().map(|problem| (Severity::Error, of(problem))).collect()
 }
 
 fn engine(object: InferenceEngine) -> Vec<(Severity, Finding)> {

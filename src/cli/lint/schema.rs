@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{Finding, cel::Expression};
-use crate::cli::yaml::{Step, written};
+use crate::{
+    api::Duration,
+    cli::yaml::{Step, written},
+};
 
 /// What `object` breaks of `schema`, rules included. The schema is the definition's; of the metadata it says nothing.
 pub fn check(schema: &Value, object: &Value) -> Vec<Finding> {
@@ -115,8 +118,12 @@ impl Check<'_> {
             let found = type_of(value);
             if found != wanted && !(wanted == "number" && found == "integer") {
                 let shown = if value.is_string() || value.is_null() { found.to_owned() } else { value.to_string() };
-                let next = (wanted == "string" && !matches!(found, "object" | "array" | "null"))
-                    .then(|| "put it between quotes".to_owned());
+                let next = match found {
+                    _ if wanted != "string" => None,
+                    "object" | "array" | "null" => None,
+                    "integer" if is_duration(schema) => Some(format!("write it with its unit: {value}s")),
+                    _ => Some("put it between quotes".to_owned()),
+                };
                 let message = format!("Invalid value: {shown:?}: {} must be of type {wanted}: {found:?}", in_body(path));
                 return self.say(path, message, next);
             }
@@ -287,6 +294,12 @@ impl Check<'_> {
             _ => {}
         }
     }
+}
+
+/// Whether a length of time is wanted.
+fn is_duration(schema: &Value) -> bool {
+    let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
+    rules.into_iter().flatten().any(|rule| rule.get("message").is_some_and(|message| message == Duration::MEANS))
 }
 
 fn in_body(path: &[Step]) -> String {

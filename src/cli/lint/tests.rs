@@ -108,8 +108,46 @@ fn policies_whose_keys_or_patterns_cannot_be_read_are_told() {
         said.contains("x.yaml:5:3: error: ClusterModelPolicy p: spec.signers: InvalidKey: spec.signers[a].publicKey.pem: "),
         "{said}"
     );
+    assert!(said.ends_with(": 1 error\n"), "a rule that names it is not wrong for that: {said}");
     assert_eq!(policy("{secretKeyRef: {name: keys, key: a.pem}}", "hf://**"), "1 object checked: 0 errors\n");
     assert!(policy("{secretKeyRef: {name: keys, key: a.pem}}", "hf://a***").contains("InvalidPattern"));
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
+    let policy = |spec: &str| {
+        said(&format!("apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n{spec}"))
+    };
+    let said = policy(
+        "  signers:\n  - {name: a, publicKey: {pem: nonsense}}\n  - {name: b, publicKey: {pem: nonsense}}\n  rules:\n  - {name: r, sources: {include: ['hf://a***', 'hf://b']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n  - {name: s, sources: {include: ['hf://b']}, signedBy: [{name: x, anyOf: [nobody]}]}\n",
+    );
+    for says in ["signers[a].publicKey.pem", "signers[b].publicKey.pem", "InvalidPattern", "there is no signer nobody"] {
+        assert_eq!(said.matches(says).count(), 1, "{says}: {said}");
+    }
+    assert!(said.ends_with(": 4 errors\n"), "{said}");
+    // Two keys that are not here may well be two.
+    let two = policy(
+        "  signers:\n  - {name: a, publicKey: {secretKeyRef: {name: keys, key: a}}}\n  - {name: b, publicKey: {secretKeyRef: {name: keys, key: b}}}\n  rules:\n  - {name: r, sources: {include: ['hf://b']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n",
+    );
+    assert_eq!(two, "1 object checked: 0 errors\n");
+}
+
+#[test]
+fn a_length_of_time_without_its_unit_is_told_with_it() {
+    let with = |rollout: &str| said(&model(&format!("  rollout: {rollout}\n")));
+    assert!(
+        with("{drain: 30}").contains("must be of type string: \"integer\"; write it with its unit: 30s"),
+        "{}",
+        with("{drain: 30}")
+    );
+    let said = with("{deadline: 1d}");
+    assert!(said.contains("spec.rollout.deadline: Invalid value: \"1d\": must be a length of time: 90s, 5m, 1h30m"), "{said}");
+}
+
+#[test]
+fn the_page_of_a_repository_is_answered_with_how_a_repository_is_written() {
+    let said = said(&model("").replace("hf://a/b", "https://huggingface.co/acme/x"));
+    assert!(said.contains("write hf://OWNER/NAME") && said.ends_with(": 1 error\n"), "{said}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{
     yaml,
 };
 use crate::{
-    api::{InferenceEngine, ModelDeployment, SECRET_TYPE},
+    api::{InferenceEngine, ModelDeployment, Problem, Reason, SECRET_TYPE},
     controller::{self, LookedUp},
     engine::Catalogue,
     model::Source,
@@ -40,7 +40,8 @@ Exit codes: 0 done; 1 one of them cannot be pinned (nothing is written); 2 the f
 
 Examples:
   bonafide pin -f model.yaml --in-place            # what the cluster serves, for Git
-  bonafide pin -f model.yaml --resolve | kubectl apply -f -"
+  bonafide pin -f model.yaml --resolve | kubectl apply -f -
+  bonafide pin -f model.yaml --resolve --endpoint https://hub.corp --allowed-host blobs.corp"
 )]
 pub struct PinArgs {
     /// The file with the ModelDeployments; '-' is the standard input
@@ -55,6 +56,9 @@ pub struct PinArgs {
     /// With --resolve: the hub, or a mirror of it
     #[arg(long, value_name = "URL", env = "HF_ENDPOINT")]
     endpoint: Option<String>,
+    /// With --resolve: a host that may be asked although its address is private, as sources.allowedHosts of the chart
+    #[arg(long = "allowed-host", value_name = "HOST")]
+    allowed_hosts: Vec<String>,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -165,10 +169,11 @@ impl AtTheSource {
     fn new(args: &PinArgs, values: &[Value]) -> Result<Self, Failure> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let table = match &args.endpoint {
-            Some(endpoint) => serde_json::json!({ "hf": { "endpoint": endpoint } }),
-            None => serde_json::json!({}),
+            Some(endpoint) => serde_json::json!({ "hf": { "endpoint": endpoint }, "allowedHosts": args.allowed_hosts }),
+            None => serde_json::json!({ "allowedHosts": args.allowed_hosts }),
         };
-        let sources: Sources = serde_json::from_value(table).map_err(|error| (USAGE, format!("--endpoint: {error}")))?;
+        let sources: Sources =
+            serde_json::from_value(table).map_err(|error| (USAGE, format!("--endpoint or --allowed-host: {error}")))?;
         let resolver = Resolver::new(sources).map_err(|problem| (USAGE, problem.message))?;
         let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty());
         let secret = |token: String| {
@@ -184,12 +189,20 @@ impl AtTheSource {
     async fn pin(&self, model: &Value) -> Result<Pin, Failure> {
         let name = text(model, "/metadata/name");
         let refused = |message: String| (1, format!("ModelDeployment {name}: {message}"));
-        let read: ModelDeployment = serde_json::from_value(model.clone()).map_err(|error| refused(error.to_string()))?;
+        let read: ModelDeployment = serde_json::from_value(model.clone())
+            .map_err(|error| refused(format!("it cannot be read: {error}; `bonafide lint -f FILE` says where")))?;
         let source: Source = read.spec.model.source.parse().map_err(|error| refused(format!("spec.model.source: {error}")))?;
         let found = controller::look_up(&self.resolver, &self.catalogue, &read.spec, &source, self.credentials.as_ref()).await;
-        let LookedUp { revision, digest } = found.map_err(|problem| refused(problem.to_string()))?;
+        let LookedUp { revision, digest } = found.map_err(|problem| refused(here(&problem)))?;
         Ok(Pin { revision, digest })
     }
+}
+
+/// A problem in the words of the cluster, and what is to be done where there is none.
+fn here(problem: &Problem) -> String {
+    // The manager asks again and again; this command asks once.
+    let said = problem.to_string().replace("It is tried again by itself", "Run this again");
+    if problem.reason == Reason::HostNotAllowed { format!("{said} Here, --allowed-host HOST lets it be asked.") } else { said }
 }
 
 #[cfg(test)]
@@ -206,6 +219,14 @@ mod tests {
 
     fn file(revision: &str) -> Value {
         json!({"spec": {"model": {"source": "hf://a/b", "revision": revision}}})
+    }
+
+    #[test]
+    fn a_private_host_is_answered_with_the_flag_that_allows_it() {
+        let said = here(&Problem::new(Reason::HostNotAllowed, "hub.corp is private."));
+        assert!(said.ends_with("hub.corp is private. Here, --allowed-host HOST lets it be asked."), "{said}");
+        let down = here(&Problem::new(Reason::SourceUnavailable, "hub.corp is busy. It is tried again by itself in 7 s."));
+        assert!(down.ends_with("hub.corp is busy. Run this again in 7 s."), "{down}");
     }
 
     #[test]

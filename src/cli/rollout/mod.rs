@@ -13,7 +13,7 @@ use super::{
     Output,
     cluster::{Cluster, ClusterArgs, Failure},
     fail, print,
-    status::{condition, is_ready, text},
+    status::{condition, is_ready, text, without_leader},
 };
 use crate::api::{ANNOTATION_REFRESH, LABEL_DEPLOYMENT};
 
@@ -24,6 +24,17 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What `rollout` takes.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "`history` and `status` need the role `view`, the others `edit`. Each has examples of its own: bonafide rollout undo --help
+
+Exit codes: 0 done; 1 no, for a reason that is printed; 2 the cluster cannot be asked.
+
+Examples:
+  bonafide rollout history llama-70b -n chat      # what each revision served, and why it came to be
+  bonafide rollout undo llama-70b -n chat         # back to the last one that did not fail
+  bonafide rollout pause llama-70b -n chat        # hold changes back; `resume` lets them pass
+  bonafide rollout status llama-70b -n chat --timeout 30m"
+)]
 pub struct RolloutArgs {
     #[command(subcommand)]
     command: Rollout,
@@ -79,7 +90,8 @@ Examples:
     },
     /// Wait until everything that was asked for is there
     #[command(
-        after_help = "Exit codes: 0 it is there; 1 it cannot come to be without a change, or the time is over; 2 the cluster cannot be asked.
+        after_help = "Exit codes: 0 it is there; 1 it cannot come to be without a change, it is paused, or the time is over; 2 the cluster
+cannot be asked.
 
 Example:
   kubectl apply -f model.yaml && bonafide rollout status llama-70b --timeout 30m"
@@ -207,7 +219,7 @@ async fn wait(what: &What, timeout: Duration) -> Result<ExitCode, Failure> {
     let mut said = String::new();
     loop {
         let model = cluster.deployment(&what.name).await?;
-        let (line, outcome) = standing(&model);
+        let (line, standing) = standing(&model);
         let line = format!("{}: {line}\n", what.name);
         if line != said {
             let printed = print(&line);
@@ -216,46 +228,88 @@ async fn wait(what: &What, timeout: Duration) -> Result<ExitCode, Failure> {
             }
             said = line;
         }
-        match outcome {
-            Some(true) => return Ok(ExitCode::SUCCESS),
-            Some(false) => return Err((1, format!("{} cannot come to be without a change", what.name))),
-            None if tokio::time::Instant::now() >= deadline => {
-                return Err((1, format!("{} is not there after {} s", what.name, timeout.as_secs())));
+        let name = &what.name;
+        match standing {
+            Standing::There => return Ok(ExitCode::SUCCESS),
+            Standing::Stuck => return Err((1, format!("{name} cannot come to be without a change"))),
+            Standing::Paused => {
+                let resume = format!("bonafide rollout resume {name} -n {}", cluster.namespace);
+                return Err((1, format!("{name} is paused, and waiting would not end: let its changes pass with `{resume}`")));
             }
-            None => tokio::time::sleep(INTERVAL).await,
+            Standing::UnderWay if tokio::time::Instant::now() >= deadline => {
+                let nobody = without_leader(&cluster).await.map(|notice| format!(". {notice}")).unwrap_or_default();
+                return Err((1, format!("{name} is not there after {} s{nobody}", timeout.as_secs())));
+            }
+            Standing::UnderWay => tokio::time::sleep(INTERVAL).await,
         }
     }
 }
 
-/// How it stands, and whether that is the end: `true` there, `false` stuck.
-fn standing(model: &Value) -> (String, Option<bool>) {
-    if is_ready(model) {
-        return (format!("ready, {}", text(model, "/status/ready")), Some(true));
+/// Whether waiting has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Everything that was asked for is there.
+    There,
+    /// Nothing happens until somebody changes something.
+    Stuck,
+    /// Nothing happens until somebody lets changes pass again.
+    Paused,
+    /// It goes on.
+    UnderWay,
+}
+
+/// How it stands, in words too.
+fn standing(model: &Value) -> (String, Standing) {
+    let answering = text(model, "/status/ready");
+    let paused = text(model, "/spec/management") == "Paused";
+    // Held back are the changes: what a paused object says of itself may be of the spec before them.
+    let held = paused && condition(model, "Ready").is_some_and(|ready| text(ready, "/reason") == "Paused");
+    if is_ready(model) && !held {
+        let paused = if paused { ", paused" } else { "" };
+        return (format!("ready, {answering}{paused}"), Standing::There);
     }
     if model.pointer("/status/observedGeneration") != model.pointer("/metadata/generation") {
-        return ("the change was not looked at yet".to_owned(), None);
+        return ("the change was not looked at yet".to_owned(), Standing::UnderWay);
+    }
+    if paused {
+        return (format!("paused, {answering}: changes wait, and what serves goes on serving"), Standing::Paused);
     }
     let stalled = condition(model, "Stalled").filter(|stalled| text(stalled, "/status") == "True");
     if let Some(stalled) = stalled {
-        return (format!("{}: {}", text(stalled, "/reason"), text(stalled, "/message")), Some(false));
+        return (format!("{}: {}", text(stalled, "/reason"), text(stalled, "/message")), Standing::Stuck);
     }
-    (format!("{}, {}: {}", text(model, "/status/state"), text(model, "/status/ready"), text(model, "/status/why")), None)
+    (format!("{}, {answering}: {}", text(model, "/status/state"), text(model, "/status/why")), Standing::UnderWay)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn model(observed: i64, ready: [&str; 2], stalled: &str, management: &str) -> Value {
+        json!({"metadata": {"generation": 2}, "spec": {"management": management},
+            "status": {"observedGeneration": observed, "ready": "1/1", "conditions": [
+                {"type": "Ready", "status": ready[0], "reason": ready[1]},
+                {"type": "Stalled", "status": stalled, "reason": "InvalidSpec", "message": "no"}]}})
+    }
+
     #[test]
     fn waiting_ends_when_it_is_there_or_stuck_and_not_by_what_was_said_of_an_older_spec() {
-        let model = |observed: i64, ready: &str, stalled: &str| {
-            json!({"metadata": {"generation": 2}, "status": {"observedGeneration": observed, "ready": "1/1", "conditions": [
-                {"type": "Ready", "status": ready}, {"type": "Stalled", "status": stalled, "reason": "InvalidSpec", "message": "no"}]}})
-        };
-        assert_eq!(standing(&model(2, "True", "False")).1, Some(true));
-        assert_eq!(standing(&model(1, "True", "False")).1, None);
-        assert_eq!(standing(&model(2, "False", "True")), ("InvalidSpec: no".to_owned(), Some(false)));
-        assert_eq!(standing(&model(1, "False", "True")).1, None);
-        assert_eq!(standing(&model(2, "False", "False")).1, None);
+        let standing = |observed, ready, stalled| standing(&model(observed, [ready, "Loading"], stalled, "Managed"));
+        assert_eq!(standing(2, "True", "False").1, Standing::There);
+        assert_eq!(standing(1, "True", "False").1, Standing::UnderWay);
+        assert_eq!(standing(2, "False", "True"), ("InvalidSpec: no".to_owned(), Standing::Stuck));
+        assert_eq!(standing(1, "False", "True").1, Standing::UnderWay);
+        assert_eq!(standing(2, "False", "False").1, Standing::UnderWay);
+    }
+
+    #[test]
+    fn waiting_for_what_is_paused_ends_at_once_unless_everything_is_there() {
+        let standing = |observed, ready| standing(&model(observed, ready, "False", "Paused"));
+        let paused = "paused, 1/1: changes wait, and what serves goes on serving".to_owned();
+        assert_eq!(standing(2, ["False", "Paused"]), (paused, Standing::Paused));
+        assert_eq!(standing(2, ["False", "Unschedulable"]).1, Standing::Paused);
+        assert_eq!(standing(2, ["True", "Paused"]).1, Standing::Paused, "a change waits, whatever is said of what serves");
+        assert_eq!(standing(2, ["True", "Ready"]), ("ready, 1/1, paused".to_owned(), Standing::There));
+        assert_eq!(standing(1, ["True", "Ready"]).1, Standing::UnderWay);
     }
 }

@@ -79,6 +79,13 @@ pub fn draw(branches: &[Branch], style: Style) -> String {
     text
 }
 
+/// What is said of everything, on top of the tree.
+pub fn note(text: &str, style: Style) -> String {
+    let lines = wrapped(text, style.width.map(|width| width.max(20)));
+    let lines = lines.into_iter().map(|line| format!("{}\n", style.paint(&(Paint::Bad, line))));
+    lines.collect::<String>() + "\n"
+}
+
 fn one(branch: &Branch, first: &str, rest: &str, style: Style, text: &mut String) {
     text.push_str(first);
     let last = branch.line.len().saturating_sub(1);

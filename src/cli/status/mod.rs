@@ -1,6 +1,7 @@
 //! `bonafide status`: what became of ModelDeployments, from the object down to its pods, cause first.
 
 mod draw;
+mod leader;
 mod picture;
 mod pods;
 #[cfg(test)]
@@ -8,10 +9,9 @@ mod tests;
 
 use std::{process::ExitCode, time::Duration};
 
-use jiff::Timestamp;
 use serde_json::Value;
 
-use self::draw::{Style, draw};
+use self::draw::{Style, draw, note};
 pub use self::picture::{Seen, age, condition, is_ready, text};
 use super::{
     Output,
@@ -24,7 +24,8 @@ use crate::api::LABEL_DEPLOYMENT;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Of each ModelDeployment: what stands in its way, where it comes from, its revisions, and their pods, those in trouble
-first. The role `view` is enough. Under the name kubectl-bonafide in the PATH the program is also `kubectl bonafide status`.
+first. The role `view` is enough. On top, when no manager leads and you may read its Lease: then what follows is as old
+as the last one. Under the name kubectl-bonafide in the PATH the program is also `kubectl bonafide status`.
 
 Exit codes: 0 everything is ready; 1 something is not, or is not there; 2 the cluster cannot be asked.
 
@@ -82,6 +83,16 @@ async fn tell(args: &StatusArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+/// What is known of the manager, when the user may see that.
+async fn leader(cluster: &Cluster) -> Option<leader::Leader> {
+    Some(leader::Leader::of(&leader::leases(cluster).await?, cluster.clock.now()))
+}
+
+/// That no manager leads, as far as the user may see that, and what to look at.
+pub async fn without_leader(cluster: &Cluster) -> Option<String> {
+    leader(cluster).await?.notice(cluster.clock.now())
+}
+
 async fn see(cluster: &Cluster, args: &StatusArgs) -> Result<Seen, Failure> {
     let namespace = (!args.all_namespaces).then_some(cluster.namespace.as_str());
     let models = match &args.name {
@@ -95,23 +106,26 @@ async fn see(cluster: &Cluster, args: &StatusArgs) -> Result<Seen, Failure> {
         Some(name) => format!("{LABEL_DEPLOYMENT}={name}"),
         None => LABEL_DEPLOYMENT.to_owned(),
     };
-    let (revisions, deployments, pods) = futures::try_join!(
+    let leader = async { Ok(leader(cluster).await) };
+    let (revisions, deployments, pods, leader) = futures::try_join!(
         cluster.list("ControllerRevision", namespace, &labels),
         cluster.list("Deployment", namespace, &labels),
         cluster.list("Pod", namespace, &labels),
+        leader,
     )?;
-    Ok(Seen { models, revisions, deployments, pods })
+    Ok(Seen { models, revisions, deployments, pods, leader })
 }
 
-/// Changes when one of the objects does.
+/// Changes when one of the objects does, or when nobody leads any more.
 fn versions(seen: &Seen) -> Vec<String> {
     let all = [&seen.models, &seen.revisions, &seen.deployments, &seen.pods];
     let version = |object: &Value| format!("{} {}", text(object, "/metadata/uid"), text(object, "/metadata/resourceVersion"));
-    all.into_iter().flatten().map(version).collect()
+    let leader = seen.leader.as_ref().map(|leader| format!("{} {}", leader.leads, leader.holder));
+    all.into_iter().flatten().map(version).chain(leader).collect()
 }
 
 fn show(args: &StatusArgs, cluster: &Cluster, seen: &Seen, again: bool) -> ExitCode {
-    let now = Timestamp::now();
+    let now = cluster.clock.now();
     if args.output == Output::Json {
         return print(&format!("{}\n", seen.json(now)));
     }
@@ -120,7 +134,8 @@ fn show(args: &StatusArgs, cluster: &Cluster, seen: &Seen, again: bool) -> ExitC
         let place = if args.all_namespaces { "the cluster".to_owned() } else { format!("namespace {}", cluster.namespace) };
         format!("No ModelDeployment in {place}.\n")
     } else {
-        draw(&seen.tree(now, args.all_namespaces), style)
+        let stale = seen.leader.as_ref().and_then(|leader| leader.notice(now)).map(|notice| note(&notice, style));
+        stale.unwrap_or_default() + &draw(&seen.tree(now, args.all_namespaces), style)
     };
     // On a terminal the new picture takes the place of the old one; in a log it follows it.
     let before = match (args.watch, style.width, again) {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     draw::{Branch, Paint, Piece},
+    leader::Leader,
     pods::{doing, restarts},
 };
 use crate::api::{ANNOTATION_REASON, LABEL_DEPLOYMENT, LABEL_REVISION};
@@ -22,6 +23,8 @@ pub struct Seen {
     pub deployments: Vec<Value>,
     /// Pods with our label.
     pub pods: Vec<Value>,
+    /// Whether a manager leads, when that may be seen.
+    pub leader: Option<Leader>,
 }
 
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
@@ -150,7 +153,7 @@ impl Seen {
                 "revisions": revisions.iter().map(|revision| revision.json(now)).collect::<Vec<_>>(),
             })
         });
-        json!({ "items": items.collect::<Vec<_>>() })
+        json!({ "items": items.collect::<Vec<_>>(), "manager": self.leader.as_ref().map(Leader::json) })
     }
 }
 
@@ -170,14 +173,23 @@ fn causes(model: &Value, now: Timestamp) -> Vec<Piece> {
         let Some(found) = condition(model, kind) else { continue };
         let (reason, message) = (text(found, "/reason"), text(found, "/message"));
         let unprotected = kind == "Trusted" && message.contains("Assurance=");
-        if (text(found, "/status") != "False" && !unprotected) || message.is_empty() || told.contains(&message) {
+        // That it is paused is said below, with what ends it.
+        if (text(found, "/status") != "False" && !unprotected) || message.is_empty() || reason == "Paused" {
+            continue;
+        }
+        // What stands above already is not said again, only what is added to it.
+        let new = told.iter().fold(message, |message, before: &&str| {
+            if before.contains(message) { "" } else { message.strip_prefix(*before).unwrap_or(message).trim_start() }
+        });
+        if new.is_empty() {
             continue;
         }
         told.push(message);
+        // The time is that of the status: the reason may have come since, and nobody noted when.
         let since = age(text(found, "/lastTransitionTime"), now);
-        let since = if since.is_empty() { since } else { format!(" for {since}") };
+        let since = if since.is_empty() { since } else { format!(" ({kind}={} for {since})", text(found, "/status")) };
         let paint = if stalled || kind != "Ready" { Paint::Bad } else { Paint::Busy };
-        causes.push((paint, format!("{reason}{since}: {message}")));
+        causes.push((paint, format!("{reason}{since}: {new}")));
     }
     causes
 }
@@ -210,7 +222,10 @@ fn origin(model: &Value) -> Vec<Piece> {
     }
     notes.push((Paint::Dim, line));
     if text(model, "/spec/management") == "Paused" {
-        notes.push((Paint::Busy, "Paused: changes wait. `bonafide rollout resume` lets them pass.".to_owned()));
+        notes.push((
+            Paint::Busy,
+            "Paused: changes wait, and what serves goes on serving. `bonafide rollout resume` lets them pass.".to_owned(),
+        ));
     }
     notes
 }

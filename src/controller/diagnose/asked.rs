@@ -32,6 +32,8 @@ pub struct Asked {
     pub start_timeout: i64,
     /// The bytes of memory that the engine may use.
     pub memory_limit: Option<f64>,
+    /// The tokens of context that the engine is told to have room for, where it is told.
+    pub context: Option<u64>,
     /// The bytes of the model.
     pub bytes: u64,
 }
@@ -77,6 +79,7 @@ impl Asked {
             ready_path: text(&engine, "/readinessProbe/httpGet/path"),
             start_timeout: probe("periodSeconds").saturating_mul(probe("failureThreshold")),
             memory_limit: engine.pointer("/resources/limits/memory").and_then(number),
+            context: context(&engine),
             bytes,
         }
     }
@@ -95,6 +98,13 @@ impl Asked {
                 && (exists || toleration.value.as_deref().unwrap_or_default() == taint.value)
         })
     }
+}
+
+/// What stands behind the option of the context's length in the built-in engines' command lines.
+fn context(engine: &Value) -> Option<u64> {
+    let args: Vec<&str> = engine.get("args")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    let option = |arg: &&str| matches!(*arg, "--ctx-size" | "--max-model-len");
+    args.iter().position(option).and_then(|at| args.get(at + 1)?.parse().ok())
 }
 
 #[cfg(test)]

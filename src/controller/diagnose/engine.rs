@@ -6,7 +6,7 @@ use super::{Case, Progress, Step, quantity, scheduling::sentence, starting};
 use crate::{
     api::{Problem, Reason, VOUCHED},
     controller::slim::{SlimContainer, SlimTerminated},
-    engine::{human_size, readable},
+    engine::{human_memory, human_size, readable},
 };
 
 /// After so many restarts an engine stops again and again.
@@ -17,6 +17,10 @@ const SLOW: i64 = 300;
 const SLOW_DISK: u64 = 100_000_000;
 /// What an engine needs beside the weights: a fifth of them, and this.
 const BESIDE: f64 = 1_073_741_824.0;
+/// A context, in tokens, whose cache takes more than the weights of most models do.
+const LONG: u64 = 65_536;
+/// One whose cache is small beside what an engine needs anyway.
+const USUAL: u64 = 4_096;
 
 /// What the container of the engine says.
 pub fn progress(case: &Case<'_>, engine: &SlimContainer, now: Timestamp) -> Progress {
@@ -117,13 +121,21 @@ fn out_of_memory(case: &Case<'_>, engine: &SlimContainer) -> Problem {
     let gib = (needs / 1_073_741_824.0).ceil();
     let had = limit.map_or_else(
         || "The engine was killed because its node had no more memory".to_owned(),
-        |limit| format!("The engine was killed because it needed more than its {} of memory", human_size(quantity::whole(limit))),
+        |limit| {
+            format!("The engine was killed because it needed more than its {} of memory", human_memory(quantity::whole(limit)))
+        },
     );
-    let message = format!(
-        "{had}, {}. The weights have {}: set spec.resources.memory to {gib}Gi, take a smaller quantisation, or set spec.engine.contextLength to less.",
-        times(engine),
-        human_size(case.asked.bytes),
-    );
+    let (times, size) = (times(engine), human_size(case.asked.bytes));
+    // The weights alone would have had room: then it is the cache for the context that had none.
+    let long = |context: &u64| limit.map_or(*context >= LONG, |limit| limit >= estimate && *context > USUAL);
+    let message = match case.asked.context.filter(long) {
+        Some(context) => format!(
+            "{had}, {times}. The weights have {size}, and most of the rest goes to a context of {context} tokens: set spec.engine.contextLength to less, or spec.resources.memory to {gib}Gi or more."
+        ),
+        None => format!(
+            "{had}, {times}. The weights have {size}: set spec.resources.memory to {gib}Gi, take a smaller quantisation, or set spec.engine.contextLength to less."
+        ),
+    };
     Problem::new(Reason::OutOfMemory, message)
 }
 

@@ -83,8 +83,22 @@ pub fn not_created(said: &str) -> Problem {
             format!("Pods cannot be created: quota {} A LimitRange with defaults in the namespace does.", sentence(quota));
         return Problem::new(Reason::QuotaExceeded, message);
     }
+    if let Some(account) = missing_account(said) {
+        let message = format!(
+            "Pods cannot be created: the namespace has no ServiceAccount {account}. Create it, or name another in spec.pod.serviceAccountName: {}",
+            sentence(said)
+        );
+        return Problem::new(Reason::PodsNotCreated, message);
+    }
     let reason = if said.contains("quota") { Reason::QuotaExceeded } else { Reason::PodsNotCreated };
     Problem::new(reason, format!("Pods cannot be created: {}", sentence(said)))
+}
+
+/// `error looking up service account chat/models: serviceaccount "models" not found`
+fn missing_account(said: &str) -> Option<&str> {
+    let (_, rest) = said.split_once("serviceaccount \"")?;
+    let (name, rest) = rest.split_once('"')?;
+    rest.starts_with(" not found").then_some(name)
 }
 
 #[cfg(test)]
@@ -133,5 +147,14 @@ mod tests {
         assert_eq!(problem.reason, Reason::QuotaExceeded);
         assert!(problem.message.contains("few: must specify limits.memory for: engine"), "{}", problem.message);
         assert_eq!(not_created("pods \"x\" is forbidden: violates PodSecurity").reason, Reason::PodsNotCreated);
+    }
+
+    #[test]
+    fn a_missing_account_is_named_with_its_field() {
+        let said = "pods \"x\" is forbidden: error looking up service account chat/models: serviceaccount \"models\" not found";
+        let problem = not_created(said);
+        assert_eq!(problem.reason, Reason::PodsNotCreated);
+        let says = "the namespace has no ServiceAccount models. Create it, or name another in spec.pod.serviceAccountName: ";
+        assert!(problem.message.contains(says) && problem.message.contains("chat/models"), "{}", problem.message);
     }
 }

@@ -1,6 +1,6 @@
 //! Quantities as Kubernetes writes them, and as people read them.
 
-use crate::engine::human_size;
+use crate::engine::{human_memory, human_size};
 
 /// The number that a quantity stands for: `100m` is 0.1, `2Gi` is 2147483648. `None` when it is none.
 pub fn parse(text: &str) -> Option<f64> {
@@ -28,17 +28,19 @@ pub fn parse(text: &str) -> Option<f64> {
     digits.parse::<f64>().ok().map(|number| number * scale).filter(|number| number.is_finite())
 }
 
-/// `amount` of `resource` for people, without the resource's name: `31.5 GB`, `4`, `0.5`.
+/// `amount` of `resource` for people, without the resource's name: `31.5 GiB` of memory, `31.5 GB` of a disk, `4`, `0.5`.
 pub fn amount(resource: &str, amount: f64) -> String {
-    let bytes = resource == "memory" || resource == "ephemeral-storage" || resource.starts_with("hugepages-");
-    if bytes {
+    if resource == "memory" || resource.starts_with("hugepages-") {
+        return human_memory(whole(amount));
+    }
+    if resource == "ephemeral-storage" {
         return human_size(whole(amount));
     }
     let rounded = (amount * 1000.0).round() / 1000.0;
     format!("{rounded}")
 }
 
-/// The same with the resource's name: `4 nvidia.com/gpu`, `31.5 GB of memory`.
+/// The same with the resource's name: `4 nvidia.com/gpu`, `31.5 GiB of memory`.
 pub fn of(resource: &str, number: f64) -> String {
     match resource {
         "memory" => format!("{} of memory", amount(resource, number)),
@@ -75,7 +77,7 @@ mod tests {
     #[test]
     fn amounts_are_said_in_the_unit_of_their_resource() {
         assert_eq!(of("nvidia.com/gpu", 4.0), "4 nvidia.com/gpu");
-        assert_eq!(of("memory", 31.5e9), "31.5 GB of memory");
+        assert_eq!(of("memory", 33_822_867_456.0), "31.5 GiB of memory");
         assert_eq!(of("cpu", 0.1), "0.1 CPU");
         assert_eq!(amount("ephemeral-storage", -5.0), "0 B");
     }

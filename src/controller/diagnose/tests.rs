@@ -177,13 +177,44 @@ fn out_of_memory_says_what_there_was_and_what_would_do() {
     let found = killed(Looked::default());
     assert_eq!(found.reason, Reason::OutOfMemory);
     assert!(
-        found.message.contains("more than its 1.1 GB of memory") && found.message.contains("set spec.resources.memory to 4Gi"),
+        found.message.contains("more than its 1.0 GiB of memory") && found.message.contains("set spec.resources.memory to 4Gi"),
         "{}",
         found.message
     );
     // A limit that a LimitRange gave, and that was more than the estimate: then more than that.
     let found = killed(Looked { memory_limit: Some(8.0 * 1_073_741_824.0), ..Looked::default() });
-    says(&found, &["set spec.resources.memory to 10Gi"]);
+    says(&found, &["The weights have 2.0 GB: set spec.resources.memory to 10Gi"]);
+}
+
+#[test]
+fn a_context_that_takes_the_memory_is_named_first() {
+    let said = |arguments: &[&str], limit: Option<&str>| {
+        let limits = limit.map_or(json!({}), |limit| json!({ "limits": { "memory": limit } }));
+        let engine_container = json!({ "name": "engine", "args": arguments, "resources": limits });
+        let asked = Asked::of(&json!({ "spec": { "containers": [engine_container] } }), 2_000_000_000);
+        let status = engine(json!({ "restartCount": 1, "state": { "waiting": {} }, "lastState": ended(137, "OOMKilled", "") }));
+        let pod = json!({ "metadata": { "name": "p", "uid": "u" }, "spec": { "nodeName": "node0" }, "status": status });
+        let pod: SlimPod = serde_json::from_value(pod).unwrap();
+        diagnose(&Case { pod: &pod, asked: &asked, looked: Some(&Looked::default()), nodes: None }, at(20)).message
+    };
+    let first = "most of the rest goes to a context of 1000000 tokens: set spec.engine.contextLength to less, or spec.resources.memory to";
+    for option in ["--ctx-size", "--max-model-len"] {
+        for limit in [Some("16Gi"), None] {
+            let said = said(&["--port", "8080", option, "1000000"], limit);
+            assert!(said.contains(first), "{said}");
+        }
+    }
+    // Where the weights themselves had no room, and where the context is short, or not known, the memory comes first.
+    for (arguments, limit) in [
+        (&["--ctx-size", "1000000"][..], Some("1Gi")),
+        (&["--ctx-size", "2048"], Some("16Gi")),
+        (&["--ctx-size", "2048"], None),
+        (&["--ctx-size", "many"], Some("16Gi")),
+        (&[], Some("16Gi")),
+    ] {
+        let said = said(arguments, limit);
+        assert!(said.contains("2.0 GB: set spec.resources.memory to"), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn no_signature_is_refused() {
     assert_eq!(problem.reason, Reason::Unsigned);
     assert_eq!(
         problem.message,
-        "hf://acme/smollm2@12fd25f has no signature. Nothing of it is served. Have it signed, and put the signature beside the model as model.sig, or deliver it as a ModelSignature. ClusterModelPolicy production demands a signature of platform (rule ours, signedBy platform)."
+        "hf://acme/smollm2@12fd25f has no signature. No new replica serves it. Have it signed, and put the signature beside the model as model.sig, or deliver it as a ModelSignature. ClusterModelPolicy production demands a signature of platform (rule ours, signedBy platform)."
     );
     let per_policy = verdict.per_policy();
     assert_eq!((per_policy[0].result.as_str(), per_policy[0].reason.as_str()), ("Refused", "Unsigned"));
@@ -129,7 +129,7 @@ fn a_changed_file_is_told_with_both_digests_and_what_to_do() {
     assert_eq!(
         problem.message,
         format!(
-            "model.gguf: signed as sha256 {}, but hf://acme/smollm2@12fd25f now has {}. Nothing of it is served. If the new file is wanted, have it signed again; if not, tell the repository's owner, or set spec.model.revision to what was signed. ClusterModelPolicy production demands a signature of platform (rule ours, signedBy platform).",
+            "model.gguf: signed as sha256 {}, but hf://acme/smollm2@12fd25f now has {}. No new replica serves it. If the new file is wanted, have it signed again; if not, tell the repository's owner, or set spec.model.revision to what was signed. ClusterModelPolicy production demands a signature of platform (rule ours, signedBy platform).",
             Digest::of("weights").hex(),
             Digest::of("weightz").hex(),
         )

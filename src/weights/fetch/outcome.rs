@@ -132,7 +132,7 @@ impl Refused {
     /// What lies in a claim is not what was judged.
     pub(super) fn in_place(job: &Job, path: &CleanPath, expected: String, found: String) -> Self {
         let message = format!(
-            "{path}: measured as {expected}, but {} has {found} now. Nothing of the model was served. If the new file is wanted, give the \
+            "{path}: measured as {expected}, but {} has {found} now. Nothing new is served. If the new file is wanted, give the \
              ModelDeployment the annotation bonafide.dev/refresh with a new value; if not, find out who writes to the claim.",
             job.source
         );
@@ -143,7 +143,7 @@ impl Refused {
     fn new(job: &Job, from: &str, path: &CleanPath, expected: String, found: String) -> Self {
         let Job { source, revision, .. } = job;
         let message = format!(
-            "{path}: recorded as {expected}, but {source}@{} has {found} now, sent by {from}. Nothing of the model was served. If the new file \
+            "{path}: recorded as {expected}, but {source}@{} has {found} now, sent by {from}. Nothing new is served. If the new file \
              is wanted, have it signed again, or pin it with spec.model.digest, and set spec.model.revision to its commit; if not, tell the \
              repository's owner, and whoever runs the mirror or proxy if there is one.",
             short(revision)

@@ -1,13 +1,16 @@
 //! The commands for people, as the shipped program runs them, with the kubeconfig of somebody who may little.
 
-use std::path::Path;
+use std::{path::Path, process::Stdio};
 
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 use super::{
     place::{NAME, Place, text},
-    world::World,
+    world::{PATIENCE, SYSTEM, World},
 };
 
 /// Exit code, output, errors.
@@ -50,7 +53,10 @@ async fn somebody_who_may_only_look_sees_the_tree_and_learns_what_else_is_missin
     assert_eq!(code, 1, "{said}{errors}");
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("parrot  Waiting  Unknown  0/1"), "{said}");
-    assert!(lines[1].contains("Unschedulable for ") && lines[1].contains("There is no node in the cluster"), "{said}");
+    assert!(
+        lines[1].contains("Unschedulable (Ready=False for ") && lines[1].contains("There is no node in the cluster"),
+        "{said}"
+    );
     let revision = text(&object["status"]["revisions"][0]["name"]);
     assert!(said.contains(&format!("revision {revision} #1  Current  0/1")) && said.contains(&format!("pod {pod}")), "{said}");
     assert!(!said.contains('\x1b'), "colours where nobody looks: {said:?}");
@@ -147,6 +153,13 @@ async fn one_goes_back_holds_and_tries_again() {
     assert!(code == 1 && errors.contains("there is no revision 7"), "{errors}");
 
     assert_eq!(rollout(&["pause", NAME]).await.0, 0);
+    // Whoever waits for what is held back is told at once, and what to do.
+    let (code, said, errors) = rollout(&["status", NAME, "--timeout", "2m"]).await;
+    assert!(
+        code == 1 && said.ends_with("parrot: paused, 0/2: changes wait, and what serves goes on serving\n"),
+        "{said}{errors}"
+    );
+    assert!(errors.contains(&format!("`bonafide rollout resume parrot -n {}`", place.name)), "{errors}");
     let object = place.get("ModelDeployment", NAME).await.unwrap();
     assert_eq!(object["spec"]["management"], "Paused");
     assert!(object["metadata"]["managedFields"].to_string().contains("bonafide-rollout"), "{object}");
@@ -156,4 +169,80 @@ async fn one_goes_back_holds_and_tries_again() {
     assert!(place.get("ModelDeployment", NAME).await.unwrap()["metadata"]["annotations"]["bonafide.dev/refresh"].is_string());
     let (code, said, errors) = rollout(&["status", NAME, "--timeout", "2s"]).await;
     assert!(code == 1 && said.contains("Waiting, 0/2: ") && errors.contains("is not there after 2 s"), "{said}{errors}");
+}
+
+#[tokio::test]
+async fn whoever_watches_sees_what_changes_until_they_end_it() {
+    let place = Place::new(World::shared()).await;
+    place.deploy(NAME).await;
+    place.condition(NAME, "Ready", "False", "Unschedulable").await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bonafide"));
+    command.args(["status", NAME, "--watch", "-n", &place.name]).env("KUBECONFIG", place.world.cluster.kubeconfig());
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut seen = vec![];
+    let mut until = async |what: &str| {
+        let look = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                seen.push(line);
+                if seen.last().unwrap().starts_with(what) {
+                    return;
+                }
+            }
+            panic!("the command ended: {seen:#?}");
+        };
+        assert!(tokio::time::timeout(PATIENCE, look).await.is_ok(), "{what:?} is not among {seen:#?}");
+    };
+    until("parrot  Waiting  Unknown  0/1").await;
+    place.change("ModelDeployment", NAME, json!({"spec": {"replicas": 0}})).await;
+    until("parrot  Idle  Unknown  0/0").await;
+    assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_may_see_the_lease_learns_that_no_manager_leads() {
+    let world = World::without_operator().await;
+    let place = Place::new(&world).await;
+    place.deploy(NAME).await;
+    let viewer = viewer(&place).await;
+    let here = ["status", NAME, "-n", place.name.as_str()];
+    let admin = world.cluster.kubeconfig();
+    let (code, said, errors) = bonafide(&admin, &here).await;
+    assert!(
+        code == 1 && said.starts_with("No manager leads: there is no Lease bonafide-manager in the cluster"),
+        "{said}{errors}"
+    );
+    assert!(said.contains("\n\nparrot  Pending"), "{said}");
+
+    let renewed = |ago: i64| {
+        (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(ago)).strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string()
+    };
+    let held = |ago| json!({"spec": {"holderIdentity": "first", "leaseDurationSeconds": 15, "renewTime": renewed(ago)}});
+    let system = Place::again(&world, SYSTEM).await;
+    system.create("Lease", "bonafide-manager", held(600)).await;
+    let (_, said, _) = bonafide(&admin, &here).await;
+    let dead = "No manager leads: Lease bonafide-system/bonafide-manager was last renewed 10m ago, by first. What stands here may be as old. See: kubectl -n bonafide-system get pods\n\nparrot  ";
+    assert!(said.starts_with(dead), "{said}");
+    let (_, _, errors) = bonafide(&admin, &["rollout", "status", NAME, "-n", &place.name, "--timeout", "1s"]).await;
+    assert!(errors.contains("parrot is not there after 1 s. No manager leads: Lease bonafide-system/"), "{errors}");
+    let (_, said, _) = bonafide(&admin, &["status", "-A", "--output", "json"]).await;
+    let manager = &serde_json::from_str::<Value>(&said).unwrap()["manager"];
+    assert_eq!((&manager["leads"], &manager["holder"]), (&json!(false), &json!("first")), "{manager}");
+
+    // Who may not see it is told nothing of it, until that is granted by the chart's role.
+    let (_, said, errors) = bonafide(&viewer, &here).await;
+    assert!(said.starts_with("parrot  ") && errors.is_empty(), "{said}{errors}");
+    let binding = ["create", "clusterrolebinding", "seers", "--clusterrole=bonafide-policy-view"];
+    let account = format!("--serviceaccount={}:viewer", place.name);
+    world.kubectl(&[&binding[..], &[&account]].concat()).await.unwrap();
+    let look = async || match bonafide(&viewer, &here).await {
+        (_, said, _) if said.starts_with(dead) => Ok(()),
+        (_, said, errors) => Err(said + &errors),
+    };
+    world.eventually("the viewer is told", look).await;
+
+    system.change("Lease", "bonafide-manager", held(0)).await;
+    let (_, said, _) = bonafide(&viewer, &here).await;
+    assert!(said.starts_with("parrot  "), "{said}");
 }

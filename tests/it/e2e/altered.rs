@@ -21,7 +21,7 @@ async fn bytes_that_are_not_what_was_signed_never_reach_the_engine_and_are_not_f
 
     let message = place.condition("smollm2", "ContentVerified", "False", "DigestMismatch").await;
     let expected = sha256(&place.world.model).await;
-    says(&message, &["model.gguf: recorded as sha256:", &expected, "has sha256:", "Nothing of the model was served"]);
+    says(&message, &["model.gguf: recorded as sha256:", &expected, "has sha256:", "Nothing new is served"]);
     says(
         &message,
         &["have it signed again", "tell the repository's owner", "a new value of the annotation bonafide.dev/refresh"],

@@ -80,7 +80,7 @@ async fn a_real_node_and_a_real_engine_say_what_is_wrong_and_it_is_told() {
             "long",
             json!({"engine": {"contextLength": 131_072}}),
             "OutOfMemory",
-            &["more than its 536.9 MB of memory", "set spec.resources.memory to 2Gi"],
+            &["more than its 512.0 MiB of memory", "set spec.resources.memory to 2Gi"],
         ),
         (
             "nowhere",

@@ -24,7 +24,7 @@ async fn a_model_that_was_altered_after_signing_is_refused_before_there_is_a_pod
     eprintln!("e2e: apply → refused: {:.2} s", began.elapsed().as_secs_f64());
     let commit = place.world.hub().commit(&format!("{}/chat", place.name)).unwrap();
     says(&message, &["model.gguf: ", &signed, &found, &format!("hf://{}/chat@{}", place.name, &commit[..7])]);
-    says(&message, &["Nothing of it is served", "have it signed again; if not, tell the repository's owner"]);
+    says(&message, &["No new replica serves it", "have it signed again; if not, tell the repository's owner"]);
     assert_eq!(place.condition("chat", "Ready", "False", "DigestMismatch").await, message);
     place.condition("chat", "Stalled", "True", "DigestMismatch").await;
     let columns = place.columns("chat").await;
@@ -66,8 +66,8 @@ async fn a_signature_that_does_not_hold_is_refused_with_the_reason_that_is_true(
             "WrongSigner",
             &["is signed, but not by platform", "which no signer of the policy has", "Have it signed by somebody who is wanted"],
         ),
-        ("junk", "SignatureMalformed", &["model.sig of hf://", "is not a Sigstore bundle", "Nothing of it is served"]),
-        ("truncated", "SignatureMalformed", &["model.sig of hf://", "is not a Sigstore bundle", "Nothing of it is served"]),
+        ("junk", "SignatureMalformed", &["model.sig of hf://", "is not a Sigstore bundle", "No new replica serves it"]),
+        ("truncated", "SignatureMalformed", &["model.sig of hf://", "is not a Sigstore bundle", "No new replica serves it"]),
         ("exchanged", "DigestMismatch", &["model.gguf: signed as sha256", "but hf://", "now has"]),
         ("foreign", "SignedFileMissing", &["model.gguf: the signature lists it", "does not have it", "Restore the file"]),
         ("unsigned", "Unsigned", &["has no signature", "put the signature beside the model as model.sig"]),

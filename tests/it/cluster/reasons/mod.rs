@@ -89,7 +89,7 @@ scenes! {
     a_pod_that_no_node_could_ever_take_says_so: "NoNodeFits" says ["4 nvidia.com/gpu are asked for, and the largest", "has 1"];
     a_node_that_is_on_its_way_is_waited_for: "WaitingForNode" says ["one that has is on its way", "gpu-pool 1->2"];
     a_quota_is_named_with_its_numbers: "QuotaExceeded" says ["quota few", "allows pods=0"];
-    pods_that_the_cluster_does_not_accept_are_told: "PodsNotCreated" says ["Pods cannot be created", "nobody"];
+    pods_that_the_cluster_does_not_accept_are_told: "PodsNotCreated" says ["the namespace has no ServiceAccount nobody", "spec.pod.serviceAccountName"];
     an_image_that_does_not_exist_is_told_as_such: "ImageNotFound" says ["There is no image", "llama.cpp", "Correct it in the InferenceEngine"];
     an_image_that_is_not_given_says_what_it_takes: "ImagePullUnauthorized" says ["without other credentials", "spec.pod.imagePullSecrets"];
     an_image_that_does_not_come_says_what_the_node_says: "ImagePullFailed" says ["no such host"];
@@ -98,7 +98,7 @@ scenes! {
     a_fetch_that_fails_is_told: "FetchFailed" says ["tried again by itself", "connection reset"];
     a_full_disk_is_told: "DiskFull" says ["more are needed"];
     a_download_that_stands_still_is_told: "DownloadStalled" says ["No byte of the weights has come for more than 30 s", "2.1 GB of 98.0 GB"];
-    an_engine_that_needs_too_much_memory_hears_how_much_would_do: "OutOfMemory" says ["more than its 1.1 GB of memory", "set spec.resources.memory to 2Gi"];
+    an_engine_that_needs_too_much_memory_hears_how_much_would_do: "OutOfMemory" says ["more than its 1.0 GiB of memory", "set spec.resources.memory to 2Gi"];
     an_accelerator_that_is_too_small_is_told_from_the_log: "DeviceOutOfMemory" says ["does not fit into the accelerator's memory"];
     a_context_that_is_too_long_is_told_from_the_middle_of_the_log: "ContextTooLong" says ["Set spec.engine.contextLength to less"];
     an_unknown_architecture_is_told_from_the_log: "UnknownArchitecture" says ["does not know the architecture 'zzzzz'", "exit code 1"];
