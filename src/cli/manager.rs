@@ -55,8 +55,8 @@ pub fn run(args: &ManagerArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(USAGE, format_args!("{}: {error}", args.config.display())),
     };
-    // Two threads are plenty: the work is waiting. Fewer threads are less memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: the work is waiting, and threads that wake each other cost a third of the CPU and some memory.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(lead(args, config)),
         Err(error) => fail(1, format_args!("the runtime could not be started: {error}")),

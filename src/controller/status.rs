@@ -82,7 +82,7 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let verified = verified.and_then(|pod| decision.revisions.iter().find(|judged| belongs(pod, judged)));
     let serving = answering > 0;
 
-    let summary = summarise(picture, current, &current_pods, current_ready, serving);
+    let summary = summarise(picture, current, &current_pods, current_ready, count(answering));
     let ready = summary.step == Some(Step::Ready);
     let mut findings = vec![source_finding(decision), trust.1];
     findings.push(content_finding(current, verified, &summary));

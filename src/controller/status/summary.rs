@@ -33,9 +33,9 @@ pub(super) fn summarise(
     current: Option<&Judged>,
     pods: &[&Arc<SlimPod>],
     ready: i32,
-    serving: bool,
+    answering: i32,
 ) -> Summary {
-    let wanted = picture.deployment.spec.replicas;
+    let (wanted, serving) = (picture.deployment.spec.replicas, answering > 0);
     let trouble = |state: &'static str, problem: &Problem, stalled: bool| {
         let message = if serving {
             format!("{} The replicas that were there keep serving.", problem.message)
@@ -90,7 +90,9 @@ pub(super) fn summarise(
         return trouble("Waiting", problem, false);
     }
     if picture.deployment.spec.management == Management::Paused {
-        return trouble("Waiting", &Problem::new(Reason::Paused, PAUSED), false);
+        let paused = trouble("Waiting", &Problem::new(Reason::Paused, PAUSED), false);
+        // As many answer as are wanted, though not all as it is asked for now: nothing is broken.
+        return if answering >= wanted { Summary { state: "Waiting", message: PAUSED.to_owned(), ..paused } } else { paused };
     }
     if let Some((pod, objection)) = picture.doors.objections.first() {
         let message = format!(

@@ -332,6 +332,14 @@ fn while_it_is_paused_what_is_missing_stays_missing_and_what_answers_is_ready() 
         (status.state.as_str(), is(&conditions, READY), is(&conditions, RECONCILING)),
         ("Ready", ("True", "Ready"), ("False", "Paused"))
     );
+    // Something else is asked for meanwhile.
+    let changed = |replicas| {
+        let pods = [pod_of("0000bbbb", "old", answering())];
+        scene(&replacing(), &pods, replicas, Scene { paused: true, ..Scene::default() })
+    };
+    let (status, conditions) = changed(1);
+    assert_eq!((status.state.as_str(), is(&conditions, READY), status.ready.as_str()), ("Waiting", ("False", "Paused"), "1/1"));
+    assert_eq!(changed(2).0.state, "Degraded");
 }
 
 #[test]
