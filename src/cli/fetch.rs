@@ -33,13 +33,14 @@ use crate::{
 
 /// Download a model while hashing it, and keep only what the manifest says
 ///
-/// Everything but --bring is written below --into: tree/ holds exactly the manifest's files, read-only, when the command ends with 0;
-/// partial/ holds what is on its way and is continued by the next run; refused.json remembers a refusal.
+/// Below --into, tree/ holds exactly the manifest's files, read-only, when the command ends with 0; partial/ holds what is on its way
+/// and is continued by the next run. The file refused.json remembers a refusal: in the directory of --bring if there is one, which goes with
+/// the pod, for a claim at --into would remember it for ever; else below --into.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes:
   0   complete: every file has the expected size and SHA-256
   64  the command line or one of its files cannot be used
-  65  refused for good: the source does not have the expected bytes; running again downloads nothing
+  65  refused for good: the source does not have the expected bytes; the same pod does not download it again
   75  a temporary failure: run again, and the transfer continues where it stopped")]
 pub struct Fetch {
     /// The files that may be served: a JSON list of {path, size, sha256}
@@ -72,7 +73,7 @@ pub struct Fetch {
     /// Where GET /progress is answered while the command runs, for example [::]:8081; nowhere when it is not given
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// A directory into which the program bonafide-helper is copied, which stands beside this one
+    /// A directory of this pod alone: the program bonafide-helper, which stands beside this one, is copied there, and a refusal remembered
     #[arg(long, value_name = "DIR")]
     bring: Option<PathBuf>,
 }
@@ -196,8 +197,14 @@ fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
     if !args.into.is_dir() {
         return Err(usage(format!("--into {} is no directory", args.into.display())));
     }
-    let job =
-        Job { manifest, source: args.source.clone(), revision: args.revision.clone(), credentials, into: args.into.clone() };
+    let job = Job {
+        manifest,
+        source: args.source.clone(),
+        revision: args.revision.clone(),
+        credentials,
+        into: args.into.clone(),
+        own: args.bring.as_ref().unwrap_or(&args.into).clone(),
+    };
     Ok((Resolver::new(sources)?, job))
 }
 

@@ -34,9 +34,6 @@ pub struct ManifestArgs {
     dir: PathBuf,
 }
 
-/// The name that a manifest usually has.
-const NAME: &str = "bonafide.json";
-
 /// Prints.
 pub fn run(args: &ManifestArgs) -> ExitCode {
     match manifest(&args.dir) {
@@ -77,7 +74,7 @@ fn list(dir: &Path) -> Result<Vec<CleanPath>, String> {
             let (path, name) = (entry.path(), entry.file_name());
             let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
             let root = directory == dir;
-            if (kind.is_dir() && (name == ".git" || name == ".cache")) || (root && name == NAME) {
+            if (kind.is_dir() && (name == ".git" || name == ".cache")) || (root && name == WebManifest::FILE) {
                 continue;
             }
             if kind.is_dir() {

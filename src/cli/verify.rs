@@ -19,14 +19,15 @@ use crate::{
     api::{Problem, Reason},
     model::{CleanPath, Digest, File, Manifest},
     trust::{Bundle, Contents, PublicKey},
+    weights::WebManifest,
 };
-use tree::Tree;
+use tree::{Beside, Tree};
 
 /// Check that the files in a directory are the ones that a key signed (OpenSSF Model Signing v1.0)
 ///
 /// Every file in DIR must be signed and every signed file must be there, with the signed content. Nothing is passed over
-/// silently: what git and download tools leave behind counts as unsigned unless --ignore names it. Nothing is asked of the
-/// network.
+/// silently: what git and download tools leave behind counts as unsigned unless --ignore names it. Only bonafide.json, as
+/// `bonafide manifest` writes it, is no part of the model, signed or not. Nothing is asked of the network.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
@@ -82,6 +83,8 @@ pub struct Verified {
     pub signer: String,
     /// How many files were signed.
     pub files: usize,
+    /// Whether the manifest for a server of files lies beside them, which is no part of the model.
+    pub manifest: bool,
     /// What reading them showed; none with `--signature-only`.
     pub contents: Option<Hashed>,
 }
@@ -127,15 +130,20 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
 }
 
 fn in_words(verified: &Verified) -> String {
-    let Verified { signer, files, contents } = verified;
+    let Verified { signer, files, manifest, contents } = verified;
     let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-    match contents {
+    let mut words = match contents {
         None => format!("The signature of key {signer} holds, and the {files} it lists are there. Their contents were not read."),
         Some(Hashed { bytes, digest }) => {
             let digest = digest.map(|digest| format!("\nContent digest of these files: {digest} (a deployment that serves fewer of them has another: status.model.digest)")).unwrap_or_default();
             format!("Verified: {files}, {bytes} bytes, signed by key {signer}.{digest}")
         }
+    };
+    if *manifest {
+        let file = WebManifest::FILE;
+        words.push_str(&format!("\n{file} lists the files for a server: it is no part of the model, and it was not checked."));
     }
+    words
 }
 
 fn as_json(result: &Result<Verified, Failure>) -> serde_json::Value {
@@ -177,18 +185,28 @@ pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
     let bundle = Bundle::parse(&bundle, Bundle::MAX_FILE).map_err(doubted)?;
     let attested = bundle.verify(&key).map_err(doubted)?;
 
+    let beside = tree.beside()?;
     let nameless;
     let signed = match attested.contents() {
         Contents::Tree(files) => files,
         Contents::Nameless(digest) => {
-            nameless = vec![(tree.only_file(&signature)?, *digest)];
+            nameless = vec![(tree.only_file(&signature, beside)?, *digest)];
             &nameless
         }
     };
-    let found = tree.compare(signed, &signature)?;
+    let of_the_model;
+    let signed = match beside {
+        Beside::Other => signed,
+        // Signed when it lay there, and written anew or taken away since.
+        Beside::Manifest | Beside::Nothing => {
+            of_the_model = signed.iter().filter(|(path, _)| path.as_str() != WebManifest::FILE).cloned().collect::<Vec<_>>();
+            &of_the_model
+        }
+    };
+    let found = tree.compare(signed, &signature, beside)?;
     found.check(&ignored, args.ignore_unsigned)?;
     let contents = if args.signature_only { None } else { Some(contents(tree.root(), signed, progress)?) };
-    Ok(Verified { signer: key.hint().to_string(), files: signed.len(), contents })
+    Ok(Verified { signer: key.hint().to_string(), files: signed.len(), manifest: beside == Beside::Manifest, contents })
 }
 
 /// Reads every signed file and compares.
@@ -208,11 +226,15 @@ fn contents(root: &Path, signed: &[(CleanPath, Digest)], progress: bool) -> Resu
             1 => " One more file differs.".to_owned(),
             more => format!(" {more} more files differ."),
         };
-        let message = format!(
-            "{path}: signed as sha256 {}, found {}.{more} It was damaged or replaced after it was signed: fetch it again, and do not use it as it is.",
-            wanted.hex(),
-            found.hex()
-        );
+        let next = if tree::is_signature(path.as_str()) {
+            format!(
+                "It is another signature, and was made anew after this one: have the model signed again without it (model_signing sign, with --ignore-paths {}).",
+                root.join(path.as_str()).display()
+            )
+        } else {
+            "It was damaged or replaced after it was signed: fetch it again, and do not use it as it is.".to_owned()
+        };
+        let message = format!("{path}: signed as sha256 {}, found {}.{more} {next}", wanted.hex(), found.hex());
         return Err(not_genuine(Reason::DigestMismatch, message));
     }
     let bytes = files.iter().map(|file| file.size).sum();

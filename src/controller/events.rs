@@ -14,10 +14,14 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::model::Digest;
+
 /// What is said again within this time is counted with what was said before.
 const TOGETHER: Duration = Duration::from_secs(360);
 /// Who says it.
 const REPORTER: &str = "bonafide";
+/// The most characters of an object's name in the name of an Event about it.
+const LONGEST: usize = 200;
 
 /// What is said in an Event.
 #[derive(Debug, Hash)]
@@ -76,15 +80,26 @@ impl Events {
             }
         }
         let name = format!("{}.{:x}", about.name.as_deref().unwrap_or(REPORTER), now.as_nanosecond());
-        let event = json!({
-            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": name, "namespace": namespace },
-            "type": if said.warning { "Warning" } else { "Normal" }, "reason": said.reason, "action": said.action,
-            "note": note, "regarding": about, "eventTime": time, "reportingController": REPORTER,
-            "reportingInstance": REPORTER,
-        });
-        self.send(Method::POST, &at, "application/json", &event).await?;
+        self.send(Method::POST, &at, "application/json", &event(&name, about, said, note, &time)).await?;
         self.recent().insert(key, Recent { name, count: 1, at: Instant::now() });
         Ok(())
+    }
+
+    /// Says it of `about` once, whoever says it and how often: `of` is what it is said of.
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub async fn publish_once(&self, about: &ObjectReference, said: &Said<'_>, note: &str, of: &[u8]) -> Result<(), kube::Error> {
+        let namespace = about.namespace.as_deref().unwrap_or("default");
+        let name: String = about.name.as_deref().unwrap_or(REPORTER).chars().take(LONGEST).collect();
+        let what = Digest::of([about.uid.as_deref().unwrap_or_default().as_bytes(), of].join(&0)).hex();
+        let name = format!("{}.{what:.16}", name.trim_end_matches(['-', '.']));
+        let at = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        let event = event(&name, about, said, note, &format!("{:.6}", Timestamp::now()));
+        match self.send(Method::POST, &at, "application/json", &event).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Forgets what was said long ago.
@@ -102,6 +117,16 @@ impl Events {
         let request = request.map_err(kube::Error::HttpError)?;
         self.client.request_text(request).await.map(|_| ())
     }
+}
+
+fn event(name: &str, about: &ObjectReference, said: &Said<'_>, note: &str, time: &str) -> Value {
+    let namespace = about.namespace.as_deref().unwrap_or("default");
+    json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": name, "namespace": namespace },
+        "type": if said.warning { "Warning" } else { "Normal" }, "reason": said.reason, "action": said.action,
+        "note": note, "regarding": about, "eventTime": time, "reportingController": REPORTER,
+        "reportingInstance": REPORTER,
+    })
 }
 
 #[cfg(test)]

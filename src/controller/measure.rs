@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::Context,
+    diagnose::ONE_POD,
     plan::{self, Owner},
     slim::SlimPod,
 };
@@ -128,7 +129,7 @@ impl Claims<'_> {
             return Err(self.over(&pod, source).await);
         }
         let address = pod.status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()).filter(|_| pod.status.phase == "Running");
-        let Some(address) = address else { return Err(measuring(waiting(&pod, source))) };
+        let Some(address) = address else { return Err(not_running(&pod, source)) };
         let at = std::net::SocketAddr::new(address, PORT);
         match context.ask.measured(at).await {
             Ok(found) => {
@@ -180,6 +181,21 @@ impl Claims<'_> {
 
 fn measuring(message: String) -> SourceError {
     SourceError::later(Reason::Measuring, message, Some(LOOK))
+}
+
+/// The pod waits; for a claim that another pod has for itself it waits until somebody does something.
+fn not_running(pod: &SlimPod, source: &Source) -> SourceError {
+    let alone = pod.condition("PodScheduled").is_some_and(|found| found.status == "False" && found.message.contains(ONE_POD));
+    let Source::Claim { claim, .. } = source else { return measuring(waiting(pod, source)) };
+    if !alone {
+        return measuring(waiting(pod, source));
+    }
+    let message = format!(
+        "Pod {} is to read {source}, but the claim {claim} is {ONE_POD}, and another pod has it, perhaps a replica. Nothing stops because \
+         of that. Use a claim that is ReadWriteOnce or ReadWriteMany, or set spec.replicas to 0 until it was read.",
+        pod.name()
+    );
+    SourceError::later(Reason::VolumeFailed, message, Some(AGAIN))
 }
 
 /// Why the pod does not run yet.
@@ -283,4 +299,30 @@ fn pod(name: &str, deployment: &ModelDeployment, owner: &Owner, source: &Source,
             "volumes": [{ "name": "claim", "persistentVolumeClaim": { "claimName": claim, "readOnly": true } }],
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_waits_for_a_claim_that_another_has_alone_says_what_to_do() {
+        let pod = |said: &str| -> SlimPod {
+            let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said });
+            serde_json::from_value(
+                json!({ "metadata": { "name": "bonafide-whale-measure-1" }, "status": { "conditions": [condition] } }),
+            )
+            .unwrap()
+        };
+        let source = "pvc://birds/models/whale".parse().unwrap();
+        let said = "0/1 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode.";
+        let error = not_running(&pod(said), &source);
+        assert_eq!((error.problem.reason, error.retry), (Reason::VolumeFailed, crate::weights::Retry::After(Some(AGAIN))));
+        for part in ["claim models", "ReadWriteOncePod", "ReadWriteOnce or ReadWriteMany", "spec.replicas to 0"] {
+            assert!(error.problem.message.contains(part), "{part}: {error}");
+        }
+        let error = not_running(&pod("0/1 nodes are available: 1 Insufficient cpu."), &source);
+        assert_eq!(error.problem.reason, Reason::Measuring);
+        assert!(error.problem.message.contains("Insufficient cpu"), "{error}");
+    }
 }

@@ -5,12 +5,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::Api;
+use kube::{Api, Resource as _, ResourceExt as _};
 
-use super::{context::Context, slim::SlimSignature};
+use super::{context::Context, events::Said, slim::SlimSignature};
 use crate::{
-    api::{ModelSignature, ModelSignatureSpec},
+    api::{ModelSignature, ModelSignatureSpec, truncate},
     model::Digest,
+    trust,
 };
 
 /// A signature as it is judged: where it was found, and its content.
@@ -62,10 +63,24 @@ async fn read(context: &Context, namespace: &str, found: &SlimSignature) -> Resu
     if live.metadata.uid.as_ref() != Some(uid) || live.spec.digest != found.spec.digest {
         return Ok(None);
     }
+    tell(context, &live).await;
     let bundle = Arc::new((format!("ModelSignature {name}"), live.spec.bundle));
     let version = live.metadata.resource_version.unwrap_or_default();
     context.delivered.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), (version, bundle.clone()));
     Ok(Some(bundle))
+}
+
+/// Tells whoever delivered a signature that it cannot be read: they see the ModelSignature, and perhaps no ModelDeployment.
+async fn tell(context: &Context, live: &ModelSignature) {
+    let bundle = live.spec.bundle.as_bytes();
+    let Err(rejected) = trust::Bundle::parse(bundle, trust::Bundle::MAX_RECORDED) else { return };
+    let said = Said { warning: true, reason: rejected.reason.as_str(), action: "Read" };
+    let note = format!(
+        "spec.bundle {rejected}. It counts for nothing. Put the signature there as model_signing writes it, or delete this object."
+    );
+    if let Err(error) = context.events.publish_once(&live.object_ref(&()), &said, &truncate(note), bundle).await {
+        tracing::warn!(signature = live.name_any(), %error, "an Event could not be written");
+    }
 }
 
 #[cfg(test)]

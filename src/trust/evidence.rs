@@ -23,8 +23,8 @@ pub(super) struct Evidence<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Failures {
     pub nearest: Failure,
-    /// Whether one of the bundles is damaged or was made for other bytes.
-    pub grave: bool,
+    /// Of the bundles that are damaged or were made for other bytes, what is wrong with the one that helps most.
+    pub grave: Option<Failure>,
 }
 
 /// Why a bundle does not make a key vouch for the model.
@@ -70,9 +70,15 @@ impl<'a> Evidence<'a> {
                 Err(failure) => failures.push(failure),
             }
         }
-        let grave = failures.iter().any(Failure::is_grave);
-        let nearest = failures.into_iter().min_by_key(|failure| Reverse(failure.helps())).unwrap_or(Failure::Unsigned);
+        let helps = |failure: &Failure| Reverse(failure.helps());
+        let grave = failures.iter().filter(|failure| failure.is_grave()).min_by_key(|failure| helps(failure)).cloned();
+        let nearest = failures.into_iter().min_by_key(helps).unwrap_or(Failure::Unsigned);
         self.remember(key, Err(Box::new(Failures { nearest, grave })))
+    }
+
+    /// Where the bundles come from that cannot be read.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.bundles.iter().filter(|(_, bundle)| bundle.is_err()).map(|(from, _)| (*from).to_owned()).collect()
     }
 
     fn remember(&mut self, key: &PublicKey, answer: Result<(), Box<Failures>>) -> Result<(), Box<Failures>> {
@@ -128,6 +134,14 @@ fn differs(path: CleanPath, signed: Digest, found: Digest, more: usize) -> Resul
 }
 
 impl Failure {
+    /// Where the bundle comes from, if there is one.
+    pub fn from(&self) -> Option<&str> {
+        match self {
+            Self::Unsigned => None,
+            Self::Rejected { from, .. } | Self::Gap { from, .. } => Some(from),
+        }
+    }
+
     /// The reason for machines.
     pub const fn reason(&self) -> Reason {
         match self {
@@ -149,9 +163,9 @@ impl Failure {
         match self {
             Self::Unsigned => 0,
             Self::Rejected { why, .. } => match why.reason {
-                Reason::SignatureUnsupported => 1,
-                Reason::WrongSigner => 2,
-                Reason::SignatureMalformed => 3,
+                Reason::SignatureMalformed => 1,
+                Reason::SignatureUnsupported => 2,
+                Reason::WrongSigner => 3,
                 _ => 4,
             },
             Self::Gap { gap: Gap::OtherModel { .. } | Gap::Nameless, .. } => 5,

@@ -108,6 +108,8 @@ pub(super) struct Unmet<'a> {
     pub failure: Failure,
     /// Whether a failure of one of `missing` is of a kind that no mode passes over.
     pub grave: bool,
+    /// Other signatures, which cannot be read.
+    pub unreadable: Vec<String>,
 }
 
 impl Unmet<'_> {
@@ -130,13 +132,28 @@ impl Unmet<'_> {
         Problem::new(
             self.failure.reason(),
             format!(
-                "{} ClusterModelPolicy {policy} demands {} (rule {}, signedBy {}).",
+                "{}{} ClusterModelPolicy {policy} demands {} (rule {}, signedBy {}).",
                 self.detail(&place(candidate), candidate.manifest.files().len()),
+                self.others(),
                 self.demanded(),
                 self.rule.name,
                 self.demand.name
             ),
         )
+    }
+
+    /// The signatures that say nothing, since they cannot be read.
+    fn others(&self) -> String {
+        const SHOWN: usize = 3;
+        let Self { unreadable, .. } = self;
+        let more = unreadable.len().saturating_sub(SHOWN);
+        let names = unreadable.get(..SHOWN.min(unreadable.len())).unwrap_or_default().join(", ");
+        let names = if more > 0 { format!("{names} and {more} more") } else { names };
+        match unreadable.len() {
+            0 => String::new(),
+            1 => format!(" 1 other could not be read: {names}."),
+            count => format!(" {count} others could not be read: {names}."),
+        }
     }
 
     fn demanded(&self) -> String {

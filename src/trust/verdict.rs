@@ -255,12 +255,19 @@ fn meet<'a>(
         }
     }
     let missing = failures.iter().map(|(name, _): &(&str, Box<Failures>)| *name).collect();
-    let grave = failures.iter().any(|(_, failures)| failures.grave);
-    let nearest = failures.into_iter().rev().max_by_key(|(_, failures)| failures.nearest.helps());
+    let grave = failures.iter().any(|(_, failures)| failures.grave.is_some());
+    // A mode that passes over what is missing tells what it does not pass over.
+    let told = |failures: Failures| match failures.grave {
+        Some(grave) if policy.mode != Mode::Enforce => grave,
+        _ => failures.nearest,
+    };
+    let failures = failures.into_iter().map(|(name, failures)| (name, told(*failures)));
+    let nearest = failures.rev().max_by_key(|(_, failure)| failure.helps());
     match nearest {
-        Some((nearest, failures)) if keys.len() < demand.minimum => {
-            let failure = failures.nearest;
-            Err(Box::new(Unmet { policy, rule, demand, signed, missing, nearest, failure, grave }))
+        Some((nearest, failure)) if keys.len() < demand.minimum => {
+            let mut unreadable = evidence.unreadable();
+            unreadable.retain(|from| failure.from() != Some(from.as_str()));
+            Err(Box::new(Unmet { policy, rule, demand, signed, missing, nearest, failure, grave, unreadable }))
         }
         _ => Ok(signed),
     }

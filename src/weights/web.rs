@@ -45,6 +45,16 @@ const fn one() -> u32 {
 impl WebManifest {
     /// The version that is written and the newest one that is read.
     pub const VERSION: u32 = 1;
+    /// The name that it usually has, in the directory whose files it lists.
+    pub const FILE: &str = "bonafide.json";
+
+    /// Whether this is such a manifest, and nothing else: each file has its digest.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        let sound = |file: &Listed| Digest::from_hex(file.sha256.strip_prefix("sha256:").unwrap_or(&file.sha256)).is_ok();
+        serde_json::from_slice::<Self>(bytes).is_ok_and(|manifest| {
+            manifest.version == Self::VERSION && !manifest.files.is_empty() && manifest.files.iter().all(sound)
+        })
+    }
 
     /// What the manifest of `source` says, with the digest of its bytes as the revision.
     ///

@@ -116,7 +116,8 @@ fn hasty(sources: Sources) -> Resolver {
 }
 
 fn job(place: &Place, files: &[(&str, &[u8])], into: &Path) -> Job {
-    Job { manifest: manifest(files), source: source(), revision: place.commit(), credentials: None, into: into.to_owned() }
+    let (into, own) = (into.to_owned(), into.to_owned());
+    Job { manifest: manifest(files), source: source(), revision: place.commit(), credentials: None, into, own }
 }
 
 /// Small ranges, so that small files have several.

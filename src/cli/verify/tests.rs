@@ -145,6 +145,69 @@ fn each_way_to_tamper_with_a_model_has_its_reason() {
     }
 }
 
+/// `model()` with the manifest that `bonafide manifest` writes for a server of files.
+fn listed() -> TempDir {
+    let dir = model();
+    let manifest =
+        format!(r#"{{"version": 1, "files": [{{"path": "config.json", "size": 3, "sha256": "{}"}}]}}"#, "0".repeat(64));
+    fs::write(dir.path().join("bonafide.json"), manifest).unwrap();
+    dir
+}
+
+#[test]
+fn the_manifest_for_a_server_is_no_part_of_the_model_whenever_it_was_written() {
+    let (dir, plain) = (listed(), model());
+    let plain = check(&args(&plain)).unwrap().contents;
+    let verified = check(&args(&dir)).unwrap();
+    assert!(verified.manifest && in_words(&verified).contains("bonafide.json"), "{}", in_words(&verified));
+    assert_eq!(verified.contents, plain, "and changes no digest");
+    let quick = VerifyArgs { signature_only: true, ..args(&dir) };
+    assert!(check(&quick).unwrap().manifest);
+
+    // Signed with it there, by the reference client; then it was written anew, since it lists the signature, or taken away.
+    let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
+    fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
+    let verified = check(&signed).unwrap();
+    assert_eq!((verified.files, verified.contents), (3, plain));
+    fs::remove_file(dir.path().join("bonafide.json")).unwrap();
+    assert_eq!(check(&signed).unwrap().files, 3);
+    fs::write(dir.path().join("bonafide.json"), "import os").unwrap();
+    assert_eq!(problem(&signed).reason, Reason::DigestMismatch, "anything else of that name is a file like any other");
+}
+
+#[test]
+fn what_is_called_like_the_manifest_and_is_none_is_unsigned() {
+    let dir = model();
+    for text in ["import os", "{}", r#"{"version": 2, "files": []}"#, r#"{"files": [{"path": "a", "size": 1, "sha256": "x"}]}"#] {
+        fs::write(dir.path().join("bonafide.json"), text).unwrap();
+        assert_eq!(problem(&args(&dir)).reason, Reason::UnsignedFile, "{text}");
+    }
+    fs::remove_file(dir.path().join("bonafide.json")).unwrap();
+    let manifest = listed();
+    fs::rename(manifest.path().join("bonafide.json"), dir.path().join("original/bonafide.json")).unwrap();
+    assert!(problem(&args(&dir)).message.starts_with("original/bonafide.json is there"), "only at the root");
+    fs::remove_file(dir.path().join("original/bonafide.json")).unwrap();
+    symlink("config.json", dir.path().join("bonafide.json")).unwrap();
+    assert!(problem(&args(&dir)).message.starts_with("bonafide.json (a symbolic link)"));
+}
+
+#[test]
+fn another_signature_beside_it_is_told_from_other_files() {
+    let dir = model();
+    fs::write(dir.path().join("approval.sig"), "{}").unwrap();
+    let message = problem(&args(&dir)).message;
+    assert!(message.contains("another signature") && message.contains("--ignore approval.sig"), "{message}");
+    let ignoring = VerifyArgs { ignore: vec!["approval.sig".to_owned()], ..args(&dir) };
+    check(&ignoring).unwrap();
+
+    // Made while model.sig lay there, which was made anew since.
+    fs::copy(data("p384.sig"), dir.path().join("model.sig")).unwrap();
+    let approval = VerifyArgs { signature: Some(data("after-another.sig")), key: data("publisher.pub"), ..ignoring };
+    let problem = problem(&approval);
+    assert_eq!(problem.reason, Reason::DigestMismatch);
+    assert!(problem.message.contains(&format!("--ignore-paths {}", dir.path().join("model.sig").display())), "{problem}");
+}
+
 #[test]
 fn an_empty_directory_more_does_not_matter() {
     let dir = model();

@@ -5,16 +5,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Failure, not_genuine, unreadable};
+use super::{Failure, not_genuine, read, unreadable};
 use crate::{
     api::Reason,
     model::{CleanPath, Digest},
+    trust::Bundle,
+    weights::WebManifest,
 };
 
 /// A model on disk: a directory, or one file in it.
 pub(super) struct Tree {
     root: PathBuf,
     only: Option<String>,
+}
+
+/// What lies where the manifest for a server of files lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// The manifest, which is no part of the model: whoever serves the model never serves it.
+    Manifest,
+    /// No file.
+    Nothing,
+    /// A file of the model, like any other.
+    Other,
 }
 
 /// How a tree differs from what was signed, leaving contents aside.
@@ -53,6 +66,21 @@ impl Tree {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether the manifest of the directory lies in it. It lists the signature, so it changes whenever the model is signed.
+    pub fn beside(&self) -> Result<Beside, Failure> {
+        let path = self.root.join(WebManifest::FILE);
+        match fs::symlink_metadata(&path) {
+            _ if self.only.is_some() => Ok(Beside::Other),
+            Ok(found) if found.is_file() && found.len() <= Bundle::MAX_FILE as u64 => {
+                let is_one = WebManifest::is_one(&read(&path, Bundle::MAX_FILE)?);
+                Ok(if is_one { Beside::Manifest } else { Beside::Other })
+            }
+            Ok(_) => Ok(Beside::Other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Beside::Nothing),
+            Err(error) => Err(unreadable(&path, &error)),
+        }
     }
 
     /// The signature beside the model: `model.sig`, else the one `*.oms.sig`, else the one `*.sig`.
@@ -96,7 +124,7 @@ impl Tree {
     }
 
     /// The one file of the model, for a signature that does not say its name.
-    pub fn only_file(&self, signature: &Path) -> Result<CleanPath, Failure> {
+    pub fn only_file(&self, signature: &Path, beside: Beside) -> Result<CleanPath, Failure> {
         let mut files = Vec::new();
         self.walk(&mut |path, kind| {
             if kind == Kind::File {
@@ -104,7 +132,7 @@ impl Tree {
             }
         })?;
         let signature = self.inside(signature);
-        files.retain(|path| Some(path) != signature.as_ref());
+        files.retain(|path| Some(path) != signature.as_ref() && !beside.is(path));
         let several = || {
             let message = format!(
                 "{} is not the model that was signed: the signature is one of a single file, and there are {}. Name that file instead of the directory.",
@@ -120,7 +148,7 @@ impl Tree {
     }
 
     /// Holds the tree against `signed`, which is sorted by the bytes of the paths.
-    pub fn compare(&self, signed: &[(CleanPath, Digest)], signature: &Path) -> Result<Found, Failure> {
+    pub fn compare(&self, signed: &[(CleanPath, Digest)], signature: &Path, beside: Beside) -> Result<Found, Failure> {
         let signature = self.inside(signature);
         let mut seen = vec![false; signed.len()];
         let mut unsigned = Vec::new();
@@ -128,7 +156,7 @@ impl Tree {
             let at = signed.binary_search_by(|(name, _)| name.as_str().as_bytes().cmp(path.as_bytes()));
             match at.ok().and_then(|at| seen.get_mut(at)) {
                 Some(seen) if kind == Kind::File => *seen = true,
-                _ if signature.as_ref() == Some(&path) => {}
+                _ if signature.as_ref() == Some(&path) || beside.is(&path) => {}
                 _ => unsigned.push(Unsigned { path, kind }),
             }
         })?;
@@ -173,6 +201,18 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+impl Beside {
+    /// Whether the file at this path is the manifest.
+    fn is(self, path: &str) -> bool {
+        self == Self::Manifest && path == WebManifest::FILE
+    }
+}
+
+/// Whether a file at this path may be a signature.
+pub(super) fn is_signature(path: &str) -> bool {
+    path.ends_with(".sig") && !path.contains('/')
 }
 
 fn kind(file_type: fs::FileType) -> Kind {
@@ -236,6 +276,9 @@ fn unsigned_problem(first: &Unsigned, more: usize) -> Failure {
     let left_by = known.iter().find(|(path, _)| is_at_or_below(&first.path, path));
     let next = match left_by {
         Some((path, tool)) => format!("It belongs to {tool}: delete {path}, or pass --ignore {path} if nothing reads it."),
+        None if is_signature(&first.path) => {
+            format!("If it is another signature of this model, pass --ignore {}; if not, delete it.", first.path)
+        }
         None => "Delete it, have the model signed again with it, or pass --ignore-unsigned if nothing reads it.".to_owned(),
     };
     let path = if first.path.chars().any(char::is_control) { format!("{:?}", first.path) } else { first.path.clone() };

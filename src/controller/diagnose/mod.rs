@@ -14,6 +14,7 @@ pub use engine::last_lines;
 pub use gone::{departure, not_created};
 pub use looked::{Found, Looked};
 pub use quantity::whole;
+pub use scheduling::ONE_POD;
 
 use std::sync::Arc;
 

@@ -13,6 +13,8 @@ use crate::{
     engine::readable,
 };
 
+/// The access mode of a claim that one pod in the whole cluster may have; the scheduler names it when another one has it.
+pub const ONE_POD: &str = "ReadWriteOncePod";
 /// How many nodes are named.
 const NAMED: usize = 3;
 
@@ -66,6 +68,11 @@ fn volumes(asked: &Asked, looked: Option<&Looked>, said: &str) -> Option<Problem
         Some(Claim { name, why: Some(why) }) => {
             format!("PersistentVolumeClaim {name} is not bound to a volume: {}", sentence(why))
         }
+        None if said.contains(ONE_POD) => format!(
+            "The claim {} is {ONE_POD}, and another pod has it. A second replica and the first one of a new revision never get it: use a claim \
+             that is ReadWriteOnce or ReadWriteMany, or set spec.replicas to 0 until the other pod is gone.",
+            asked.claims.join(", ")
+        ),
         None => format!("No node can take the pod because of its volume {}: {}", asked.claims.join(", "), sentence(said)),
     };
     Some(Problem::new(Reason::VolumeFailed, message))

@@ -226,6 +226,30 @@ fn any_bundle_of_the_signer_that_covers_everything_is_enough() {
 }
 
 #[test]
+fn a_signature_that_cannot_be_read_does_not_hide_who_signed() {
+    let junk = |names: &[&str]| -> Vec<_> { names.iter().map(|name| ((*name).to_owned(), "junk".to_owned())).collect() };
+    let told = |bundles: &[(String, String)]| refused(&judge(&[("production", platform())], bundles)).clone();
+    for bundles in [[junk(&["junk.sig"]), signed(&["ann"])].concat(), [signed(&["ann"]), junk(&["junk.sig"])].concat()] {
+        let problem = told(&bundles);
+        assert_eq!(problem.reason, Reason::WrongSigner);
+        assert!(problem.message.contains("ann.sig names the key of ann."), "{problem}");
+        assert!(problem.message.contains("1 other could not be read: junk.sig."), "{problem}");
+    }
+    let problem = told(&[signed(&["ann"]), junk(&["a", "b", "c", "d", "e"])].concat());
+    assert!(problem.message.contains("5 others could not be read: a, b, c and 2 more."), "{problem}");
+    let problem = told(&junk(&["first", "second"]));
+    assert_eq!(problem.reason, Reason::SignatureMalformed);
+    assert!(
+        problem.message.starts_with("first of ") && problem.message.contains("1 other could not be read: second."),
+        "{problem}"
+    );
+    assert!(!told(&signed(&["ann"])).message.contains("could not be read"));
+    let old = ("old.sig".to_owned(), person("platform").signs(&[("config.json", "{}"), ("model.gguf", "old")]));
+    let problem = told(&[junk(&["junk.sig"]), vec![old]].concat());
+    assert!(problem.reason == Reason::DigestMismatch && problem.message.contains("could not be read: junk.sig"), "{problem}");
+}
+
+#[test]
 fn two_bundles_do_not_add_up() {
     let halves = FILES.map(|file| (format!("{}.sig", file.0), person("platform").signs(&[file]))).to_vec();
     assert_eq!(refused(&judge(&[("production", platform())], &halves)).reason, Reason::UnsignedFile);

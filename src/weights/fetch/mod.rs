@@ -2,7 +2,7 @@
 //! and its SHA-256 are the manifest's.
 //!
 //! Whatever interrupts it, the next attempt continues: partial files hold a prefix, which is hashed again from the disk and
-//! never trusted. A mismatch is final, remembered, and not downloaded twice.
+//! never trusted. A mismatch is final: the pod remembers it and does not download it twice. Another pod looks anew.
 
 mod in_place;
 mod outcome;
@@ -52,8 +52,11 @@ pub struct Job {
     pub revision: String,
     /// A token, if the source needs one.
     pub credentials: Option<Credentials>,
-    /// The directory to work in; exists and can be written to. The files end in `tree/` below it.
+    /// The directory to work in; exists and can be written to. The files end in `tree/` below it. Others may work there as well,
+    /// before and after: it may be a claim.
     pub into: PathBuf,
+    /// The directory in which a refusal is remembered, for as long as this pod lives: `into`, unless that outlives the pod.
+    pub own: PathBuf,
 }
 
 /// How much at once, and how long to hope.
@@ -135,11 +138,12 @@ async fn begin(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progr
     let work = fetch.work.clone();
     let prepared = spawn_blocking(move || work.prepare()).await.map_err(io::Error::other).flatten();
     prepared.map_err(|error| failed(format!("{} cannot be used to fetch into: {error}", fetch.job.into.display())))?;
+    fetch.forget_others();
     fetch.recall()?;
     let ended = fetch.run(contents).await;
     if let Err(Stop::Refused(refused)) = &ended {
         // Not being able to remember costs a download, not safety.
-        let _ = outcome::remember(&fetch.work.refusal(), &fetch.job, refused);
+        let _ = outcome::remember(&fetch.refusal(), &fetch.job, refused);
     }
     ended.map(|()| fetch.progress.snapshot(None).received)
 }
@@ -181,9 +185,23 @@ impl Fetch {
         }
     }
 
-    /// What was refused for good is refused again.
+    /// Where a refusal is remembered.
+    fn refusal(&self) -> PathBuf {
+        self.job.own.join(workdir::REFUSAL)
+    }
+
+    /// Takes away what a version that remembered in the claim left there: it would hold for every pod and for ever.
+    fn forget_others(&self) {
+        let left = self.job.into.join(workdir::REFUSAL);
+        if left != self.refusal() {
+            // Nobody but that version reads it.
+            let _ = std::fs::remove_file(left);
+        }
+    }
+
+    /// What was refused for good is refused again, by the same pod.
     fn recall(&self) -> Result<(), Stop> {
-        outcome::recall(&self.work.refusal(), &self.job).map_or(Ok(()), |refused| Err(Stop::Refused(refused)))
+        outcome::recall(&self.refusal(), &self.job).map_or(Ok(()), |refused| Err(Stop::Refused(refused)))
     }
 
     /// Whether an earlier fetch was completed here and every byte is still what it was. Nothing is written for that, so that many

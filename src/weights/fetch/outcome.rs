@@ -158,7 +158,7 @@ fn short(revision: &str) -> &str {
     revision.get(..7).filter(|_| revision.len() >= 40).unwrap_or(revision)
 }
 
-/// A refusal as it is remembered in the directory of the fetch, for exactly this content from exactly this place.
+/// A refusal as it is remembered in a directory of the pod, for exactly this content from exactly this place.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Marker {

@@ -1,4 +1,4 @@
-//! The directory of a fetch: `tree/` is what is served, `partial/` what is on its way, `refused.json` what was refused.
+//! The directory of a fetch: `tree/` is what is served, `partial/` what is on its way.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -9,6 +9,9 @@ use std::{
 };
 
 use crate::model::{CleanPath, Digest, Manifest};
+
+/// The file in which a refusal is remembered.
+pub const REFUSAL: &str = "refused.json";
 
 /// A directory that one fetch owns while it holds the lock.
 #[derive(Debug, Clone)]
@@ -34,11 +37,6 @@ impl WorkDir {
 
     fn partials(&self) -> PathBuf {
         self.root.join("partial")
-    }
-
-    /// Where a refusal is remembered.
-    pub fn refusal(&self) -> PathBuf {
-        self.root.join("refused.json")
     }
 
     /// Where the bytes of the file with this digest arrive.

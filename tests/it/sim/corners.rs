@@ -26,6 +26,94 @@ fn serving(world: &World, name: &str) -> usize {
     world.of("Pod", name).iter().filter(|pod| routed(pod)).count()
 }
 
+#[test]
+fn who_delivers_a_signature_that_cannot_be_read_hears_of_it_once() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        world.policy("strict", 1);
+        world.deploy("pear", &[2], json!({}));
+        world.condition("pear", "Trusted", "False", "WrongSigner").await;
+        let digest = world.get("ModelDeployment", "pear").unwrap()["status"]["model"]["digest"].clone();
+        world.make("ModelSignature", "approval", json!({ "spec": { "digest": digest, "bundle": "{\"mediaType\": 7}" } }));
+        world.rest().await;
+        let told = |world: &World| -> Vec<Value> {
+            let events = world.api.all("Event");
+            events
+                .iter()
+                .filter(|event| event["regarding"]["kind"] == "ModelSignature")
+                .map(|event| Value::clone(event))
+                .collect()
+        };
+        let first = told(world);
+        assert_eq!(first.len(), 1, "{first:?}");
+        let uid = world.get("ModelSignature", "approval").unwrap()["metadata"]["uid"].clone();
+        assert_eq!((&first[0]["type"], &first[0]["reason"]), (&json!("Warning"), &json!("SignatureMalformed")));
+        assert_eq!((&first[0]["regarding"]["name"], &first[0]["regarding"]["uid"]), (&json!("approval"), &uid));
+        let note = first[0]["note"].as_str().unwrap();
+        assert!(note.contains("spec.bundle") && note.contains("column 15"), "{note}");
+        // The refusal is that of the signature that can be read, and names the other one.
+        world.condition("pear", "Trusted", "False", "WrongSigner").await;
+        let why = world.get("ModelDeployment", "pear").unwrap()["status"]["conditions"].to_string();
+        assert!(why.contains("1 other could not be read: ModelSignature approval."), "{why}");
+
+        // Another manager, another version of the same: nothing new.
+        world.end("bonafide");
+        world.run_smoothly();
+        world.change("ModelSignature", "approval", json!({ "metadata": { "labels": { "team": "fruit" } } }));
+        world.settle().await;
+        assert_eq!(told(world), first);
+        world.change("ModelSignature", "approval", json!({ "spec": { "bundle": "{}" } }));
+        world.rest().await;
+        assert_eq!(told(world).len(), 2, "other content, other words");
+    });
+}
+
+/// From some time on, what is written of an object's status arrives late.
+#[derive(Clone, Default)]
+struct LateStatus {
+    from_now: Arc<AtomicBool>,
+    under_way: Arc<AtomicBool>,
+}
+
+impl Plan for LateStatus {
+    fn request(&mut self, asked: &Asked) -> Fate {
+        let status = asked.is_write() && asked.kind.kind == "ModelDeployment" && asked.subresource == "status";
+        if status && self.from_now.load(Relaxed) {
+            self.under_way.store(true, Relaxed);
+            return Fate::Slow(Duration::from_secs(20));
+        }
+        Fate::Pass
+    }
+}
+
+#[test]
+fn what_was_to_be_said_of_an_object_is_never_said_of_another_by_its_name() {
+    simulate(1, async |world| {
+        let late = LateStatus::default();
+        let plan = late.clone();
+        world.keep_running(move |_| Box::new(plan.clone()));
+        world.deploy("pear", &[], json!({}));
+        world.ready("pear", 1).await;
+        let pear = world.get("ModelDeployment", "pear").unwrap();
+        late.from_now.store(true, Relaxed);
+        world.change("ModelDeployment", "pear", json!({ "spec": { "replicas": 2 } }));
+        while !late.under_way.load(Relaxed) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        world.delete("ModelDeployment", "pear");
+        world.shelf.put("hf://orchard/plum-GGUF", &[]);
+        world.deploy_from("pear", "hf://orchard/plum-GGUF", json!({}));
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let found = world.get("ModelDeployment", "pear").unwrap();
+            assert_ne!(found["metadata"]["uid"], pear["metadata"]["uid"]);
+            assert_ne!(found["status"]["model"]["digest"], pear["status"]["model"]["digest"], "{}", world.oracle.story());
+        }
+        late.from_now.store(false, Relaxed);
+        world.ready("pear", 1).await;
+    });
+}
+
 /// `old` waits for the name that `young` has.
 async fn two_want_one_name(world: &World) {
     world.deploy("old", &[], json!({ "replicas": 0 }));

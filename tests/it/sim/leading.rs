@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    manager::{LEASE, Permitted, RESTART},
+    manager::{Held, LEASE, Permitted, RESTART},
     world::{SYSTEM, World, simulate},
 };
 use crate::support::{
@@ -24,7 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const TAKEN: Duration = Duration::from_secs(15 + 3 + 1);
 
 /// A process that is started again when it ends, as its Deployment does it.
-fn kept(world: &World, name: &str, plan: impl Plan + Clone + 'static) -> (bell::Sender<bool>, Shutdown) {
+fn kept(world: &World, name: &str, plan: impl Plan + Clone + 'static, held: Held) -> (bell::Sender<bool>, Shutdown) {
     let (pause, paused) = bell::channel(false);
     let (world, name, shutdown) = (world.clone(), name.to_owned(), Shutdown::default());
     let first = shutdown.clone();
@@ -32,7 +32,7 @@ fn kept(world: &World, name: &str, plan: impl Plan + Clone + 'static) -> (bell::
         loop {
             let plan = Permitted { plan: Box::new(plan.clone()), oracle: world.oracle.clone() };
             let caller = Caller::new(&name, plan);
-            world.process(&caller, &shutdown, paused.clone()).await;
+            world.process(&caller, &shutdown, paused.clone(), held).await;
             if futures::FutureExt::now_or_never(shutdown.begun()).is_some() {
                 return;
             }
@@ -64,10 +64,10 @@ async fn busy(world: &World, seconds: u64) {
 }
 
 /// Two processes, of which the first leads and has work.
-async fn two(world: &World, plan: impl Plan + Clone + 'static) -> (bell::Sender<bool>, Shutdown) {
-    let first = kept(world, "bonafide-a", plan);
+async fn two(world: &World, plan: impl Plan + Clone + 'static, held: Held) -> (bell::Sender<bool>, Shutdown) {
+    let first = kept(world, "bonafide-a", plan, held);
     leads(world, "bonafide-a", 5 * SECOND).await;
-    kept(world, "bonafide-b", SmoothToo);
+    kept(world, "bonafide-b", SmoothToo, Held::Everything);
     world.deploy("pear", &[], json!({}));
     world.ready("pear", 1).await;
     first
@@ -88,9 +88,9 @@ fn a_standby_takes_over_when_the_leader_is_killed() {
         let caller = Caller::new("bonafide-a", Smooth);
         let (process, of) = (world.clone(), caller.clone());
         let paused = bell::channel(false).1;
-        tokio::spawn(async move { process.process(&of, &Shutdown::default(), paused).await });
+        tokio::spawn(async move { process.process(&of, &Shutdown::default(), paused, Held::Everything).await });
         leads(world, "bonafide-a", 5 * SECOND).await;
-        kept(world, "bonafide-b", SmoothToo);
+        kept(world, "bonafide-b", SmoothToo, Held::Everything);
         world.deploy("pear", &[], json!({}));
         sleep(3 * SECOND).await;
         caller.die();
@@ -103,7 +103,7 @@ fn a_standby_takes_over_when_the_leader_is_killed() {
 #[test]
 fn a_leader_that_is_told_to_end_hands_over_at_once() {
     simulate(1, async |world| {
-        let (_pause, shutdown) = two(world, SmoothToo).await;
+        let (_pause, shutdown) = two(world, SmoothToo, Held::Everything).await;
         shutdown.begin();
         let took = leads(world, "bonafide-b", 5 * SECOND).await;
         assert!(took <= lease::RETRY + SECOND, "{took:?}");
@@ -145,7 +145,7 @@ fn cut_off(lease: &Fate) {
                 dice: world.dice(),
                 lease: lease.clone(),
             };
-            two(world, plan).await;
+            two(world, plan, Held::Everything).await;
             busy(world, 100).await;
             leads(world, "bonafide-b", SECOND).await;
             world.ready("pear", 3).await;
@@ -169,7 +169,7 @@ fn a_leader_whose_renewals_arrive_but_are_answered_late_writes_nothing_after_it(
         simulate(seed, async |world| {
             let slow = Fate::Slow(Duration::from_millis(1900));
             let plan = CutOff { from: 60 * SECOND, until: 100 * SECOND, began: Instant::now(), dice: world.dice(), lease: slow };
-            two(world, plan).await;
+            two(world, plan, Held::Everything).await;
             busy(world, 100).await;
             world.ready("pear", 3).await;
         });
@@ -178,12 +178,20 @@ fn a_leader_whose_renewals_arrive_but_are_answered_late_writes_nothing_after_it(
 
 #[test]
 fn a_leader_that_was_paused_writes_nothing_when_it_goes_on() {
+    for held in [Held::Everything, Held::Statuses] {
+        paused(held);
+    }
+}
+
+fn paused(held: Held) {
     for seed in 0..2 {
         simulate(seed, async |world| {
             let broken =
                 CutOff { from: 60 * SECOND, until: 90 * SECOND, began: Instant::now(), dice: world.dice(), lease: Fate::Hang };
-            let (pause, _) = two(world, broken).await;
-            busy(world, 60_u64.saturating_sub(world.oracle.age().as_secs())).await;
+            let (pause, _) = two(world, broken, held).await;
+            // The status comes last, and then waits for its turn.
+            let begins: u64 = if held == Held::Everything { 60 } else { 50 };
+            busy(world, begins.saturating_sub(world.oracle.age().as_secs())).await;
             pause.send_replace(true);
             busy(world, 40).await;
             leads(world, "bonafide-b", SECOND).await;

@@ -18,7 +18,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::time::Instant;
-use tower::{Layer as _, ServiceExt as _};
+use tower::{BoxError, Layer as _, ServiceExt as _};
 
 use super::{
     oracle::Oracle,
@@ -54,6 +54,13 @@ impl Plan for Permitted {
     fn event(&mut self, change: &Change) -> Tidings {
         self.plan.event(change)
     }
+}
+
+/// What is held up while a process is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Everything,
+    Statuses,
 }
 
 /// After a process died it is started again after this time.
@@ -111,7 +118,7 @@ impl World {
         let paused = paused.clone();
         self.keep(who, plans, move |world, caller| {
             let paused = paused.clone();
-            Box::pin(async move { world.process(&caller, &Shutdown::default(), paused).await })
+            Box::pin(async move { world.process(&caller, &Shutdown::default(), paused, Held::Everything).await })
         });
     }
 
@@ -156,16 +163,26 @@ impl World {
     }
 
     /// A process as the chart runs it: it waits for the Lease, leads, and ends when it is told to or lost the Lease. While
-    /// `paused` is true, what it decided to send is not sent yet.
-    pub async fn process(&self, caller: &Caller, shutdown: &Shutdown, paused: bell::Receiver<bool>) {
+    /// `paused` is true, what it decided to send is not sent yet: all of it, or of some only what it says of objects, which is sent
+    /// afterwards although nobody waits for it any more.
+    pub async fn process(&self, caller: &Caller, shutdown: &Shutdown, paused: bell::Receiver<bool>, held: Held) {
         let (fence, clock) = (Fence::default(), self.clock());
         let open = self.api.client(caller);
         let fenced = clock.layer(fence.layer(self.api.service(caller)));
         let pausing = tower::service_fn(move |request: Request<Body>| {
             let (fenced, mut paused) = (fenced.clone(), paused.clone());
-            async move {
-                paused.wait_for(|paused| !paused).await;
+            let is_held = held == Held::Everything || request.uri().path().ends_with("/status");
+            let sent = async move {
+                if is_held {
+                    paused.wait_for(|paused| !paused).await;
+                }
                 fenced.oneshot(request).await
+            };
+            async move {
+                match held {
+                    Held::Everything => sent.await,
+                    Held::Statuses => tokio::spawn(sent).await.map_err(BoxError::from)?,
+                }
             }
         });
         let client = Client::new(pausing, SYSTEM);

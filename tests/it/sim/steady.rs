@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::world::simulate;
 use crate::support::fake_api::{
-    caller::{Fate, Plan, Tidings},
+    caller::{Fate, Plan, Smooth, Tidings},
     refuse::Refusal,
     request::Asked,
     store::Change,
@@ -80,5 +80,41 @@ fn a_pod_that_loads_while_a_policy_comes_is_not_vouched_for_although_the_policy_
         assert!(world.of("Pod", "pear").iter().all(|pod| !super::world::routed(pod)), "{}", world.oracle.story());
         world.delete("ClusterModelPolicy", "strict");
         world.ready("pear", 1).await;
+    });
+}
+
+/// What is wished for and what was frozen of it is heard of five minutes late.
+struct LateRevisions;
+
+impl Plan for LateRevisions {
+    fn request(&mut self, _: &Asked) -> Fate {
+        Fate::Pass
+    }
+
+    fn event(&mut self, change: &Change) -> Tidings {
+        let late = ["ControllerRevision", "ModelDeployment"].contains(&change.kind.kind);
+        if late { Tidings::Late(60 * FIRST) } else { Tidings::Now }
+    }
+}
+
+#[test]
+fn who_has_not_heard_of_a_revision_yet_unroutes_none_of_its_pods() {
+    simulate(1, async |world| {
+        world.keep_running_as("bonafide-a", |_| Box::new(Smooth));
+        world.deploy("pear", &[], json!({}));
+        world.ready("pear", 1).await;
+        world.rest().await;
+        world.keep_running_as("bonafide-b", |_| Box::new(LateRevisions));
+        tokio::time::sleep(FIRST * 2).await;
+        let old = world.of("Pod", "pear")[0]["metadata"]["uid"].clone();
+        world.change("ModelDeployment", "pear", json!({ "spec": { "engine": { "contextLength": 512 } } }));
+        let new = |world: &super::world::World| {
+            world.of("Pod", "pear").iter().any(|pod| pod["metadata"]["uid"] != old && super::world::routed(pod))
+        };
+        world.within(50 * FIRST, "the new one answers", |world| if new(world) { Ok(()) } else { Err(String::new()) }).await;
+        for _ in 0..300 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(new(world), "{}", world.oracle.story());
+        }
     });
 }

@@ -31,6 +31,7 @@ fn free_port() -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lies_in_a_claim_is_told_to_whoever_asks_the_pod() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let claim = tempfile::tempdir().unwrap();
     let model = noise(1 << 20, 60);
     let commit = "12fd25f77366fa6b3b4b768ec3050bf629380bac";
@@ -85,6 +86,7 @@ async fn files_in_a_claim_are_hashed_where_they_lie_before_anything_is_served() 
         revision: "0".repeat(64),
         credentials: None,
         into: into.path().to_owned(),
+        own: into.path().to_owned(),
     };
     let verify = || fetch(Resolver::new(Sources::default()).unwrap(), job());
     let (outcome, progress) = verify().await;

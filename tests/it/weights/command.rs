@@ -159,6 +159,50 @@ async fn a_mismatch_exits_with_65_and_the_next_start_downloads_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_once_is_served_to_a_new_pod_from_the_same_claim_when_the_source_was_repaired() {
+    let content = noise(2 * MIB, 29);
+    let served: [(&str, &[u8]); 2] = [("model.gguf", &content), ("config.json", b"{}")];
+    let place = Place::new(&served).await;
+    let manifest = manifest(&served);
+    // The claim is `into`; each pod has a directory of its own besides, into which it brings the helper.
+    let claim = Pod::new(&place, &manifest);
+    let binary = claim.dir.path().join("bonafide");
+    fs::copy(env!("CARGO_BIN_EXE_bonafide"), &binary).unwrap();
+    fs::write(claim.dir.path().join("bonafide-helper"), "the helper").unwrap();
+    let start = async |own: &TempDir| {
+        place.hub.forget_requests();
+        let mut command = Command::new(&binary);
+        command.args(claim.command(&place, &manifest.digest()).get_args()).env_clear().stderr(Stdio::piped());
+        wait(command.arg("--bring").arg(own.path()).spawn().unwrap()).await
+    };
+    let into = claim.dir.path().join("into");
+    let (first, second, third) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+
+    place.hub.set_faults(Faults { lie: vec![format!("{REPOSITORY}/model.gguf")], ..Faults::default() });
+    let (status, said) = start(&first).await;
+    assert_eq!(status.code(), Some(65), "{said}");
+    assert!(
+        !into.join("tree/model.gguf").exists() && claim.partial_bytes() == 0,
+        "nothing of what was refused stays in the claim"
+    );
+    let (status, _) = start(&first).await;
+    assert_eq!((status.code(), place.hub.requests().len()), (Some(65), 0), "the same pod asks nobody again");
+    let (status, _) = start(&second).await;
+    assert_eq!(status.code(), Some(65));
+    assert!(place.sent() > 0, "another pod has seen nothing yet, and the source still lies");
+
+    place.hub.set_faults(Faults::default());
+    // What an older version left in the claim counts for nothing.
+    fs::copy(first.path().join("refused.json"), into.join("refused.json")).unwrap();
+    let (status, said) = start(&third).await;
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert_eq!(fs::read(into.join("tree/model.gguf")).unwrap(), content);
+    assert!(!into.join("refused.json").exists(), "nor does it lie there for ever");
+    let (status, _) = start(&first).await;
+    assert_eq!(status.code(), Some(65), "a pod that was refused stays refused until it is replaced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_with_another_content_digest_is_refused_before_anything_is_asked() {
     let served: [(&str, &[u8]); 1] = [("model.gguf", b"GGUF")];
     let place = Place::new(&served).await;

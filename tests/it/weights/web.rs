@@ -151,7 +151,8 @@ fn llama() -> Source {
 }
 
 fn job(files: &[(&str, &[u8])], revision: &str, into: &Path) -> Job {
-    Job { manifest: manifest(files), source: llama(), revision: revision.to_owned(), credentials: None, into: into.to_owned() }
+    let (into, own) = (into.to_owned(), into.to_owned());
+    Job { manifest: manifest(files), source: llama(), revision: revision.to_owned(), credentials: None, into, own }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,16 @@ fn a_claim_that_is_not_bound_is_named() {
 }
 
 #[test]
+fn a_claim_that_one_pod_at_a_time_may_have_is_named_with_what_to_do() {
+    let asked = Asked { claims: vec!["models".into()], ..asked() };
+    let said = "0/1 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode. preemption: 0/1 nodes are available";
+    let problem = unschedulable(&Case { pod: &SlimPod::default(), asked: &asked, looked: None, nodes: None }, said);
+    assert_eq!(problem.reason, Reason::VolumeFailed);
+    assert!(problem.message.contains("models") && problem.message.contains("ReadWriteOnce or ReadWriteMany"), "{problem}");
+    assert!(problem.message.contains("a new revision"), "{problem}");
+}
+
+#[test]
 fn replicas_that_have_to_share_a_node_because_of_their_claim_say_so() {
     let labels = json!({ "bonafide.dev/deployment": "whale" });
     let term = json!({ "labelSelector": { "matchLabels": labels }, "topologyKey": "kubernetes.io/hostname" });
