@@ -68,13 +68,15 @@ async fn a_pod_that_the_policies_refuse_is_not_vouched_for() {
     stage.says("Ready", "False", "AnswerFailing").await;
     let refusing = json!({"rules": [{"name": "k", "sources": {"include": ["hf://**"]}, "signedBy": [{"name": "k", "anyOf": ["keeper"]}]}],
         "signers": [{"name": "keeper", "publicKey": {"pem": crate::support::signer::Person::new(1).pem()}}]});
-    stage.place.policy(refusing).await;
+    let policy = stage.place.policy(refusing).await;
     stage.says("Trusted", "False", "Unsigned").await;
-    let said = |pods: &[Value]| pods.len() == 1 && !is(&pods[0], "bonafide.dev/Vouched");
-    stage.pods_are("it is not vouched for", said).await;
-    let name = text(&stage.pods().await[0]["metadata"]["name"]);
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
-    assert!(!is(&stage.place.get("Pod", &name).await.unwrap(), "Ready"));
+    // Now it answers, and nothing but the policy speaks against it.
+    stage.talk();
+    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+    let pods = stage.pods().await;
+    assert!(pods.len() == 1 && !is(&pods[0], "bonafide.dev/Vouched") && !is(&pods[0], "Ready"), "{pods:?}");
+    stage.place.delete("ClusterModelPolicy", &policy).await;
+    stage.serves("--mode=silent", 1).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -31,6 +31,8 @@ pub const PORT: u16 = 8000;
 pub struct Pods {
     /// Requests that every engine works on.
     pub busy: AtomicU64,
+    /// Whether engines that were silent answer from now on.
+    pub talks: AtomicBool,
     /// The fewest replicas that answered at the same time, since the test last asked.
     pub fewest: AtomicI64,
     /// The most pods that there were, those that were being deleted apart.
@@ -149,10 +151,10 @@ impl Kubelet {
         let crashes = mode("crash");
         if loaded && !crashes && engine.server.is_none() {
             let listener = TcpListener::bind(SocketAddr::from((engine.address, PORT))).await.unwrap();
-            let answers = !mode("silent");
+            let silent = mode("silent");
             engine.server = Some(tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, answers, busy.clone()));
+                    tokio::spawn(serve(stream, silent, busy.clone()));
                 }
             }));
         }
@@ -228,7 +230,8 @@ fn address() -> Ipv4Addr {
 }
 
 /// Answers requests as an engine does.
-async fn serve(mut stream: TcpStream, answers: bool, pods: Arc<Pods>) {
+async fn serve(mut stream: TcpStream, silent: bool, pods: Arc<Pods>) {
+    let answers = !silent || pods.talks.load(Ordering::SeqCst);
     let mut request = vec![0; 4096];
     let read = stream.read(&mut request).await.unwrap_or(0);
     let request = String::from_utf8_lossy(&request[..read]).into_owned();

@@ -124,6 +124,11 @@ impl Stage {
     pub fn busy(&self, requests: u64) {
         self.node.pods.busy.store(requests, Ordering::SeqCst);
     }
+
+    /// The engines that were silent answer from now on.
+    pub fn talk(&self) {
+        self.node.pods.talks.store(true, Ordering::SeqCst);
+    }
 }
 
 fn spoken(pod: &Value) -> String {
