@@ -73,6 +73,8 @@ pub struct Decision {
     pub revisions: Vec<Judged>,
     /// The name of the revision that answers today's wish and may be served.
     pub current: Option<String>,
+    /// Whether the source was looked at for it.
+    pub looked: bool,
     /// Why there is none.
     pub blocked: Option<Blocked>,
     /// What the wish was resolved to, as far as it was.
@@ -109,6 +111,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         artifacts: revisions.iter().filter_map(|judged| judged.artifact.clone()).collect(),
         revisions,
         current: None,
+        looked: false,
         blocked: None,
         model: None,
         verdict: None,
@@ -117,8 +120,9 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
     };
     let answer = answer(deployment, &decision.revisions).map(|judged| judged.seen.revision.name.clone());
     if answer.is_none() || is_refreshing(deployment, &decision.revisions) {
-        if let Err(blocked) = renew(context, deployment, observed, &applicable, pin, &mut decision).await? {
-            decision.blocked = Some(blocked);
+        match renew(context, deployment, observed, &applicable, pin, &mut decision).await? {
+            Ok(()) => decision.looked = true,
+            Err(blocked) => decision.blocked = Some(blocked),
         }
         if decision.current.is_some() || answer.is_none() {
             return Ok(decision);
@@ -160,9 +164,12 @@ fn is_gone_back_to(deployment: &ModelDeployment, judged: &Judged) -> bool {
     judged.seen.asked.unwrap_or(0) == 0 && !was_last && deployment.spec.replicas > 0
 }
 
-/// Whether a fresh look at the source is wished for that no revision answers yet.
+/// Whether a fresh look at the source is wished for that no revision answers yet; one whose record is gone does not.
 fn is_refreshing(deployment: &ModelDeployment, revisions: &[Judged]) -> bool {
-    refresh(deployment).is_some_and(|wanted| !revisions.iter().any(|judged| judged.seen.notes.refresh.as_deref() == Some(wanted)))
+    refresh(deployment).is_some_and(|wanted| {
+        let answers = |judged: &Judged| judged.seen.notes.refresh.as_deref() == Some(wanted) && judged.artifact.is_some();
+        !revisions.iter().any(answers)
+    })
 }
 
 /// What the policies say of an artifact today, by the signatures that were found beside the model and those that were delivered in

@@ -226,7 +226,7 @@ pub async fn note(
             anew.push((notes::ANSWERED, Some("true".to_owned())));
         }
         let refresh = refresh(deployment);
-        let refreshed = is_current && decision.blocked.is_none() && refresh.is_some();
+        let refreshed = is_current && decision.looked && refresh.is_some();
         // One that is made now has it from the start.
         if refreshed && judged.seen.asked_for && judged.seen.notes.refresh.as_deref() != refresh {
             anew.push((crate::api::ANNOTATION_REFRESH, refresh.map(str::to_owned)));

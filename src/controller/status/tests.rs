@@ -47,6 +47,7 @@ fn decision() -> Decision {
     Decision {
         revisions: vec![Judged { seen, artifact: None, verdict: Some(verdict.clone()) }],
         current: Some("0000aaaa".into()),
+        looked: false,
         blocked: None,
         model: None,
         verdict: Some(verdict),

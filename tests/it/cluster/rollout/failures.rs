@@ -1,9 +1,9 @@
 //! What goes wrong, and what stays.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    super::place::{NAME, text},
+    super::place::NAME,
     node::{has, is},
     stage::Stage,
 };
