@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bonafide-localcluster
-LOCALCLUSTER := target/release/localcluster
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LOCALCLUSTER := $(TARGET)/release/localcluster
 
 .PHONY: help demo test test-unit sim test-cluster test-e2e test-vllm campaign lint fmt deny generate build image bench bench-status up down clean
 
@@ -63,8 +64,8 @@ build: ## The optimised binaries
 	cargo build --release --workspace --bins
 
 image: build ## The operator's image as an OCI archive, target/bonafide-image.tar
-	$(LOCALCLUSTER) image build --name localhost/bonafide:dev --out target/bonafide-image.tar \
-	  --add target/release/bonafide=/bonafide --add "$$(./helper/build.sh)"=/bonafide-helper --entrypoint '["/bonafide"]'
+	$(LOCALCLUSTER) image build --name localhost/bonafide:dev --out $(TARGET)/bonafide-image.tar \
+	  --add $(TARGET)/release/bonafide=/bonafide --add "$$(./helper/build.sh)"=/bonafide-helper --entrypoint '["/bonafide"]'
 
 bench: ## Every benchmark, beside its peer, as a table and target/bench/*.json
 	@./benches/run.sh

@@ -144,7 +144,7 @@ reasons! {
         Preempted: "A pod of higher priority took the place." => "Free room, or give the pods a higher priority.",
         Evicted: "The node or somebody sent the pod away." => "Wait for the replacement; when the node was short of something, see the message.",
         NotVouched: "The pod is not what Bonafide wrote." => "Delete the pod; if it comes back the same, find out what in the cluster changes pods.",
-        RolloutFailed: "The new revision did not answer in time; the old one goes on serving." => "Mend the cause that the message names: any change of the spec, or a new value of the annotation `bonafide.dev/refresh`, tries again.",
+        RolloutFailed: "The new revision did not answer in time; the old one goes on serving." => "Mend the cause that the message names. A change of model, engine, resources or pod in the spec tries again; where something else was to blame, or `rollout` was changed, `bonafide rollout retry NAME` does.",
     }
     "Ourselves." {
         CrdOutdated: "The CustomResourceDefinitions in the cluster are older than this version of Bonafide." => "Apply the CustomResourceDefinitions of this version: `bonafide crd | kubectl apply --server-side -f -`.",

@@ -210,7 +210,7 @@ fn content_finding(current: Option<&Judged>, verified: Option<&Judged>, summary:
             Finding::new(CONTENT_VERIFIED, Some(false), Reason::DigestMismatch, summary.message.clone())
         }
         (_, Some(judged)) => Finding::new(CONTENT_VERIFIED, Some(true), Reason::Verified, how_verified(judged)),
-        _ => Finding::new(CONTENT_VERIFIED, None, Reason::Pending, "No replica has fetched the weights."),
+        _ => Finding::new(CONTENT_VERIFIED, None, Reason::Pending, "No replica that answers has verified the weights yet."),
     }
 }
 

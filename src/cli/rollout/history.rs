@@ -50,7 +50,9 @@ fn entry(model: &Value, record: &Value) -> Entry {
     let label = record.pointer("/metadata/labels").and_then(|all| all.get(LABEL_REVISION)?.as_str());
     let name = label.unwrap_or_else(|| text(record, "/data/name")).to_owned();
     let status = model.pointer("/status/revisions").and_then(Value::as_array).into_iter().flatten();
-    let phase = status.filter(|revision| text(revision, "/name") == name).map(|revision| text(revision, "/phase")).next();
+    let listed = status.filter(|revision| text(revision, "/name") == name).collect::<Vec<_>>();
+    let phase = listed.first().map(|revision| text(revision, "/phase"));
+    let answers = listed.iter().any(|revision| revision.get("readyReplicas").and_then(Value::as_i64) > Some(0));
     let state = match phase {
         Some(phase) => phase,
         None if !annotation(REFUSED).is_empty() => "Refused",
@@ -60,7 +62,7 @@ fn entry(model: &Value, record: &Value) -> Entry {
     Entry {
         number: record.get("revision").and_then(Value::as_i64).unwrap_or_default(),
         state: state.to_owned(),
-        answered: !annotation(ANSWERED).is_empty(),
+        answered: answers || !annotation(ANSWERED).is_empty(),
         created: text(record, "/metadata/creationTimestamp").to_owned(),
         commit: text(record, "/data/commit").to_owned(),
         digest: text(record, "/data/digest").to_owned(),
@@ -124,14 +126,15 @@ pub fn target<'a>(entries: &'a [Entry], wanted: Option<&str>) -> Result<&'a Entr
             .find(|entry| entry.name == wanted || entry.number.to_string() == wanted)
             .ok_or_else(|| format!("there is no revision {wanted}; there are {}", known()))?,
         None => {
-            let current = entries.iter().position(|entry| entry.state == "Current").unwrap_or_default();
+            // When there is no revision for what is asked for, the last one may be the one that serves.
+            let newest = || usize::from(entries.first().is_some_and(|newest| !newest.answered));
+            let first = entries.iter().position(|entry| entry.state == "Current").map_or_else(newest, |current| current + 1);
             let good = |entry: &&Entry| !matches!(entry.state.as_str(), "Refused" | "Failed") && entry.spec.is_some();
-            let mut before = entries.iter().skip(current + 1).filter(good);
-            before
-                .clone()
-                .find(|entry| entry.answered)
-                .or_else(|| before.next())
-                .ok_or_else(|| format!("there is no revision before the current one to go back to; there are {}", known()))?
+            let mut before = entries.iter().skip(first).filter(good);
+            before.clone().find(|entry| entry.answered).or_else(|| before.next()).ok_or_else(|| match entries.len() {
+                0 => "there is no revision yet".to_owned(),
+                _ => format!("there is no revision before the current one to go back to; there are {}", known()),
+            })?
         }
     };
     if found.spec.is_none() {
@@ -143,16 +146,18 @@ pub fn target<'a>(entries: &'a [Entry], wanted: Option<&str>) -> Result<&'a Entr
     Ok(found)
 }
 
-/// The changes that bring `entry` back, and what is to be said of them; nothing when the spec is that already.
-pub fn changes(model: &Value, entry: &Entry) -> (Vec<Value>, Vec<String>) {
+/// The changes that bring `entry`, one of `entries`, back, and what is to be said of them; nothing when the spec is that already.
+pub fn changes(model: &Value, entries: &[Entry], entry: &Entry) -> (Vec<Value>, Vec<String>) {
     let mut notes = vec![];
     let mut spec = entry.spec.clone().unwrap_or_default();
     if let Some(wanted) = spec.get_mut("model").and_then(Value::as_object_mut) {
         let named = wanted.get("revision").and_then(Value::as_str).unwrap_or_default().to_owned();
         let same_name = wanted.get("source").and_then(Value::as_str) == Some(text(model, "/status/model/source"))
             && named == text(model, "/status/model/wantedRevision");
-        // A branch that was resolved is kept as long as the spec names the same one; else it is asked for again, and may have moved.
-        let stands = same_name && entry.commit == text(model, "/status/model/revision");
+        // A revision that is still there is used again as it was frozen; of several that were made of the same spec, its commit says
+        // which one is meant.
+        let alone = entries.iter().filter(|other| other.spec == entry.spec).all(|other| other.commit == entry.commit);
+        let stands = alone || (same_name && entry.commit == text(model, "/status/model/revision"));
         if !stands && !is_commit(&named) && !entry.commit.is_empty() {
             let branch = if named.is_empty() { "the default branch".to_owned() } else { named };
             notes.push(format!("spec.model.revision is set to {}: {branch} may stand for other bytes now", entry.commit));
@@ -272,29 +277,38 @@ REVISION  NAME   STATE    AGE  DIGEST  IMAGE         REASON
         assert_eq!(target(&entries(&model(), &records), None).unwrap().number, 2);
         let records = [entry(3, false), entry(2, false), entry(1, false)];
         assert_eq!(target(&entries(&model(), &records), None).unwrap().number, 2, "nothing was noted");
+        // What is asked for now never came to be, and the last revision serves.
+        let mut blocked = model();
+        blocked["status"]["revisions"] = json!([{"name": "2", "phase": "Old", "readyReplicas": 1}]);
+        let records = [entry(2, false), entry(1, true)];
+        assert_eq!(target(&entries(&blocked, &records), None).unwrap().number, 2);
     }
 
     #[test]
     fn only_what_differs_is_written_and_replicas_stay() {
-        let (changed, notes) = changes(&model(), target(&history(), Some("1")).unwrap());
+        let history = history();
+        let back = |to| changes(&model(), &history, target(&history, Some(to)).unwrap());
+        let (changed, notes) = back("1");
         assert_eq!(changed, [json!({"op": "add", "path": "/spec/engine", "value": {"contextLength": 1}})]);
         assert!(notes.is_empty(), "{notes:?}");
-        let (changed, _) = changes(&model(), target(&history(), Some("2")).unwrap());
-        assert_eq!(changed, [json!({"op": "remove", "path": "/spec/engine"})]);
-        assert_eq!(changes(&model(), target(&history(), Some("3")).unwrap()).0, Vec::<Value>::new());
+        assert_eq!(back("2").0, [json!({"op": "remove", "path": "/spec/engine"})]);
+        assert_eq!(back("3").0, Vec::<Value>::new());
     }
 
     #[test]
-    fn a_branch_that_may_have_moved_is_named_by_its_commit() {
-        let mut moved = model();
-        moved["status"]["model"]["revision"] = json!("c2");
-        let history = history();
-        let (changed, notes) = changes(&moved, target(&history, Some("1")).unwrap());
+    fn of_two_that_were_made_of_the_same_spec_the_commit_says_which_one_is_meant() {
+        let mut model = model();
+        model["status"]["model"]["revision"] = json!("c2");
+        let of = |number, name: &str, commit: &str| record(number, name, commit, &spec(&json!({"contextLength": 9})));
+        let moved = entries(&model, &[of(1, "one", "c1"), of(2, "two", "c2"), of(3, "three", "c2")]);
+        let (changed, notes) = changes(&model, &moved, target(&moved, Some("1")).unwrap());
         assert_eq!(changed[0]["value"]["revision"], "c1");
         assert!(notes[0].contains("c1") && notes[0].contains("main"), "{notes:?}");
-        let mut elsewhere = model();
-        elsewhere["status"]["model"]["source"] = json!("hf://c/d");
-        assert_eq!(changes(&elsewhere, target(&history, Some("1")).unwrap()).0[0]["value"]["revision"], "c1");
+        // Alone it is used again as it was frozen, also under a branch that stands for other bytes now, and from another source.
+        let alone = history();
+        model["status"]["model"]["source"] = json!("hf://c/d");
+        let (changed, notes) = changes(&model, &alone, target(&alone, Some("1")).unwrap());
+        assert_eq!((changed[0]["path"].as_str(), changed.len(), notes.len()), (Some("/spec/engine"), 1, 0));
     }
 
     #[test]

@@ -159,7 +159,7 @@ async fn undo(what: &What, to: Option<&str>, dry_run: bool) -> Result<ExitCode, 
     let cluster = what.cluster.connect().await?;
     let (model, entries) = read(&cluster, &what.name).await?;
     let target = history::target(&entries, to).map_err(|message| (1, message))?;
-    let (mut changes, notes) = history::changes(&model, target);
+    let (mut changes, notes) = history::changes(&model, &entries, target);
     for note in notes {
         eprintln!("note: {note}");
     }
@@ -178,7 +178,8 @@ async fn undo(what: &What, to: Option<&str>, dry_run: bool) -> Result<ExitCode, 
     changes.insert(0, json!({ "op": "test", "path": "/metadata/generation", "value": generation }));
     let patch = serde_json::from_value(Value::Array(changes)).map_err(|error| (1, error.to_string()))?;
     change(&cluster, &what.name, &Patch::<()>::Json(patch)).await?;
-    Ok(print(&format!("{} goes back to revision {} ({}): {parts} written\n", what.name, target.number, target.name)))
+    let waits = held_back(&cluster, &what.name, &model);
+    Ok(print(&format!("{} goes back to revision {} ({}): {parts} written{waits}\n", what.name, target.number, target.name)))
 }
 
 /// Says who will write the object again.
@@ -194,8 +195,17 @@ async fn merge(what: &What, patch: Value, done: &str) -> Result<ExitCode, Failur
     if patch.get("spec").is_some() {
         warn(&model);
     }
+    let waits = if patch.get("spec").is_some() { String::new() } else { held_back(&cluster, &what.name, &model) };
     change(&cluster, &what.name, &Patch::Merge(patch)).await?;
-    Ok(print(&format!("{} {done}\n", what.name)))
+    Ok(print(&format!("{} {done}{waits}\n", what.name)))
+}
+
+/// That what is asked for waits, while it is paused.
+fn held_back(cluster: &Cluster, name: &str, model: &Value) -> String {
+    match text(model, "/spec/management") {
+        "Paused" => format!("; it is paused, so that waits for `bonafide rollout resume {name} -n {}`", cluster.namespace),
+        _ => String::new(),
+    }
 }
 
 async fn change<P: serde::Serialize + std::fmt::Debug>(cluster: &Cluster, name: &str, patch: &Patch<P>) -> Result<(), Failure> {

@@ -206,7 +206,8 @@ fn fit(asked: &Asked, nodes: &[Node], said: &str) -> (Reason, String) {
     }
     named.extend(Some(unfit(&judged)).filter(|unfit| !unfit.is_empty()));
     let missing = quantity::of(resource, wanted - free.max(0.0));
-    let less = if weight(resource) > 3 { ", or ask for fewer with spec.resources.accelerator.count" } else { "" };
+    let less =
+        if weight(resource) > 3 { ", or ask for fewer with spec.resources.accelerator.count" } else { ", or ask for less" };
     let wants = quantity::of(resource, wanted);
     (
         Reason::Unschedulable,

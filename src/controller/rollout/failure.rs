@@ -63,8 +63,9 @@ fn with_trouble(message: String, new: &Seen) -> String {
     }
 }
 
-/// `40m` or `90s`.
+/// `40m` or `90s`; what is long to the minute.
 pub fn spoken(length: Duration) -> String {
     let seconds = length.as_secs();
-    if seconds >= 120 && seconds.is_multiple_of(60) { format!("{}m", seconds.div_euclid(60)) } else { format!("{seconds}s") }
+    let minutes = seconds.saturating_add(30).div_euclid(60);
+    if seconds >= 600 || (seconds >= 120 && seconds.is_multiple_of(60)) { format!("{minutes}m") } else { format!("{seconds}s") }
 }

@@ -45,7 +45,7 @@ pub fn of(
     let verb = if back { "takes its place back from" } else { "takes the place of" };
     let one_by_one = if plan.no_room { " one by one, as no node has room for a replica more" } else { "" };
     let mut message = format!(
-        "Revision {} {verb} {}{one_by_one}: {} of {} replicas answer.",
+        "Revision {} {verb} {}{one_by_one}: {} of its {} replicas answer.",
         target.name,
         old.join(" and "),
         target.answering(),

@@ -153,7 +153,7 @@ fn where_a_surge_finds_no_room_an_old_replica_makes_some_after_a_while_and_that_
     assert!(said.makes_room);
     assert_eq!(
         said.message,
-        "Revision b takes the place of a one by one, as no node has room for a replica more: 0 of 2 replicas answer. An old one stops before a new one starts. Each has 10m to answer, or a takes its place back. 1 replica finishes its requests before it stops. That takes at most 2m."
+        "Revision b takes the place of a one by one, as no node has room for a replica more: 0 of its 2 replicas answer. An old one stops before a new one starts. Each has 10m to answer, or a takes its place back. 1 replica finishes its requests before it stops. That takes at most 2m."
     );
     assert_eq!(full(20, Strategy::Surge, 0).drain, Vec::<String>::new(), "it was asked for a surge and nothing else");
     assert_eq!(full(20, Strategy::Auto, 1).drain, Vec::<String>::new(), "one is on its way out");
@@ -362,7 +362,7 @@ fn a_rollout_says_who_takes_whose_place() {
     assert_eq!(said.reason, Reason::RollingOut);
     assert_eq!(
         said.message,
-        "Revision b takes the place of a: 1 of 2 replicas answer. Each has 10m to answer, or a takes its place back. 1 replica finishes its requests before it stops. That takes at most 2m."
+        "Revision b takes the place of a: 1 of its 2 replicas answer. Each has 10m to answer, or a takes its place back. 1 replica finishes its requests before it stops. That takes at most 2m."
     );
     let said = go(&[seen("b", 2, "DA")], 1, Strategy::Auto).said.unwrap();
     assert_eq!((said.reason, said.message.as_str()), (Reason::Draining, "1 replica finishes its requests before it stops."));

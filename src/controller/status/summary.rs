@@ -9,6 +9,7 @@ use crate::{
         decide::{Blocked, Judged, Stage},
         diagnose::{far, not_created},
         progress::{self, Progress, Step},
+        rollout,
         slim::SlimPod,
     },
 };
@@ -83,7 +84,9 @@ pub(super) fn summarise(
     if let Some(problem) = given_up(picture, current) {
         return trouble("Blocked", &problem, true);
     }
-    if ready >= wanted {
+    // Scaled down while it is paused: what is there stays.
+    let held = picture.deployment.spec.management == Management::Paused && wanted == 0 && serving;
+    if ready >= wanted && !held {
         return answered(picture.decision.shared.clone().filter(|_| wanted > 0));
     }
     if let Some(problem) = &picture.failed {
@@ -117,8 +120,8 @@ pub(super) fn looks_again<'a>(picture: &'a Picture<'_>, current: Option<&Judged>
 fn given_up(picture: &Picture<'_>, current: &Judged) -> Option<Problem> {
     let failed = current.seen.failed.as_ref().filter(|_| picture.step.target.as_ref() != Some(&current.seen.revision.name))?;
     let message = format!(
-        "Revision {} was given up: {} Change the spec, or try it again with kubectl annotate modeldeployment {} {ANNOTATION_REFRESH}=\"$(date)\" --overwrite.",
-        current.seen.revision.name, failed.message, picture.owner.name
+        "Revision {} was given up: {} Change model, engine, resources or pod of the spec; or, as when something else was to blame, try the same again: bonafide rollout retry {} -n {}",
+        current.seen.revision.name, failed.message, picture.owner.name, picture.owner.namespace
     );
     Some(Problem::new(Reason::RolloutFailed, message))
 }
@@ -138,7 +141,10 @@ fn of_pods(picture: &Picture<'_>, current: &Judged, pods: &[&Arc<SlimPod>], read
         }
     });
     let progress = progress::foremost(all.collect());
-    let mut progress = progress.unwrap_or_else(|| Progress::new(Step::Gated, Reason::Pending, "The pods are being created."));
+    // None of its pods is on its way: the rollout says what it waits for.
+    let rolling = |said: &rollout::Said| Progress::new(Step::Gated, said.reason, said.message.clone());
+    let created = || Progress::new(Step::Gated, Reason::Pending, "The pods are being created.");
+    let mut progress = progress.unwrap_or_else(|| picture.step.said.as_ref().map_or_else(created, rolling));
     // While its successor has nothing of its own to tell, what happened to the one before it is the cause.
     if let Some(departure) = picture.found.departed.last() {
         let goes_on = matches!(progress.step, Step::Pulling | Step::Fetching | Step::Loading | Step::Vouching | Step::Ready);

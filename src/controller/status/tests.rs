@@ -266,6 +266,14 @@ fn what_a_rollout_says_stands_beside_how_far_its_pods_are() {
     assert_eq!(is(&conditions, RECONCILING), ("True", "RollingOut"));
     let (status, conditions) = with(Reason::RollingOut, missing_image(), 2);
     assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Degraded", ("False", "ImageNotFound")));
+    // None of the new ones is on its way: a share is on trial, or somebody drains.
+    let step = step(Reason::RollingOut);
+    let pods = [pod_of("0000bbbb", "old", answering()), pod_of("0000aaaa", "new", answering())];
+    let (status, conditions) = scene(&replacing(), &pods, 2, Scene { step, ..Scene::default() });
+    assert_eq!(
+        (status.why.as_str(), is(&conditions, READY)),
+        ("Of 2 replicas 1 is of the new revision", ("False", "RollingOut"))
+    );
     // Everything that was asked for is there, and who goes says no more than that.
     let (_, conditions) = with(Reason::Draining, answering(), 1);
     assert_eq!((is(&conditions, READY), is(&conditions, RECONCILING)), (("True", "Ready"), ("True", "Draining")));
@@ -341,6 +349,9 @@ fn while_it_is_paused_what_is_missing_stays_missing_and_what_answers_is_ready() 
     let (status, conditions) = changed(1);
     assert_eq!((status.state.as_str(), is(&conditions, READY), status.ready.as_str()), ("Waiting", ("False", "Paused"), "1/1"));
     assert_eq!(changed(2).0.state, "Degraded");
+    // Scaled to nothing, and held.
+    let (status, conditions) = scene(&decision(), &[ready_pod()], 0, Scene { paused: true, ..Scene::default() });
+    assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Waiting", ("False", "Paused")));
 }
 
 #[test]
@@ -442,9 +453,7 @@ fn a_revision_that_was_given_up_says_why_and_how_it_is_tried_again() {
     assert_eq!((is(&conditions, "Ready"), is(&conditions, "Stalled")), (("False", "RolloutFailed"), ("True", "RolloutFailed")));
     assert!(status.why.starts_with("RolloutFailed: Revision 0000aaaa was given up"), "{}", status.why);
     let message = &conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().message;
-    assert!(
-        message.contains("within 10m") && message.contains("kubectl annotate modeldeployment whale-chat bonafide.dev/refresh=")
-    );
+    assert!(message.contains("within 10m") && message.contains("bonafide rollout retry whale-chat -n "));
     assert_eq!(status.revisions[0].phase, "Failed");
 }
 

@@ -63,7 +63,7 @@ fn notes(annotations: &mut Value) {
     annotations.remove("bonafide.dev/answered");
     if let Some(failed) = annotations.get_mut("bonafide.dev/failed") {
         let mut note: Value = serde_json::from_str(failed.as_str().unwrap()).unwrap();
-        note["message"] = json!(note["message"].as_str().unwrap().split(". ").next());
+        note["message"] = json!(note["message"].as_str().unwrap().split(". ").next().map(|first| first.trim_end_matches('.')));
         *failed = json!(note.to_string());
     }
 }
