@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use kube::{
     api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     answer::First,
@@ -30,6 +32,9 @@ use super::{
     vouch,
 };
 use crate::api::{GATE, LABEL_REVISION, Problem, VOUCHED};
+
+/// So long it counts that the policies are those of the verdicts.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Pods that were compared with their template, by UID.
 #[derive(Default)]
@@ -62,8 +67,9 @@ enum Word {
     Nothing,
 }
 
-/// Lifts the gates and sets the vouchers of all pods of one deployment; what fails for one holds up no other.
-pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged], step: &Step) -> Result<Doors, kube::Error> {
+/// Lifts the gates and sets the vouchers of all pods of one deployment; what fails for one holds up no other. Says the first failure
+/// beside what came of it.
+pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged], step: &Step) -> (Doors, Option<kube::Error>) {
     let mut visit =
         Visit { context, observed, step, doors: Doors::default(), fresh: Fresh::default(), others: Others::default() };
     let mut failed = None;
@@ -72,7 +78,7 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
         let done = if pod.is_gated() { visit.gate(pod, judged).await } else { visit.voucher(pod, judged).await };
         failed = failed.or(done.err());
     }
-    failed.map_or(Ok(visit.doors), Err)
+    (visit.doors, failed)
 }
 
 /// One round through the pods of one deployment.
@@ -146,24 +152,25 @@ impl Visit<'_> {
                 return Ok(());
             }
         }
-        set(context, owner, pod, &word, version).await?;
         self.doors.objections.extend(objection.map(|objection| (pod.name().to_owned(), objection)));
-        Ok(())
+        set(context, owner, pod, &word, version).await
     }
 }
 
-/// Whether the verdicts are of today: asked once for all pods, and only when one of them needs it.
+/// Whether the verdicts are of today: asked only when a pod needs it, and for all of them at once. That they are counts for a moment
+/// only: writing to the pods before this one may have taken long.
 #[derive(Default)]
-struct Fresh(Option<bool>);
+struct Fresh(Option<(bool, Instant)>);
 
 impl Fresh {
     async fn ask(&mut self, context: &Context, observed: &Observed) -> Result<bool, kube::Error> {
         let Observed { owner, namespace_labels, policies, .. } = observed;
-        let known = match self.0 {
-            Some(known) => known,
-            None => is_today(&context.client, &owner.namespace, namespace_labels, &policies.versions).await?,
-        };
-        self.0 = Some(known);
+        if let Some((known, _)) = self.0.filter(|(known, asked)| !known || asked.elapsed() < MOMENT) {
+            return Ok(known);
+        }
+        let asked = Instant::now();
+        let known = is_today(&context.client, &owner.namespace, namespace_labels, &policies.versions).await?;
+        self.0 = Some((known, asked));
         Ok(known)
     }
 }

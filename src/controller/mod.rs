@@ -124,8 +124,10 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     recorded.unwrap_or_else(|error| note(&mut failed, error));
     // A pod is unrouted after it was marked, and never without: one that is not routed to and has no mark looks like a broken one.
     let step = if failed.is_some() { step.without_marks() } else { step };
-    let doors = gate::attend(context, &observed, &decision.revisions, &step).await;
-    let doors = doors.unwrap_or_else(|error| note(&mut failed, error));
+    let (doors, error) = gate::attend(context, &observed, &decision.revisions, &step).await;
+    if let Some(error) = error {
+        note(&mut failed, error)
+    }
     shift::look(context, &observed, &decision);
     shift::note(context, deployment, &observed, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
     keep_records(context, &observed.owner, &decision).await.unwrap_or_else(|error| note(&mut failed, error));
@@ -137,8 +139,10 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
         _ => None,
     };
     let in_the_way = applied.is_some();
+    let service = context.stores.services.named(&observed.owner.namespace, &observed.owner.name);
     let picture = Picture {
         deployment,
+        reachable: service.is_some_and(|service| observed.owner.owns(&service.metadata)),
         owner: &observed.owner,
         decision: &decision,
         pods: &observed.pods,

@@ -44,15 +44,16 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
     let revision = &judged.seen.revision;
     let waiting = pods.iter().copied().filter(|pod| !progress::answers(pod));
     let progress = progress::foremost(far(judged, waiting, found, now).map(|(_, progress)| progress).collect());
-    // Where no node could ever take it, none can because another pod has gone.
-    let hopeless = progress.as_ref().is_some_and(|progress| progress.reason == Reason::NoNodeFits);
+    // Where no node could ever take it, none can because another pod has gone; and where one is on its way, none has to go.
+    let in_vain = [Reason::NoNodeFits, Reason::WaitingForNode];
+    let in_vain = progress.as_ref().is_some_and(|progress| in_vain.contains(&progress.reason));
     let since = |uid: &str, what, stamp| context.sightings.since(&context.clock, owner, uid, what, stamp);
     let pod = |pod: &Arc<SlimPod>| {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let mut seen = rollout::of_pod(pod, Looks { idle: context.drains.is_idle(uid) })?;
         seen.answers_since = seen.answers_since.map(|stamp| since(uid, "answers", stamp));
         seen.created = seen.created.map(|stamp| since(uid, "made", stamp));
-        seen.no_room_since = seen.no_room_since.filter(|_| !hopeless).map(|stamp| since(uid, "finds no room", stamp));
+        seen.no_room_since = seen.no_room_since.filter(|_| !in_vain).map(|stamp| since(uid, "finds no room", stamp));
         // As long as it is routed to, its time to finish has not begun.
         seen.draining_since = seen.draining_since.map(|stamp| match pod.condition(VOUCHED) {
             Some(vouched) if vouched.status == "True" => context.sightings.now(&context.clock),
@@ -62,7 +63,8 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         });
         Some(seen)
     };
-    let counted = |number| context.sightings.counted(&context.clock, owner, &revision.name, "pods", number);
+    let placed = pods.iter().filter(|pod| pod.spec.node_name.is_some()).count();
+    let (counted_since, gave_room) = context.sightings.counted(&context.clock, owner, &revision.name, "pods on nodes", placed);
     let deadline = deployment.spec.rollout.deadline.as_ref().map(|deadline| deadline.length());
     Seen {
         name: revision.name.clone(),
@@ -71,7 +73,8 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         since: judged.seen.since.map(|stamp| since(&revision.name, "has a Deployment", stamp)),
         pods: pods.iter().copied().filter_map(pod).collect(),
         leaving: pods.iter().filter(|pod| rollout::is_leaving(pod, now)).count(),
-        counted_since: Some(counted(pods.len())),
+        counted_since: Some(counted_since),
+        gave_room,
         standing: match (&judged.seen.refusal, &judged.seen.failed) {
             (Some(_), _) => Standing::Refused,
             (None, Some(_)) => Standing::Failed,

@@ -48,6 +48,7 @@ struct Fact {
 
 struct Count {
     number: usize,
+    fell: bool,
     since: Timestamp,
     asked: Instant,
 }
@@ -89,17 +90,18 @@ impl Sightings {
         since
     }
 
-    /// Since when this manager sees that there are so many of `what` of the object with that UID, or name.
-    pub fn counted(&self, clock: &Clock, owner: &str, uid: &str, what: &'static str, number: usize) -> Timestamp {
+    /// Since when this manager sees that there are so many of `what` of the object with that UID, or name; and whether there were
+    /// more before.
+    pub fn counted(&self, clock: &Clock, owner: &str, uid: &str, what: &'static str, number: usize) -> (Timestamp, bool) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, asked) = (inner.now(clock), Instant::now());
         let counts = &mut inner.owners.entry(owner.to_owned()).or_default().counts;
-        let count = counts.entry((uid.to_owned(), what)).or_insert(Count { number, since: now, asked });
+        let count = counts.entry((uid.to_owned(), what)).or_insert(Count { number, since: now, asked, fell: false });
         if count.number != number {
-            *count = Count { number, since: now, asked };
+            *count = Count { number, since: now, asked, fell: number < count.number };
         }
         count.asked = asked;
-        count.since
+        (count.since, count.fell)
     }
 
     /// Forgets the ModelDeployments that are not in `alive`.
@@ -168,13 +170,13 @@ mod tests {
         let (shows, clock) = by_hand();
         let sightings = Sightings::default();
         let age = |number| {
-            let since = sightings.counted(&clock, "o", "r", "pods", number);
-            sightings.now(&clock).duration_since(since).as_secs()
+            let (since, fell) = sightings.counted(&clock, "o", "r", "pods", number);
+            (sightings.now(&clock).duration_since(since).as_secs(), fell)
         };
-        assert_eq!(age(2), 0, "nobody knows how long it was so before");
+        assert_eq!(age(2), (0, false), "nobody knows how long it was so before");
         tokio::time::sleep(Duration::from_secs(30)).await;
         shows.store(200 * DAY, Ordering::Relaxed);
-        assert_eq!((age(2), age(1), age(2)), (30, 0, 0));
+        assert_eq!((age(2), age(1), age(2)), ((30, false), (0, true), (0, false)));
     }
 
     #[tokio::test(start_paused = true)]

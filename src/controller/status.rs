@@ -47,6 +47,8 @@ pub struct Picture<'a> {
     pub doors: &'a Doors,
     /// How replicas move between revisions.
     pub step: &'a rollout::Step,
+    /// Whether the Service is there that leads to the replicas.
+    pub reachable: bool,
     /// What went wrong when the children were applied.
     pub applied: Option<Problem>,
     /// What the API server did not do, which is tried again.

@@ -99,8 +99,10 @@ pub struct Seen {
     pub pods: Vec<Pod>,
     /// Pods that are on their way out.
     pub leaving: usize,
-    /// Since when it has as many pods, those on their way out included.
+    /// Since when it has as many pods on nodes, those on their way out included.
     pub counted_since: Option<Timestamp>,
+    /// Whether it had more before that, as far as is known: one of it made room.
+    pub gave_room: bool,
     /// Whether it can be gone to.
     pub standing: Standing,
     /// Whether the policies let new pods of it in.

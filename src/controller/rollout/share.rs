@@ -82,7 +82,11 @@ pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) ->
     let mut floor = floor;
     if no_room && crowded(new, old_occupied, old_capable) {
         let since = others.iter().filter_map(|at| seen.get(*at)?.counted_since).max();
+        // Another one goes when the room that the last one made was taken, and never for room that nobody can take.
+        let untouched = since <= new.since || !others.iter().filter_map(|at| seen.get(*at)).any(|old| old.gave_room);
+        let taken = new.pods.iter().filter_map(|pod| pod.answers_since).max() >= since;
         match left(since, NO_ROOM, now) {
+            _ if !untouched && !taken => {}
             left if left.is_zero() => {
                 old_wanted = old_wanted.min(old_capable - 1).max(i32::from(canary.is_some()));
                 floor = floor.min(old_capable + answering - 1);

@@ -50,6 +50,7 @@ fn seen(name: &str, asked: i32, states: &str) -> Seen {
         pods: pods.collect(),
         leaving: 0,
         counted_since: Some(at(0)),
+        gave_room: false,
         standing: Standing::Good,
         may_serve: true,
         answered: true,

@@ -60,6 +60,7 @@ impl World {
             pods: vec![],
             leaving: 0,
             counted_since: None,
+            gave_room: false,
             standing: Standing::Good,
             may_serve: true,
             answered: false,
@@ -124,6 +125,7 @@ impl World {
             let asked = usize::try_from(revision.asked.unwrap_or(0)).unwrap();
             if revision.pods.len() != asked {
                 revision.counted_since = Some(at(self.now));
+                revision.gave_room = revision.pods.len() > asked;
             }
             while revision.pods.len() > asked {
                 let first = revision.pods.iter().map(|pod| pod.rank).min().unwrap();

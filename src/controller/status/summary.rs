@@ -54,8 +54,9 @@ pub(super) fn summarise(
         };
         Summary { state, step: Some(Step::Ready), reason, message, stalled: false }
     };
+    let complete = ready >= wanted && (wanted == 0 || picture.reachable);
     // A fresh look that the source keeps waiting takes nothing away from what answers as it was asked for.
-    if let Some(blocked) = looks_again(picture, current).filter(|_| ready >= wanted) {
+    if let Some(blocked) = looks_again(picture, current).filter(|_| complete) {
         return answered(Some(with_retry(blocked)));
     }
     if let Some(blocked) = &picture.decision.blocked {
@@ -86,11 +87,18 @@ pub(super) fn summarise(
     }
     // Scaled down while it is paused: what is there stays.
     let held = picture.deployment.spec.management == Management::Paused && wanted == 0 && serving;
-    if ready >= wanted && !held {
+    if complete && !held {
         return answered(picture.decision.shared.clone().filter(|_| wanted > 0));
     }
     if let Some(problem) = &picture.failed {
         return trouble("Waiting", problem, false);
+    }
+    if !picture.reachable && serving {
+        let name = &picture.owner.name;
+        let message = format!(
+            "Service {name} is not there, so nothing reaches the replicas that answer. It is made again unless changes wait (spec.management: Paused)."
+        );
+        return Summary { state: "Waiting", step: None, reason: Reason::ApiError, message, stalled: false };
     }
     if picture.deployment.spec.management == Management::Paused {
         let paused = trouble("Waiting", &Problem::new(Reason::Paused, PAUSED), false);
@@ -112,7 +120,7 @@ pub(super) fn summarise(
 /// What keeps a fresh look at the source waiting, while there is a revision for what is asked for.
 pub(super) fn looks_again<'a>(picture: &'a Picture<'_>, current: Option<&Judged>) -> Option<&'a Blocked> {
     let current = current.filter(|current| current.seen.refusal.is_none() && given_up(picture, current).is_none());
-    let blocked = picture.decision.blocked.as_ref().filter(|_| current.is_some())?;
+    let blocked = picture.decision.blocked.as_ref().filter(|_| current.is_some() && picture.applied.is_none())?;
     (blocked.stage == Stage::Source && blocked.retry.is_some()).then_some(blocked)
 }
 
@@ -120,7 +128,7 @@ pub(super) fn looks_again<'a>(picture: &'a Picture<'_>, current: Option<&Judged>
 fn given_up(picture: &Picture<'_>, current: &Judged) -> Option<Problem> {
     let failed = current.seen.failed.as_ref().filter(|_| picture.step.target.as_ref() != Some(&current.seen.revision.name))?;
     let message = format!(
-        "Revision {} was given up: {} Change model, engine, resources or pod of the spec; or, as when something else was to blame, try the same again: bonafide rollout retry {} -n {}",
+        "Revision {} was given up: {} Try the same again with bonafide rollout retry {} -n {}, or change model, engine, resources or pod of the spec.",
         current.seen.revision.name, failed.message, picture.owner.name, picture.owner.namespace
     );
     Some(Problem::new(Reason::RolloutFailed, message))
@@ -160,7 +168,7 @@ fn of_pods(picture: &Picture<'_>, current: &Judged, pods: &[&Arc<SlimPod>], read
             state: Step::Scheduling.state(),
             step: Some(Step::Scheduling),
             reason: said.reason,
-            message: said.message.clone(),
+            message: format!("{} {}", said.message, progress.message),
             stalled: false,
         };
     }

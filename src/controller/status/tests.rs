@@ -116,12 +116,13 @@ struct Scene {
     failed: Option<Problem>,
     step: rollout::Step,
     paused: bool,
+    unreachable: bool,
     found: Found,
     doors: Doors,
 }
 
 fn scene(decision: &Decision, pods: &[Arc<SlimPod>], replicas: i32, scene: Scene) -> (ModelDeploymentStatus, Vec<Condition>) {
-    let Scene { applied, failed, step, paused, found, doors } = scene;
+    let Scene { applied, failed, step, paused, unreachable, found, doors } = scene;
     let deployment = json!({
         "apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": { "name": "whale-chat", "generation": 7 },
         "spec": { "model": { "source": "hf://orbit/whale" }, "replicas": replicas, "management": if paused { "Paused" } else { "Managed" } },
@@ -135,6 +136,7 @@ fn scene(decision: &Decision, pods: &[Arc<SlimPod>], replicas: i32, scene: Scene
         pods,
         doors: &doors,
         step: &step,
+        reachable: !unreachable,
         applied,
         failed,
         unprotected: None,
@@ -293,6 +295,8 @@ fn who_waits_for_room_that_is_being_made_says_so_instead_of_trouble() {
     };
     let (status, conditions) = with(true);
     assert_eq!((status.why.as_str(), is(&conditions, READY)), (message.trim_end_matches('.'), ("False", "RollingOut")));
+    let ready = conditions.iter().find(|condition| condition.type_ == READY).unwrap();
+    assert!(ready.message.contains("Insufficient memory"), "{}", ready.message);
     let (status, conditions) = with(false);
     assert_eq!((status.state.as_str(), is(&conditions, READY).1), ("Degraded", "Unschedulable"));
 }
@@ -356,6 +360,9 @@ fn while_it_is_paused_what_is_missing_stays_missing_and_what_answers_is_ready() 
 
 #[test]
 fn ready_is_never_true_while_a_request_would_fail() {
+    let unreachable = Scene { unreachable: true, ..Scene::default() };
+    let (_, conditions) = scene(&decision(), &[ready_pod()], 1, unreachable);
+    assert_eq!(is(&conditions, READY), ("False", "ApiError"));
     let pods = [pod_of("0000aaaa", "p", answering())];
     // The store does not know yet that the pod is no longer vouched for.
     let doors = Doors { objections: vec![("p".into(), "a container more".into())], ..Doors::default() };

@@ -9,6 +9,7 @@
 //! which a manager turns to them at the same moment is that of `kube`'s hash maps, which no seed reaches. Times that only people
 //! read (of Events, of the Lease) are the machine's.
 
+mod attacks;
 mod chance;
 mod cluster;
 mod corners;

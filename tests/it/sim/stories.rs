@@ -409,6 +409,8 @@ async fn a_share_that_fails_is_taken_back(world: &World) {
         }
     };
     world.until("the share is taken back", taken_back).await;
+    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": null } }));
+    world.ready(NAME, 2).await;
 }
 
 async fn one_replica_after_the_other_is_replaced_where_it_is_asked_for(world: &World) {

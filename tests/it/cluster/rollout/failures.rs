@@ -16,7 +16,7 @@ async fn a_rollout_that_fails_stays_on_the_old_revision_and_is_tried_again_when_
     stage.watch();
     stage.args(&["--mode=stuck"]).await;
     let said = stage.says("Ready", "False", "RolloutFailed").await;
-    assert!(said.contains("did not answer with its next replica within 6s") && said.contains("bonafide.dev/refresh"), "{said}");
+    assert!(said.contains("did not answer with its next replica within 6s") && said.contains("bonafide rollout retry"), "{said}");
     stage.serves("--threads=1", 2).await;
     assert_eq!(stage.seen().0, 2, "a replica that answered was lost");
     let status = stage.status().await;
