@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build -q -p localcluster
-localcluster=target/debug/localcluster
+localcluster=${CARGO_TARGET_DIR:-target}/debug/localcluster
 "$localcluster" build all >/dev/null
 for asset in pause-image base-image llama-image model model-signing hub-client; do
   "$localcluster" asset "$asset" >/dev/null
