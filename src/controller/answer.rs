@@ -31,10 +31,13 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs
 struct Known {
     start: i32,
     answer: Answer,
+    /// Somebody else vouched for it, perhaps for an earlier start.
+    doubted: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Answer {
+    Unasked,
     Asked,
     Given,
     Not { problem: Problem, times: u32, at: Instant },
@@ -66,12 +69,22 @@ impl Default for Answers {
 impl Answers {
     /// Takes it as answered: the pod was vouched for by somebody who knew.
     pub fn take_for_granted(&self, uid: &str, start: i32) {
-        self.note().entry(uid.to_owned()).or_insert(Known { start, answer: Answer::Given });
+        self.note().entry(uid.to_owned()).or_insert(Known { start, answer: Answer::Given, doubted: false });
+    }
+
+    /// Somebody else vouched for the pod, perhaps before its engine was started again: it is asked once more, and goes on meanwhile.
+    pub fn doubt(&self, uid: &str, start: i32) {
+        self.note().entry(uid.to_owned()).or_insert(Known { start, answer: Answer::Unasked, doubted: true });
+    }
+
+    /// Whether it is asked for such a [doubt](Self::doubt) alone.
+    pub fn is_doubted(&self, uid: &str, start: i32) -> bool {
+        self.note().get(uid).is_some_and(|known| known.start == start && known.doubted)
     }
 
     /// Whether the engine has answered since its container was started for the `start`th time.
     pub fn has(&self, uid: &str, start: i32) -> bool {
-        matches!(self.note().get(uid), Some(Known { start: then, answer: Answer::Given }) if *then == start)
+        matches!(self.note().get(uid), Some(Known { start: then, answer: Answer::Given, .. }) if *then == start)
     }
 
     /// What the engine said; asks it when it was not asked, or when it is time to ask again.
@@ -83,9 +96,10 @@ impl Answers {
                 return First::Failing(problem.clone());
             }
             Some(Answer::Not { times, .. }) => *times,
-            None => 0,
+            Some(Answer::Unasked) | None => 0,
         };
-        let before = self.note().insert(uid.to_owned(), Known { start, answer: Answer::Asked });
+        let doubted = self.is_doubted(uid, start);
+        let before = self.note().insert(uid.to_owned(), Known { start, answer: Answer::Asked, doubted });
         let (ask, turn, known) = (ask.clone(), self.turn.clone(), self.known.clone());
         let (uid, request) = (uid.to_owned(), request.clone());
         let asked = tokio::spawn(async move {

@@ -204,9 +204,11 @@ async fn first(context: &Context, pod: &SlimPod, judged: &Judged, vouched: bool,
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let start = pod.restarts(CONTAINER_ENGINE);
     let request = judged.seen.notes.asking.as_ref().and_then(|asking| asking.request.as_ref());
-    if vouched {
-        // Somebody who knew vouched for it before we did.
-        context.answers.take_for_granted(uid, start);
+    // Somebody who knew vouched for it before we did.
+    match vouched {
+        true if was_started_since(pod) => context.answers.doubt(uid, start),
+        true => context.answers.take_for_granted(uid, start),
+        false => {}
     }
     if context.answers.has(uid, start) || (vouched && request.is_none()) {
         return if vouched { Word::Nothing } else { Word::Vouched };
@@ -221,7 +223,12 @@ async fn first(context: &Context, pod: &SlimPod, judged: &Judged, vouched: bool,
         First::Answered => Word::Vouched,
         First::Asked => {
             doors.asked.push(pod.name().to_owned());
-            if vouched { Word::Not("Probing", "Its engine was asked for a first answer.".to_owned()) } else { Word::Nothing }
+            let message = "Its engine was asked for a first answer.";
+            if vouched && !context.answers.is_doubted(uid, start) {
+                Word::Not("Probing", message.to_owned())
+            } else {
+                Word::Nothing
+            }
         }
         First::Failing(problem) => {
             let message = problem.message.clone();
@@ -229,6 +236,12 @@ async fn first(context: &Context, pod: &SlimPod, judged: &Judged, vouched: bool,
             if vouched { Word::Not("Probing", message) } else { Word::Nothing }
         }
     }
+}
+
+/// Whether the engine was started again after the pod was vouched for, by the times that its node and the manager wrote down.
+fn was_started_since(pod: &SlimPod) -> bool {
+    let running = pod.container(CONTAINER_ENGINE).and_then(|engine| engine.state.running.as_ref()?.started_at);
+    pod.restarts(CONTAINER_ENGINE) > 0 && running > pod.condition(VOUCHED).and_then(|vouched| vouched.last_transition_time)
 }
 
 /// Whether this pod is one of those whose bytes were not what was judged. Others of its revision have verified theirs.

@@ -10,7 +10,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::world::{World, condition, routed, simulate};
+use super::{
+    cluster::kubelet::Behaviour,
+    world::{World, condition, routed, simulate},
+};
 use crate::support::fake_api::{
     caller::{Fate, Plan},
     refuse::Refusal,
@@ -141,4 +144,31 @@ fn what_is_objected_to_is_said_also_when_it_cannot_be_written_on_the_pod() {
         // The oracle allows for what cannot be written.
         cast.store(false, Relaxed);
     });
+}
+
+#[test]
+fn an_engine_that_was_started_again_while_no_manager_was_there_is_asked_before_it_is_believed() {
+    for broken in [true, false] {
+        simulate(1, async |world| {
+            world.run_smoothly();
+            world.behave(|_| Behaviour { falls_after: Some(Duration::from_secs(120)), ..Behaviour::default() });
+            world.deploy("pear", &[], json!({}));
+            world.ready("pear", 1).await;
+            world.end("bonafide");
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            let restarts = &world.of("Pod", "pear")[0]["status"]["containerStatuses"][0]["restartCount"];
+            assert_eq!((restarts, serving(world)), (&json!(1), 1), "it is ready again, and routed to");
+            world.pods.broken(broken);
+            world.run_smoothly();
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                assert!(broken || serving(world) == 1, "one that answers was unrouted\n{}", world.oracle.story());
+            }
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            let expected = if broken { (json!("False"), 0) } else { (json!("True"), 1) };
+            assert_eq!((ready(world), serving(world)), expected, "{}", world.oracle.story());
+            world.pods.broken(false);
+            world.ready("pear", 1).await;
+        });
+    }
 }

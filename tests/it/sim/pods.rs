@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,16 +22,22 @@ use crate::support::fake_api::FakeApi;
 pub struct Pods {
     api: FakeApi,
     work: Arc<Mutex<BTreeMap<String, u64>>>,
+    broken: Arc<AtomicBool>,
 }
 
 impl Pods {
     pub fn new(api: &FakeApi) -> Self {
-        Self { api: api.clone(), work: Arc::default() }
+        Self { api: api.clone(), work: Arc::default(), broken: Arc::default() }
     }
 
     /// From now on the engine of that pod works on so many requests.
     pub fn busy(&self, pod: &str, requests: u64) {
         self.work.lock().unwrap().insert(pod.to_owned(), requests);
+    }
+
+    /// From now on engines say that they are ready, and answer no request, or do again.
+    pub fn broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::Relaxed);
     }
 
     fn find(&self, at: SocketAddr) -> Result<Arc<Value>, String> {
@@ -57,6 +66,9 @@ impl Ask for Pods {
     fn answers<'a>(&'a self, at: SocketAddr, _: &'a FirstRequest) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
             sleep(SOON).await;
+            if self.broken.load(Ordering::Relaxed) {
+                return Err("/v1/completions answers 500: EngineDeadError".to_owned());
+            }
             self.engine(at).map(|_| ())
         })
     }
