@@ -180,6 +180,9 @@ if [ "${KEEP:-}" = 1 ]; then
      export KUBECONFIG=$KUBECONFIG PATH=$programs:\$PATH
    What to try next:
      kubectl describe mdep smollm2-altered -n $models       why it was refused
+     bonafide status -n $models                             the same as a tree, down to the pods
+     kubectl patch mdep smollm2 -n $models --type=merge -p '{"spec":{"engine":{"contextLength":1024}}}'
+     bonafide rollout history smollm2 -n $models            what each change made; \`undo\` goes back
      kubectl get modelartifacts -n $models -o yaml          every file with its digest, and what the policies say
      kubectl scale mdep smollm2 --replicas=0 -n $models     and back to 1
      kubectl apply -f examples/recall.yaml                  bytes of which no new replica starts

@@ -75,7 +75,9 @@ impl From<Unanswered> for SourceError {
                     Cause::Tls(_) => {
                         "If it has a certificate of your own authority, the administrator adds that authority to sources.hf.caBundle."
                     }
-                    Cause::Name(_) => "Check the name in the administrator's table of sources, and the cluster's DNS.",
+                    Cause::Name(_) => {
+                        "Check the name in the source, or in the administrator's table of sources where a mirror stands for it, and the DNS."
+                    }
                     _ => "Check that it is up, and that network policies and firewalls let connections through.",
                 };
                 Self::later(
