@@ -110,12 +110,17 @@ async fn a_signer_is_recalled_while_pods_come_and_go(world: &World) {
 
 async fn a_change_replaces_every_replica(world: &World) {
     world.deploy(NAME, &[], json!({ "replicas": 2 }));
-    world.ready(NAME, 2).await;
+    is_changed(world, 2, 2).await;
+}
+
+/// All replicas answer, something else is asked for, and in the end all answer that; never fewer than `floor` on the way.
+async fn is_changed(world: &World, replicas: usize, floor: usize) {
+    world.ready(NAME, replicas).await;
     let first = revision(world);
-    world.oracle.floor(NAME, 2);
+    world.oracle.floor(NAME, floor);
     world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
     another_than(world, &first).await;
-    world.ready(NAME, 2).await;
+    world.ready(NAME, replicas).await;
 }
 
 /// The revision that status speaks of as the one that is wanted.
@@ -291,12 +296,7 @@ async fn a_name_is_taken(world: &World) {
 async fn a_full_cluster_changes_one_by_one(world: &World) {
     world.room(2);
     world.deploy(NAME, &[], json!({ "replicas": 2 }));
-    world.ready(NAME, 2).await;
-    let first = revision(world);
-    world.oracle.floor(NAME, 1);
-    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
-    another_than(world, &first).await;
-    world.ready(NAME, 2).await;
+    is_changed(world, 2, 1).await;
 }
 
 async fn a_revision_that_fails_leaves_the_old_one(world: &World) {
@@ -380,12 +380,7 @@ async fn another_than(world: &World, first: &str) {
 async fn a_share_goes_first_and_the_others_follow(world: &World) {
     let rollout = json!({ "strategy": "Canary", "canary": { "percent": 30, "hold": "60s" } });
     world.deploy(NAME, &[], json!({ "replicas": 3, "rollout": rollout }));
-    world.ready(NAME, 3).await;
-    let first = revision(world);
-    world.oracle.floor(NAME, 3);
-    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
-    another_than(world, &first).await;
-    world.ready(NAME, 3).await;
+    is_changed(world, 3, 3).await;
 }
 
 async fn a_share_that_fails_is_taken_back(world: &World) {
@@ -415,12 +410,7 @@ async fn a_share_that_fails_is_taken_back(world: &World) {
 
 async fn one_replica_after_the_other_is_replaced_where_it_is_asked_for(world: &World) {
     world.deploy(NAME, &[], json!({ "replicas": 3, "rollout": { "strategy": "OneByOne" } }));
-    world.ready(NAME, 3).await;
-    let first = revision(world);
-    world.oracle.floor(NAME, 2);
-    world.change("ModelDeployment", NAME, json!({ "spec": { "engine": { "contextLength": 512 } } }));
-    another_than(world, &first).await;
-    world.ready(NAME, 3).await;
+    is_changed(world, 3, 2).await;
 }
 
 async fn fewer_find_room_than_are_wanted(world: &World) {
