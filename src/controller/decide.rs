@@ -43,6 +43,11 @@ impl Judged {
     pub fn may_serve(&self) -> bool {
         self.verdict.as_ref().is_some_and(Verdict::may_serve)
     }
+
+    /// Whether the policies say that none may: that nothing is known yet is not that.
+    pub fn is_refused(&self) -> bool {
+        self.verdict.as_ref().is_some_and(|verdict| !verdict.may_serve())
+    }
 }
 
 /// Which condition reports why there is nothing to serve.

@@ -65,6 +65,8 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
     };
     let placed = pods.iter().filter(|pod| pod.spec.node_name.is_some()).count();
     let (counted_since, gave_room) = context.sightings.counted(&context.clock, owner, &revision.name, "pods on nodes", placed);
+    let refused = judged.is_refused();
+    let (refused_since, _) = context.sightings.counted(&context.clock, owner, &revision.name, "refused", usize::from(refused));
     let deadline = deployment.spec.rollout.deadline.as_ref().map(|deadline| deadline.length());
     Seen {
         name: revision.name.clone(),
@@ -81,6 +83,7 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
             (None, None) => Standing::Good,
         },
         may_serve: judged.may_serve(),
+        refused_since: refused.then_some(refused_since),
         answered: judged.seen.notes.answered,
         deadline: deadline.unwrap_or_else(|| rollout::deadline(bytes(judged.artifact.as_deref()), &revision.template)),
         trouble: progress.map(|progress| progress.message).or_else(|| judged.seen.failure.clone()),

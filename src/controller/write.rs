@@ -27,28 +27,33 @@ use crate::{
     trust::{Trust, Verdict, WARNED},
 };
 
-/// How long what differs in words alone, a download's progress above all, waits after a write: so a replica that is fetched costs at
-/// most six writes a minute.
+/// How long what differs in words alone, a download's progress above all, waits after words alone were written: so a replica that is
+/// fetched costs at most six writes a minute.
 const WORDS_WAIT: Duration = Duration::from_secs(10);
+/// The same after something else was written: what the first look left open is known a moment later.
+const SETTLES: Duration = Duration::from_secs(2);
 
-/// When the status of each ModelDeployment was written last, by its UID.
+/// When words alone may be written of each ModelDeployment, by its UID.
 #[derive(Default)]
 pub struct Pace(Mutex<HashMap<String, Instant>>);
 
 impl Pace {
     /// How long words alone have still to wait.
     fn wait(&self, uid: &str) -> Option<Duration> {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get(uid).and_then(|at| WORDS_WAIT.checked_sub(at.elapsed())).filter(|wait| !wait.is_zero())
+        let due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        due.get(uid).map(|due| due.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
-    fn note(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now());
+    /// A status was written.
+    fn note(&self, uid: &str, words_alone: bool) {
+        let due = Instant::now() + if words_alone { WORDS_WAIT } else { SETTLES };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), due);
     }
 
-    /// Forgets the objects that are not in `alive`, and what is long ago.
+    /// Forgets the objects that are not in `alive`, and what is over.
     pub fn keep_only(&self, alive: &HashSet<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, at| alive.contains(uid) && at.elapsed() < WORDS_WAIT);
+        let now = Instant::now();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, due| alive.contains(uid) && *due > now);
     }
 }
 
@@ -63,7 +68,8 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
         return Ok(None);
     }
     let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
-    if let Some(wait) = context.pace.wait(uid).filter(|_| differs_in_words_alone(&old, &status)) {
+    let words_alone = differs_in_words_alone(&old, &status);
+    if let Some(wait) = context.pace.wait(uid).filter(|_| words_alone) {
         return Ok(Some(wait));
     }
     // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
@@ -80,7 +86,7 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
     let wanted = json!(status);
     let ((), written) = tokio::join!(told, replace(context, &deployment.metadata, &wanted));
     written?;
-    context.pace.note(uid);
+    context.pace.note(uid, words_alone);
     Ok(None)
 }
 
@@ -209,15 +215,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn words_alone_wait_for_ten_seconds_and_nothing_else_does() {
-        let told = Pace::default();
-        assert_eq!(told.wait("u"), None);
-        told.note("u");
-        assert_eq!(told.wait("u"), Some(WORDS_WAIT));
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        assert_eq!(told.wait("u"), Some(Duration::from_secs(6)));
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        assert_eq!(told.wait("u"), None);
+    async fn words_alone_wait_for_two_seconds_then_for_ten_and_nothing_else_does() {
+        let pace = Pace::default();
+        assert_eq!(pace.wait("u"), None);
+        for (words_alone, wait) in [(false, SETTLES), (true, WORDS_WAIT), (true, WORDS_WAIT)] {
+            pace.note("u", words_alone);
+            assert_eq!(pace.wait("u"), Some(wait));
+            tokio::time::sleep(wait / 2).await;
+            assert_eq!(pace.wait("u"), Some(wait / 2));
+            tokio::time::sleep(wait / 2).await;
+            assert_eq!(pace.wait("u"), None);
+        }
     }
 
     #[test]

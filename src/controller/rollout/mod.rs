@@ -25,6 +25,9 @@ use crate::api::Rollout;
 pub const DRAIN: Duration = Duration::from_secs(120);
 /// How long a pod has to find no room before one of the old makes some, and how long who waits may take to find what was made.
 const NO_ROOM: Duration = Duration::from_secs(20);
+/// How long pods that do not answer keep their nodes when the policies refuse them: a policy that is being replaced costs nobody
+/// another download.
+const REFUSED: Duration = Duration::from_secs(60);
 /// How often pods that drain are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -107,6 +110,8 @@ pub struct Seen {
     pub standing: Standing,
     /// Whether the policies let new pods of it in.
     pub may_serve: bool,
+    /// Since when the policies are seen to refuse it. `None` also when it is not known what they say.
+    pub refused_since: Option<Timestamp>,
     /// Whether a pod of it ever answered.
     pub answered: bool,
     /// How long it may take to answer with its next replica.
@@ -225,7 +230,7 @@ pub fn step(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
     let target = current.and_then(|at| target(&seen, at));
     let plan = match target {
         Some(target) => share::between(&seen, target, wish, now),
-        None => share::of_what_is_left(&seen, current, wish),
+        None => share::of_what_is_left(&seen, current, wish, now),
     };
     soonest(&mut step.again, plan.again);
     step.floor = plan.floor;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Class, NO_ROOM, Seen, Standing, Wish, left, others, soonest};
+use super::{Class, NO_ROOM, REFUSED, Seen, Standing, Wish, left, others, soonest};
 use crate::api::{Rollout, Strategy};
 
 /// The share of the replicas that goes first, in percent.
@@ -41,14 +41,22 @@ pub struct Plan {
 }
 
 /// No revision can be gone to: none is given pods, and what answers stays.
-pub fn of_what_is_left(seen: &[Seen], current: Option<usize>, wish: &Wish<'_>) -> Plan {
-    let each = seen.iter().enumerate().map(|(at, revision)| {
+pub fn of_what_is_left(seen: &[Seen], current: Option<usize>, wish: &Wish<'_>, now: Timestamp) -> Plan {
+    let mut again = None;
+    let mut keeps = |at: usize, revision: &Seen| {
         let asked = revision.asked.unwrap_or(0).min(wish.replicas);
         // Replicas that have verified their bytes stay; none is added that would fetch the others.
-        let refused = revision.standing == Standing::Refused;
-        if refused || (current.is_some() && Some(at) != current) { asked.min(revision.capable()) } else { asked }
-    });
-    Plan { each: each.collect(), floor: wish.replicas, mode: Mode::Still, no_room: false, again: None }
+        if revision.standing == Standing::Refused || (current.is_some() && Some(at) != current) {
+            return asked.min(revision.capable());
+        }
+        // Who waits behind a gate costs nothing; who has a node and may not serve keeps it from others.
+        let idle = revision.count(|pod| pod.class == Class::Loading) > 0;
+        let wait = revision.refused_since.filter(|_| idle).map(|since| left(Some(since), REFUSED, now));
+        soonest(&mut again, wait.filter(|wait| !wait.is_zero()));
+        if wait.is_some_and(|wait| wait.is_zero()) { asked.min(revision.capable()) } else { asked }
+    };
+    let each = seen.iter().enumerate().map(|(at, revision)| keeps(at, revision)).collect();
+    Plan { each, floor: wish.replicas, mode: Mode::Still, no_room: false, again }
 }
 
 /// All replicas are to be in the revision at `target`.

@@ -53,6 +53,7 @@ fn seen(name: &str, asked: i32, states: &str) -> Seen {
         gave_room: false,
         standing: Standing::Good,
         may_serve: true,
+        refused_since: None,
         answered: true,
         deadline: Duration::from_secs(600),
         trouble: None,
@@ -281,6 +282,26 @@ fn one_that_made_room_for_a_failure_comes_back() {
     let slow = go_at(&[seen("a", 0, ""), seen("b", 1, "L")], 1, 600);
     assert!(slow.given_up.is_some());
     assert_eq!(slow.fates, [Keep(1), Keep(0)]);
+}
+
+#[test]
+fn what_loads_while_the_policies_refuse_it_gives_its_node_back_after_a_minute() {
+    let refused = |states: &str| Seen {
+        may_serve: false,
+        refused_since: Some(at(0)),
+        ..seen("b", states.len().try_into().unwrap(), states)
+    };
+    let go = |seen: Seen, second: i64| {
+        let rollout = Rollout::default();
+        let step = step(&[seen], &Wish { replicas: 3, current: None, rollout: &rollout }, at(second));
+        (step.fates, step.drain, step.again)
+    };
+    assert_eq!(go(refused("ALL"), 10), (vec![Keep(3)], vec![], Some(Duration::from_secs(50))));
+    assert_eq!(go(refused("ALL"), 60), (vec![Keep(1)], vec![], None));
+    // Who waits behind a gate costs nothing, and is there when the policies change their mind.
+    assert_eq!(go(refused("APP"), 60), (vec![Keep(3)], vec![], None));
+    // Where nobody knows what they say, nothing is taken away.
+    assert_eq!(go(Seen { refused_since: None, ..refused("ALL") }, 600), (vec![Keep(3)], vec![], None));
 }
 
 #[test]

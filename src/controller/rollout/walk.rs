@@ -63,6 +63,7 @@ impl World {
             gave_room: false,
             standing: Standing::Good,
             may_serve: true,
+            refused_since: None,
             answered: false,
             deadline: Duration::from_secs(600),
             trouble: None,

@@ -172,3 +172,23 @@ fn an_engine_that_was_started_again_while_no_manager_was_there_is_asked_before_i
         });
     }
 }
+
+#[test]
+fn what_is_refused_while_it_loads_gives_its_node_back() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        world.behave(|_| Behaviour { load: Duration::from_secs(900), ..Behaviour::default() });
+        world.deploy("pear", &[], json!({ "replicas": 2 }));
+        let placed = |world: &World| world.of("Pod", "pear").iter().filter(|pod| !pod["spec"]["nodeName"].is_null()).count();
+        world.until("both have a node", |world| if placed(world) == 2 { Ok(()) } else { Err(placed(world).to_string()) }).await;
+        world.policy("strict", 1);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(placed(world), 2, "a policy that is being replaced costs nobody a download");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(placed(world), 0, "{}", world.oracle.story());
+        // And when it is accepted, they come.
+        world.behave(|_| Behaviour::default());
+        world.delete("ClusterModelPolicy", "strict");
+        world.ready("pear", 2).await;
+    });
+}

@@ -1,7 +1,10 @@
 //! Who calls, and what befalls the calls.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,20 +65,29 @@ impl Plan for Smooth {
     }
 }
 
+/// More requests than any run needs: who asks more goes round in circles, perhaps without a moment's rest, and is killed, so that
+/// the run fails instead of never ending.
+const MOST: usize = 60_000;
+
 /// One process that calls. Its clones are the same one.
 #[derive(Clone)]
 pub struct Caller {
     pub who: Arc<str>,
     plan: Arc<Mutex<dyn Plan>>,
     dead: bell::Sender<bool>,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Caller {
     pub fn new(who: &str, plan: impl Plan + 'static) -> Self {
-        Self { who: who.into(), plan: Arc::new(Mutex::new(plan)), dead: bell::channel(false).0 }
+        Self { who: who.into(), plan: Arc::new(Mutex::new(plan)), dead: bell::channel(false).0, asked: Arc::default() }
     }
 
     pub fn request(&self, asked: &Asked) -> Fate {
+        if self.asked.fetch_add(1, Ordering::Relaxed) >= MOST {
+            eprintln!("{} has asked {MOST} times, and is killed; at last for {asked:?}", self.who);
+            return Fate::DieBefore;
+        }
         self.plan.lock().unwrap().request(asked)
     }
 
