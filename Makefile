@@ -5,7 +5,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/bonafide-localcluster
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LOCALCLUSTER := $(TARGET)/release/localcluster
 
-.PHONY: help demo test test-unit sim test-cluster test-e2e test-vllm campaign lint fmt deny generate build image bench bench-status up down clean
+.PHONY: help demo test test-unit sim test-cluster test-e2e test-back test-vllm campaign lint fmt deny generate build image bench bench-status up down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test-cluster: ## Against a real API server, without nodes
 test-e2e: ## Against real pods: needs root
 	@./localcluster/prepare.sh
 	cargo test -p bonafide --test it -- e2e
+
+test-back: ## From each kept release to this one and back, with the programs of those releases built from the history
+	@./localcluster/prepare.sh
+	BONAFIDE_RELEASES="$$(./tests/releases.sh)" cargo test -p bonafide --test it -- cluster::upgrade --nocapture
 
 test-vllm: ## A real vLLM on the CPU in real pods: needs root, fetches 0.9 GB once, takes half an hour
 	@./localcluster/prepare.sh

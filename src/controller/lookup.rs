@@ -117,13 +117,17 @@ pub async fn look(context: &Context, observed: &Observed, decision: &Decision) -
     let looks: Vec<_> = looks.collect();
     found.pods = stream::iter(looks).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect();
     found.departed = lookups.depart(&observed.owner, &pods, &found.pods);
-    let again = needs.iter().filter_map(|(_, needs)| needs.again).min();
+    // What did not come is asked for again soon, however long it has been so.
+    let missed = |(pod, needs): &(&SlimPod, Needs)| {
+        needs.nodes && found.nodes.is_none() || found.pods.get(uid(pod)).is_some_and(|looked| looked.missed)
+    };
+    let again = needs.iter().filter_map(|asked| if missed(asked) { Some(PERIOD) } else { asked.1.again }).min();
     found.again = again.map(|again| again.max(crowd));
     found
 }
 
 async fn look_at(context: &Context, owner: &Owner, pod: &SlimPod, needs: &Needs, named: &[String], current: &Judged) -> Looked {
-    let events = async { if needs.events { events(context, owner, pod).await } else { vec![] } };
+    let events = async { if needs.events { events(context, owner, pod).await } else { Some(vec![]) } };
     let node = async {
         let name = pod.spec.node_name.as_deref().filter(|_| needs.node)?;
         host(context, name).await
@@ -133,7 +137,7 @@ async fn look_at(context: &Context, owner: &Owner, pod: &SlimPod, needs: &Needs,
     let limit = async { if needs.limit { limit(context, owner, pod).await } else { None } };
     let unbound = async { if needs.claims { claims(context, owner, named).await } else { vec![] } };
     let (events, node, download, crash, memory_limit, unbound) = futures::join!(events, node, download, crash, limit, unbound);
-    Looked { events, node, crash, download, memory_limit, unbound }
+    Looked { missed: events.is_none(), events: events.unwrap_or_default(), node, crash, download, memory_limit, unbound }
 }
 
 /// What comes in time; what does not is told to the log, and not known.
@@ -177,14 +181,14 @@ async fn events_of(context: &Context, namespace: &str, uid: &str) -> Option<Vec<
     Some(events)
 }
 
-async fn events(context: &Context, owner: &Owner, pod: &SlimPod) -> Vec<SlimEvent> {
+async fn events(context: &Context, owner: &Owner, pod: &SlimPod) -> Option<Vec<SlimEvent>> {
     let cache = &context.lookups.events;
     if let Some(events) = fresh(cache, uid(pod)) {
-        return events;
+        return Some(events);
     }
-    let Some(events) = events_of(context, &owner.namespace, uid(pod)).await else { return vec![] };
+    let events = events_of(context, &owner.namespace, uid(pod)).await?;
     keep(cache, uid(pod), (Instant::now(), events.clone()));
-    events
+    Some(events)
 }
 
 /// How a node is; `Some(None)` when there is none of that name.
@@ -308,7 +312,8 @@ where
 async fn nodes(context: &Context, since: Timestamp) -> Option<Arc<Vec<Node>>> {
     let mut known = context.lookups.nodes.lock().await;
     if let Some(known) = known.as_ref() {
-        let enough = if known.time < since { NODES_AGAIN } else { (known.took * SHARE).max(NODES_AGAIN) };
+        let old = known.time < since || known.nodes.is_none();
+        let enough = if old { NODES_AGAIN } else { (known.took * SHARE).max(NODES_AGAIN) };
         if known.at.elapsed() < enough {
             return known.nodes.clone();
         }

@@ -28,6 +28,8 @@ pub struct Found {
 pub struct Looked {
     /// Its events, the newest first.
     pub events: Vec<SlimEvent>,
+    /// Whether they were asked for and did not come.
+    pub missed: bool,
     /// Its node, if it has one: `None` within when there is no such node.
     pub node: Option<Option<NodeState>>,
     /// How its engine broke down the last time.

@@ -72,12 +72,14 @@ async fn upgraded_from(version: &str) -> (Vec<String>, Vec<String>) {
     // And back: nothing that the release before compares has changed.
     drop(operator);
     world.helm(&["rollback", "bonafide", "1", "--namespace", SYSTEM]).await.unwrap();
-    // Its program is not kept; with one at hand it is tried too.
-    if let Some(program) = std::env::var_os("BONAFIDE_BEFORE") {
-        let operator = world.operator_of("old", Some(&PathBuf::from(program))).await;
+    // Its program is not kept; `make test-back` builds it.
+    if let Some(programs) = std::env::var_os("BONAFIDE_RELEASES") {
+        let program = PathBuf::from(programs).join(version).join("bonafide");
+        let operator = world.operator_of("old", Some(&program)).await;
         let ready = async || if operator.get("readyz").await.0 == 200 { Ok(()) } else { Err("it is not".to_owned()) };
         world.eventually("the operator of the release before is ready", ready).await;
-        settled_of(&world, &operator).await;
+        let writes = settled_of(&world, &operator).await;
+        println!("writes of release {version} when it is back: {writes:?}");
     }
     let (back, pods_back) = seen(&place).await;
     assert_eq!((&back, pods_back), (&after, pods));
