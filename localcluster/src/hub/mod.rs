@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, serve::ListenerExt as _};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 pub use args::{Args, run};
@@ -124,6 +124,10 @@ impl Hub {
             let until = async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
+            // As real servers do: an answer does not wait until the one before it was acknowledged.
+            let listener = listener.tap_io(|connection| {
+                let _ = connection.set_nodelay(true);
+            });
             tasks.push(tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(until).await }));
         }
         Ok(Handle { addr, cdn: cdn_addr, hub, stop, tasks })
