@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::{
     context::Context,
     diagnose::ONE_POD,
+    look_again,
     plan::{self, Owner},
     slim::SlimPod,
 };
@@ -30,7 +31,7 @@ use crate::{
 
 /// The pod is looked at again after this time.
 const LOOK: Duration = Duration::from_secs(2);
-/// A pod that failed is tried again after this time.
+/// A pod that failed is tried again after this time at the earliest.
 const AGAIN: Duration = Duration::from_secs(60);
 /// The port on which the pod answers.
 const PORT: u16 = 8081;
@@ -161,7 +162,8 @@ impl Claims<'_> {
             let since = context.sightings.since(&context.clock, &owner.uid, uid, "ended", finished);
             Duration::try_from(context.sightings.now(&context.clock).duration_since(since)).unwrap_or_default()
         });
-        if since >= AGAIN {
+        let lasts = look_again::lasts(self.deployment, context.clock.now());
+        if since >= look_again::patience(lasts).max(AGAIN) {
             remove(context, owner, pod).await;
         }
         let report = ended.and_then(|ended| serde_json::from_str::<Report>(ended.message.trim()).ok());

@@ -16,7 +16,7 @@ use crate::{
     engine::{self, Catalogue, Selection},
     model::{CleanPath, Digest, File, Glob, InvalidManifest, Manifest, Source},
     trust,
-    weights::{Credentials, Library, Retry, SourceError, Tree},
+    weights::{Credentials, Library, SourceError, Tree},
 };
 
 /// How long a listed tree is taken for what a branch points at.
@@ -277,14 +277,6 @@ impl Reader<'_> {
         let digest = Digest::of(self.read(path, size).await?);
         self.listed.hashes.lock().await.insert(path.clone(), digest);
         Ok(digest)
-    }
-}
-
-/// How long to wait before the source is asked again; `None` when asking again would not help.
-pub fn ask_again(retry: &Retry, otherwise: Duration) -> Option<Duration> {
-    match retry {
-        Retry::Never => None,
-        Retry::After(wait) => Some(wait.unwrap_or(otherwise)),
     }
 }
 
