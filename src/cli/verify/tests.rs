@@ -164,15 +164,49 @@ fn the_manifest_for_a_server_is_no_part_of_the_model_whenever_it_was_written() {
     let quick = VerifyArgs { signature_only: true, ..args(&dir) };
     assert!(check(&quick).unwrap().manifest);
 
-    // Signed with it there, by the reference client; then it was written anew, since it lists the signature, or taken away.
+    // Signed with it there, by the reference client; then it was written anew, since it lists the signature.
     let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
     fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
     let verified = check(&signed).unwrap();
     assert_eq!((verified.files, verified.contents), (3, plain));
-    fs::remove_file(dir.path().join("bonafide.json")).unwrap();
-    assert_eq!(check(&signed).unwrap().files, 3);
     fs::write(dir.path().join("bonafide.json"), "import os").unwrap();
     assert_eq!(problem(&signed).reason, Reason::DigestMismatch, "anything else of that name is a file like any other");
+}
+
+#[test]
+fn a_manifest_that_was_signed_and_taken_away_is_missed_like_any_other_file() {
+    let dir = listed();
+    let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
+    fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
+    check(&signed).unwrap();
+    fs::remove_file(dir.path().join("bonafide.json")).unwrap();
+    let quick = VerifyArgs { signature_only: true, key: data("publisher.pub"), ..args(&dir) };
+    let lenient =
+        VerifyArgs { ignore_unsigned: true, ignore: vec!["bonafide.json".to_owned()], key: data("publisher.pub"), ..args(&dir) };
+    for args in [signed, quick, lenient] {
+        let problem = problem(&args);
+        assert_eq!(problem.reason, Reason::SignedFileMissing);
+        assert!(problem.message.starts_with("bonafide.json was signed and is not there."), "{problem}");
+        assert!(problem.message.contains("bonafide manifest"), "{problem}");
+    }
+}
+
+#[test]
+fn a_manifest_is_one_here_exactly_when_it_is_one_to_those_who_fetch() {
+    let dir = model();
+    let write = |text: &str| fs::write(dir.path().join("bonafide.json"), text).unwrap();
+    let file = |more: &str| format!(r#"{{"path": "config.json", "size": 3, "sha256": "{}"{more}}}"#, "0".repeat(64));
+    // Members that nobody knows are passed over, on both levels.
+    write(&format!(r#"{{"generator": {{"name": "ours"}}, "files": [{}]}}"#, file(r#", "mode": "0644""#)));
+    assert!(check(&args(&dir)).unwrap().manifest);
+    let twice = format!(r#"{{"files": [{0}], "files": [{0}]}}"#, file(""));
+    for text in [twice, format!("{{\"files\": [{}]}}{}", file(""), "import os"), format!("[{}]", file(""))] {
+        write(&text);
+        assert_eq!(problem(&args(&dir)).reason, Reason::UnsignedFile, "{text}");
+    }
+    // One that is too long to be fetched.
+    write(&format!(r#"{{"files": [{}], "more": "{}"}}"#, file(""), "x".repeat(WebManifest::MAX)));
+    assert_eq!(problem(&args(&dir)).reason, Reason::UnsignedFile);
 }
 
 #[test]

@@ -472,6 +472,17 @@ fn files_are_chosen_among_the_signed_ones_only_where_every_demanding_policy_leav
 }
 
 #[test]
+fn an_unsigned_manifest_for_a_server_that_would_be_served_is_refused_like_any_other_unsigned_file() {
+    let served = [FILES[0], FILES[1], ("bonafide.json", r#"{"files": []}"#)];
+    let mut rejecting = platform();
+    rejecting["unsignedFiles"] = json!("Reject");
+    let verdict = judge_all(&set(&[("strict", rejecting)]), &manifest(&served), &signed(&["platform"]), None);
+    let problem = refused(&verdict);
+    assert_eq!(problem.reason, Reason::UnsignedFile);
+    assert!(problem.message.starts_with("bonafide.json: hf://acme/smollm2@12fd25f would serve it"), "{problem}");
+}
+
+#[test]
 fn many_changed_files_with_long_names_fit_a_condition() {
     let names: Vec<String> = (0..40).map(|number| format!("{}/{number}", vec!["d".repeat(100); 4].join("/"))).collect();
     let was: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "was")).collect();
