@@ -122,10 +122,15 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
             Err(Failure::Unknown(message)) => writeln!(io::stderr().lock(), "error: {message}"),
         },
     };
+    ExitCode::from(code(&result))
+}
+
+/// What the shell is told.
+const fn code(result: &Result<Verified, Failure>) -> u8 {
     match result {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(Failure::NotGenuine(_)) => ExitCode::from(1),
-        Err(Failure::Unknown(_)) => ExitCode::from(2),
+        Ok(_) => 0,
+        Err(Failure::NotGenuine(_)) => 1,
+        Err(Failure::Unknown(_)) => 2,
     }
 }
 

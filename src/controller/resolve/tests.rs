@@ -10,6 +10,35 @@ use crate::weights::TreeFile;
 /// Files by path, with their contents.
 struct Shelf(Vec<(&'static str, String)>);
 
+/// A shelf that lists something else than it gives.
+struct Liar(Shelf);
+
+impl Library for Liar {
+    fn resolve<'a>(
+        &'a self,
+        source: &'a Source,
+        revision: Option<&'a str>,
+        credentials: Option<&'a Credentials>,
+    ) -> BoxFuture<'a, Result<Tree, SourceError>> {
+        Box::pin(async move {
+            let mut tree = self.0.resolve(source, revision, credentials).await?;
+            tree.files.iter_mut().for_each(|file| file.sha256 = Some(Digest::of("another")));
+            Ok(tree)
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        source: &'a Source,
+        commit: &'a str,
+        path: &'a CleanPath,
+        size: u64,
+        credentials: Option<&'a Credentials>,
+    ) -> BoxFuture<'a, Result<Vec<u8>, SourceError>> {
+        self.0.read(source, commit, path, size, credentials)
+    }
+}
+
 impl Library for Shelf {
     fn resolve<'a>(
         &'a self,
@@ -70,7 +99,7 @@ fn shelf(has: &[&'static str], signed: &[&str]) -> Shelf {
     Shelf(files)
 }
 
-async fn chosen(shelf: &Shelf, source: &str, files: &[&str], restrict_to_signed: bool) -> Result<Vec<String>, Problem> {
+async fn chosen(shelf: &dyn Library, source: &str, files: &[&str], restrict_to_signed: bool) -> Result<Vec<String>, Problem> {
     let spec = json!({ "model": { "source": source, "files": files } });
     let spec: ModelDeploymentSpec = serde_json::from_value(spec).unwrap();
     let source = source.parse().unwrap();
@@ -93,6 +122,15 @@ async fn chosen(shelf: &Shelf, source: &str, files: &[&str], restrict_to_signed:
 const HUB: &str = "hf://orbit/whale";
 const SERVER: &str = "https://orbit.test/whale/bonafide.json";
 const ALL: &[&str] = &["**"];
+
+#[tokio::test]
+async fn a_signature_that_is_not_the_listed_one_is_not_taken() {
+    let honest = shelf(&["m.gguf"], &["m.gguf"]);
+    chosen(&honest, HUB, &[], false).await.unwrap();
+    let problem = chosen(&Liar(honest), HUB, &[], false).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::SourceInvalid);
+    assert!(problem.message.starts_with("model.sig: hf://orbit/whale lists it with another SHA-256"), "{problem}");
+}
 
 #[tokio::test]
 async fn a_manifest_on_the_hub_is_a_file_like_any_other_and_served_only_when_it_is_asked_for() {
