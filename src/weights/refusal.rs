@@ -279,6 +279,14 @@ mod tests {
         let server = "https://files.test/chat/bonafide.json";
         assert_eq!(said(server, "files.test", &headers, None).reason, Reason::RepositoryNotFound);
         assert_eq!(said(server, "files.test", &headers, Some("b.gguf")).reason, Reason::SourceInvalid);
+        for status in [401, 403] {
+            let site = Site { host: "files.test".to_owned(), port: 443, address: None };
+            let status = StatusCode::from_u16(status).unwrap();
+            let refusal = Refusal { status, headers: &none, site: &site, token: Token::Sent };
+            let source = server.parse().unwrap();
+            let asked = Asked { source: &source, revision: None, path: None };
+            assert_eq!(refusal.explain(asked, &Sources::default(), NOW).problem.reason, Reason::AccessDenied, "{status}");
+        }
     }
 
     #[test]

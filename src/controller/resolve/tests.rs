@@ -124,6 +124,19 @@ const SERVER: &str = "https://orbit.test/whale/bonafide.json";
 const ALL: &[&str] = &["**"];
 
 #[tokio::test]
+async fn signatures_that_no_record_has_room_for_are_refused_unread() {
+    let half = usize::try_from(MAX_BUNDLE / 2).unwrap();
+    let with = |more: usize| {
+        let signature = |length: usize| format!("{}{}", claims(&["m.gguf"]), " ".repeat(length - claims(&["m.gguf"]).len()));
+        Shelf(vec![("m.gguf", "x".to_owned()), ("a.sig", signature(half)), ("b.sig", signature(half + more))])
+    };
+    assert_eq!(chosen(&with(0), HUB, &[], true).await.unwrap(), ["m.gguf"]);
+    let problem = chosen(&with(1), HUB, &[], true).await.unwrap_err();
+    assert_eq!(problem.reason, Reason::SignatureMalformed);
+    assert!(problem.message.starts_with("a.sig: the signatures have 524289 bytes"), "{problem}");
+}
+
+#[tokio::test]
 async fn a_signature_that_is_not_the_listed_one_is_not_taken() {
     let honest = shelf(&["m.gguf"], &["m.gguf"]);
     chosen(&honest, HUB, &[], false).await.unwrap();
