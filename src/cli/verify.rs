@@ -26,8 +26,8 @@ use tree::{Beside, Tree};
 /// Check that the files in a directory are the ones that a key signed (OpenSSF Model Signing v1.0)
 ///
 /// Every file in DIR must be signed and every signed file must be there, with the signed content. Nothing is passed over
-/// silently: what git and download tools leave behind counts as unsigned unless --ignore names it. Only bonafide.json, as
-/// `bonafide manifest` writes it, is no part of the model, signed or not. Nothing is asked of the network.
+/// silently: what git and download tools leave behind counts as unsigned unless --ignore names it. Only a bonafide.json that is
+/// there, as `bonafide manifest` writes it, is no part of the model, signed or not. Nothing is asked of the network.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
@@ -122,10 +122,15 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
             Err(Failure::Unknown(message)) => writeln!(io::stderr().lock(), "error: {message}"),
         },
     };
+    ExitCode::from(code(&result))
+}
+
+/// What the shell is told.
+const fn code(result: &Result<Verified, Failure>) -> u8 {
     match result {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(Failure::NotGenuine(_)) => ExitCode::from(1),
-        Err(Failure::Unknown(_)) => ExitCode::from(2),
+        Ok(_) => 0,
+        Err(Failure::NotGenuine(_)) => 1,
+        Err(Failure::Unknown(_)) => 2,
     }
 }
 
@@ -197,8 +202,8 @@ pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
     let of_the_model;
     let signed = match beside {
         Beside::Other => signed,
-        // Signed when it lay there, and written anew or taken away since.
-        Beside::Manifest | Beside::Nothing => {
+        // Signed when it lay there, and written anew since.
+        Beside::Manifest => {
             of_the_model = signed.iter().filter(|(path, _)| path.as_str() != WebManifest::FILE).cloned().collect::<Vec<_>>();
             &of_the_model
         }

@@ -6,11 +6,11 @@ use super::{
     artifacts::{self, Artifact},
     claims,
     context::Context,
-    judgements, measure,
+    judgements, look_again, measure,
     notes::Notes,
     observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
-    resolve::{self, Question, Unanswered, ask_again},
+    resolve::{self, Question, Unanswered},
     signatures, volume_claims,
 };
 use crate::{
@@ -23,8 +23,6 @@ use crate::{
 
 /// The source is asked again after this time while the model may not be served: perhaps it was signed meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(120);
-/// The source is asked again after this time when it does not answer and does not say when it will.
-const SOURCE_DOWN: Duration = Duration::from_secs(20);
 /// A name that belongs to another ModelDeployment is looked at again after this time.
 pub const NAME_TAKEN: Duration = Duration::from_secs(10);
 
@@ -70,6 +68,16 @@ pub struct Blocked {
     pub problem: Problem,
     /// When it is tried again by itself; `None`: when something changes.
     pub retry: Option<Duration>,
+}
+
+impl Blocked {
+    /// Whether it may go by while nobody changes what is at the source or what is asked for: the source is silent, or the cluster
+    /// does not have yet what is needed to ask it.
+    ///
+    /// Everything else stays until a person mends it, although it is looked at again.
+    pub fn waits(&self) -> bool {
+        self.stage == Stage::Source && look_again::passes(self.problem.reason)
+    }
 }
 
 /// The decision.
@@ -241,11 +249,11 @@ async fn renew(
     }
     let reach = match volume_claims::look(context, deployment, &source).await? {
         Ok(reach) => reach,
-        Err(problem) => return blocked(Stage::Source, problem, Some(SOURCE_DOWN)),
+        Err(problem) => return blocked(Stage::Source, problem, Some(look_again::FIRST)),
     };
     let credentials = match &observed.credentials {
         Ok(credentials) => credentials.as_ref(),
-        Err(problem) => return blocked(Stage::Source, problem.clone(), Some(SOURCE_DOWN)),
+        Err(problem) => return blocked(Stage::Source, problem.clone(), Some(look_again::FIRST)),
     };
     if let Some(problem) = claims::taken(context, deployment, &observed.owner) {
         return blocked(Stage::Spec, problem, Some(NAME_TAKEN));
@@ -270,7 +278,9 @@ async fn renew(
         Ok(answer) => answer,
         Err(Unanswered::Source(error)) => {
             recall(context, deployment, observed, applicable, pin, decision).await?;
-            return blocked(Stage::Source, error.problem, Some(ask_again(&error.retry, SOURCE_DOWN).unwrap_or(LOOK_AGAIN)));
+            let lasts = look_again::lasts(deployment, context.clock.now());
+            let after = look_again::after(&error, lasts);
+            return blocked(Stage::Source, error.problem, Some(after));
         }
         Err(Unanswered::Spec(problem)) => return blocked(Stage::Spec, problem, Some(LOOK_AGAIN)),
         Err(Unanswered::Trust(problem)) => return blocked(Stage::Trust, problem, Some(LOOK_AGAIN)),

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::{
     context::Context,
     diagnose::ONE_POD,
+    look_again,
     plan::{self, Owner},
     slim::SlimPod,
 };
@@ -30,7 +31,7 @@ use crate::{
 
 /// The pod is looked at again after this time.
 const LOOK: Duration = Duration::from_secs(2);
-/// A pod that failed is tried again after this time.
+/// A pod that failed is tried again after this time at the earliest.
 const AGAIN: Duration = Duration::from_secs(60);
 /// The port on which the pod answers.
 const PORT: u16 = 8081;
@@ -161,7 +162,8 @@ impl Claims<'_> {
             let since = context.sightings.since(&context.clock, &owner.uid, uid, "ended", finished);
             Duration::try_from(context.sightings.now(&context.clock).duration_since(since)).unwrap_or_default()
         });
-        if since >= AGAIN {
+        let lasts = look_again::lasts(self.deployment, context.clock.now());
+        if since >= pause(lasts) {
             remove(context, owner, pod).await;
         }
         let report = ended.and_then(|ended| serde_json::from_str::<Report>(ended.message.trim()).ok());
@@ -177,6 +179,11 @@ impl Claims<'_> {
             )),
         }
     }
+}
+
+/// How long a pod that failed stays, when the claim has not given what is wished for since `lasts`.
+fn pause(lasts: Duration) -> Duration {
+    look_again::patience(lasts).max(AGAIN)
 }
 
 fn measuring(message: String) -> SourceError {
@@ -304,6 +311,11 @@ fn pod(name: &str, deployment: &ModelDeployment, owner: &Owner, source: &Source,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_claim_that_stays_as_it_is_is_read_ever_more_seldom() {
+        assert_eq!([0, 70, 200, 86_400].map(|lasts| pause(Duration::from_secs(lasts)).as_secs()), [60, 60, 160, 300]);
+    }
 
     #[test]
     fn a_pod_that_waits_for_a_claim_that_another_has_alone_says_what_to_do() {

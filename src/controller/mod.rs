@@ -21,6 +21,7 @@ mod fetched;
 mod gate;
 mod judgements;
 mod live;
+mod look_again;
 mod lookup;
 mod measure;
 mod metadata;

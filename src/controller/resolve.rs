@@ -16,7 +16,7 @@ use crate::{
     engine::{self, Catalogue, Selection},
     model::{CleanPath, Digest, File, Glob, InvalidManifest, Manifest, Source},
     trust,
-    weights::{Credentials, Library, Retry, SourceError, Tree},
+    weights::{Credentials, Library, SourceError, Tree, WebManifest},
 };
 
 /// How long a listed tree is taken for what a branch points at.
@@ -103,7 +103,7 @@ pub async fn resolve(
     listed.tree.refuse_unclean(question.source, asked_for).map_err(Unanswered::Spec)?;
     let bundles = reader.bundles().await?;
 
-    let candidates = candidates(&listed.tree, &bundles, question.restrict_to_signed);
+    let candidates = candidates(question, &listed.tree, &bundles);
     let class =
         question.spec.resources.accelerator.as_ref().map_or(crate::api::AcceleratorClass::None, |accelerator| accelerator.class);
     let name = question.spec.engine.name.as_deref();
@@ -123,15 +123,18 @@ pub async fn resolve(
 
 /// What is there to choose from. When only signed files count, a name that the signature lists stays a candidate although
 /// the source lacks it: then it is missed by name instead of being passed over.
-fn candidates(tree: &Tree, bundles: &BTreeMap<CleanPath, String>, restrict: bool) -> Vec<(CleanPath, u64)> {
-    let there = || tree.files.iter().filter(|file| !bundles.contains_key(&file.path)).map(|file| (file.path.clone(), file.size));
+fn candidates(question: &Question<'_>, tree: &Tree, bundles: &BTreeMap<CleanPath, String>) -> Vec<(CleanPath, u64)> {
+    let manifest = WebManifest::itself(question.source);
+    let of_the_model = |path: &CleanPath| !bundles.contains_key(path) && manifest.as_ref() != Some(path);
+    let there = || tree.files.iter().filter(|file| of_the_model(&file.path)).map(|file| (file.path.clone(), file.size));
     let signed: Vec<CleanPath> = bundles.values().filter_map(|bundle| trust::listed_names(bundle)).flatten().collect();
-    if !restrict || signed.is_empty() {
+    if !question.restrict_to_signed || signed.is_empty() {
         return there().collect();
     }
     let sizes: HashMap<CleanPath, u64> = there().collect();
     let mut candidates: Vec<_> = signed
         .into_iter()
+        .filter(|path| manifest.as_ref() != Some(path))
         .map(|path| {
             let size = sizes.get(&path).copied().unwrap_or(0);
             (path, size)
@@ -280,14 +283,6 @@ impl Reader<'_> {
     }
 }
 
-/// How long to wait before the source is asked again; `None` when asking again would not help.
-pub fn ask_again(retry: &Retry, otherwise: Duration) -> Option<Duration> {
-    match retry {
-        Retry::Never => None,
-        Retry::After(wait) => Some(wait.unwrap_or(otherwise)),
-    }
-}
-
 /// What a wish stands for at this moment.
 pub struct LookedUp {
     /// The immutable revision.
@@ -322,3 +317,6 @@ pub async fn look_up(
         Err(Unanswered::Spec(problem) | Unanswered::Trust(problem)) => Err(problem),
     }
 }
+
+#[cfg(test)]
+mod tests;

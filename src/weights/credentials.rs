@@ -155,11 +155,18 @@ mod tests {
         let read = |data| Credentials::from_secret(SECRET_TYPE, &data);
         let header = |credentials: &Credentials, url| credentials.header_for(&Url::parse(url).unwrap(), &table).cloned();
         let credentials = read(data("aladdin", "open sesame\n")).unwrap();
-        assert_eq!(header(&credentials, "https://files.corp/x").unwrap(), "Basic YWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let sent = header(&credentials, "https://files.corp/x").unwrap();
+        assert_eq!(sent, "Basic YWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert!(sent.is_sensitive() && !format!("{sent:?}").contains("YWxh"), "nobody logs it by mistake");
         assert_eq!(header(&credentials, "https://other.corp/x"), None);
         let mut both = data("a", "b");
         both.insert("token".to_owned(), b"t".to_vec());
-        for (data, said) in [(data("a:b", "verysecret"), "':'"), (data("a", ""), "'password'"), (both, "which one")] {
+        for (data, said) in [
+            (data("a:b", "verysecret"), "':'"),
+            (data("a", ""), "'password'"),
+            (both, "which one"),
+            (data("a", "very\u{7}secret"), "control character"),
+        ] {
             let problem = read(data).err().unwrap();
             assert_eq!(problem.reason, Reason::SecretInvalid);
             assert!(problem.message.contains(said) && !problem.message.contains("verysecret"), "{said}: {}", problem.message);
@@ -184,6 +191,7 @@ mod tests {
             (SECRET_TYPE, [("token".to_owned(), token.into())].into(), "no key 'hosts'"),
             (SECRET_TYPE, [("hosts".to_owned(), b"a".to_vec())].into(), "no key 'token'"),
             (SECRET_TYPE, secret(" \n", "a"), "no key 'token'"),
+            (SECRET_TYPE, secret(&token.repeat(2000), "a"), "longer than 16 KiB"),
             (SECRET_TYPE, secret(token, " , "), "names no host"),
             (SECRET_TYPE, secret(token, "*.corp"), "Entry 1"),
             (SECRET_TYPE, secret(token, "https://hub.corp"), "names no host"),

@@ -164,6 +164,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_hub_that_answers_for_no_commit_or_for_another_one_is_not_believed() {
+        let source = "hf://acme/chat".parse().unwrap();
+        let site = Site { host: "hub.test".to_owned(), port: 443, address: None };
+        let commit = |sha: Option<&str>, revision: Option<&str>| {
+            let info = Info { id: None, model_id: None, sha: sha.map(str::to_owned), gated: None };
+            check_commit(&info, Asked { source: &source, revision, path: None }, &site).map_err(|error| error.problem)
+        };
+        let (asked, other) = ("ab".repeat(20), "cd".repeat(20));
+        for revision in [None, Some("main"), Some(&*asked)] {
+            assert_eq!(commit(Some(&asked), revision).unwrap(), asked, "{revision:?}");
+        }
+        assert_eq!(commit(Some(&"0".repeat(64)), None).unwrap().len(), 64);
+        let problem = commit(Some(&other), Some(&asked)).unwrap_err();
+        assert_eq!(problem.reason, Reason::SourceInvalid);
+        assert!(problem.message.contains(&asked) && problem.message.contains(&other), "{problem}");
+        for none in ["", "main", "abcdef1", "../../api", &"g".repeat(40), &"AB".repeat(20), &"a".repeat(41)] {
+            assert_eq!(commit(Some(none), Some("main")).unwrap_err().reason, Reason::SourceInvalid, "{none:?}");
+        }
+        assert!(commit(None, None).unwrap_err().message.contains("names nothing as the commit"));
+    }
+
+    #[test]
     fn the_next_page_is_found_among_links_whatever_server_they_name() {
         let base = Url::parse("http://mirror.corp/hub/api/models/a/b/tree/c").unwrap();
         let query = |link: &'static str| {

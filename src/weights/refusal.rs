@@ -240,22 +240,53 @@ mod tests {
             (401, &[], Token::None, Reason::RepositoryNotFound),
             (401, &[], Token::Withheld, Reason::RepositoryNotFound),
             (404, &code("RepoNotFound"), Token::Sent, Reason::RepositoryNotFound),
+            (401, &code("RepoNotFound"), Token::Sent, Reason::RepositoryNotFound),
             (401, &invalid, Token::Sent, Reason::AccessDenied),
             (401, &[], Token::Sent, Reason::AccessDenied),
             (403, &[], Token::Sent, Reason::AccessDenied),
             (404, &code("RevisionNotFound"), Token::None, Reason::RevisionNotFound),
             (404, &[], Token::None, Reason::RevisionNotFound),
+            (410, &[], Token::None, Reason::RevisionNotFound),
             (401, &code("GatedRepo"), Token::None, Reason::GatedRepo),
             (403, &code("GatedRepo"), Token::Sent, Reason::GatedRepo),
             (404, &code("EntryNotFound"), Token::None, Reason::SourceInvalid),
             (500, &[], Token::None, Reason::SourceUnavailable),
             (503, &[], Token::None, Reason::SourceUnavailable),
             (429, &[], Token::None, Reason::SourceUnavailable),
+            (408, &[], Token::None, Reason::SourceUnavailable),
             (418, &[], Token::None, Reason::SourceInvalid),
         ] {
             assert_eq!(explain(status, headers, token).problem.reason, reason, "{status} {headers:?} {token:?}");
         }
         assert_eq!(explain_at("cdn.example", 403, &[], Token::Sent).problem.reason, Reason::SourceUnavailable);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_no_missing_revision_and_a_server_of_files_has_no_codes_of_a_hub() {
+        let headers =
+            [(http::HeaderName::from_static("x-error-code"), "RevisionNotFound".parse().unwrap())].into_iter().collect();
+        let none = HeaderMap::new();
+        let said = |source: &str, host: &str, headers: &HeaderMap, path: Option<&str>| {
+            let (source, path) = (source.parse().unwrap(), path.map(|path| path.parse().unwrap()));
+            let site = Site { host: host.to_owned(), port: 443, address: None };
+            let refusal = Refusal { status: StatusCode::NOT_FOUND, headers, site: &site, token: Token::None };
+            let asked = Asked { source: &source, revision: Some("v1"), path: path.as_ref() };
+            refusal.explain(asked, &Sources::default(), NOW).problem
+        };
+        let problem = said("hf://acme/chat", "huggingface.co", &none, Some("a/b.gguf"));
+        assert_eq!(problem.reason, Reason::SourceInvalid);
+        assert!(problem.message.starts_with("a/b.gguf: huggingface.co lists it"), "{problem}");
+        let server = "https://files.test/chat/bonafide.json";
+        assert_eq!(said(server, "files.test", &headers, None).reason, Reason::RepositoryNotFound);
+        assert_eq!(said(server, "files.test", &headers, Some("b.gguf")).reason, Reason::SourceInvalid);
+        for status in [401, 403] {
+            let site = Site { host: "files.test".to_owned(), port: 443, address: None };
+            let status = StatusCode::from_u16(status).unwrap();
+            let refusal = Refusal { status, headers: &none, site: &site, token: Token::Sent };
+            let source = server.parse().unwrap();
+            let asked = Asked { source: &source, revision: None, path: None };
+            assert_eq!(refusal.explain(asked, &Sources::default(), NOW).problem.reason, Reason::AccessDenied, "{status}");
+        }
     }
 
     #[test]

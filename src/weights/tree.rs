@@ -138,6 +138,40 @@ impl<'a> Listing<'a> {
 mod tests {
     use super::*;
 
+    fn entry(kind: &str, path: &str, lfs: Option<(&str, u64)>) -> Entry {
+        let lfs = lfs.map(|(oid, size)| Lfs { oid: oid.to_owned(), size });
+        Entry { r#type: kind.to_owned(), path: path.to_owned(), size: 130, lfs }
+    }
+
+    #[test]
+    fn of_a_large_file_the_size_and_the_digest_are_those_of_what_the_pointer_points_to() {
+        let source = "hf://a/b".parse().unwrap();
+        let mut listing = Listing::new(&source, "c");
+        let digest = Digest::of("weights");
+        for (path, oid) in [("a.gguf", digest.hex()), ("b.gguf", format!("sha256:{}", digest.hex()))] {
+            listing.add(entry("file", path, Some((&oid, 7)))).unwrap();
+        }
+        listing.add(entry("directory", "c", None)).unwrap();
+        let broken = listing.add(entry("file", "d.gguf", Some(("sha1:00", 7)))).unwrap_err().problem;
+        assert_eq!(broken.reason, Reason::SourceInvalid);
+        assert!(broken.message.starts_with("d.gguf: hf://a/b@c states its digest as"), "{broken}");
+        let twice = listing.add(entry("file", "a.gguf", None)).unwrap_err().problem;
+        assert!(twice.message.contains("twice"), "{twice}");
+        let files: Vec<_> = listing.into_tree().files.into_iter().map(|file| (file.size, file.sha256)).collect();
+        assert_eq!(files, [(7, Some(digest)), (7, Some(digest))]);
+    }
+
+    #[test]
+    fn a_listing_has_a_bound() {
+        let source = "hf://a/b".parse().unwrap();
+        let mut listing = Listing::new(&source, "c");
+        for number in 0..MAX_ENTRIES {
+            listing.insert(number.to_string(), 1, None).unwrap();
+        }
+        let error = listing.insert("one-more".to_owned(), 1, None).unwrap_err();
+        assert_eq!((error.problem.reason, error.retry), (Reason::TooManyFiles, super::super::error::Retry::Never));
+    }
+
     #[test]
     fn an_unclean_path_is_refused_only_when_it_would_be_served() {
         let source = "hf://a/b".parse().unwrap();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::Reason,
-    model::{Digest, Source},
+    model::{CleanPath, Digest, Source},
 };
 
 /// The manifest file of an `https://` source, as `bonafide manifest` writes it. Members that are not named here are passed over.
@@ -48,12 +48,36 @@ impl WebManifest {
     /// The name that it usually has, in the directory whose files it lists.
     pub const FILE: &str = "bonafide.json";
 
-    /// Whether this is such a manifest, and nothing else: each file has its digest.
+    /// The longest one that is read, in bytes.
+    pub const MAX: usize = Resolver::MAX_ANSWER;
+
+    /// Whether this is such a manifest: what a source that names it would be read as.
     pub fn is_one(bytes: &[u8]) -> bool {
-        let sound = |file: &Listed| Digest::from_hex(file.sha256.strip_prefix("sha256:").unwrap_or(&file.sha256)).is_ok();
-        serde_json::from_slice::<Self>(bytes).is_ok_and(|manifest| {
-            manifest.version == Self::VERSION && !manifest.files.is_empty() && manifest.files.iter().all(sound)
-        })
+        bytes.len() <= Self::MAX && Self::files(bytes).is_ok()
+    }
+
+    /// The manifest that `source` itself is, relative to its files. It is none of them, as it lists their signature: it is never
+    /// served, and what a signature says of it is not asked for.
+    pub fn itself(source: &Source) -> Option<CleanPath> {
+        let Source::Web { .. } = source else { return None };
+        source.to_string().rsplit('/').next()?.parse().ok()
+    }
+
+    /// The files that a manifest lists, each with its digest. An error is the rest of a sentence that begins with its name.
+    fn files(bytes: &[u8]) -> Result<Vec<(String, u64, Digest)>, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| format!("is no manifest of a model: {error}"))?;
+        if manifest.version != Self::VERSION {
+            return Err(format!("has version {}, and this version of Bonafide reads 1", manifest.version));
+        }
+        if manifest.files.is_empty() {
+            return Err("lists no file".to_owned());
+        }
+        let digest = |file: Listed| {
+            let hex = file.sha256.strip_prefix("sha256:").unwrap_or(&file.sha256);
+            let sha256 = Digest::from_hex(hex).map_err(|error| format!("lists {:?}: {error}", clip(&file.path)))?;
+            Ok((file.path, file.size, sha256))
+        };
+        manifest.files.into_iter().map(digest).collect()
     }
 
     /// What the manifest of `source` says, with the digest of its bytes as the revision.
@@ -61,21 +85,11 @@ impl WebManifest {
     /// # Errors
     /// [`Reason::SourceInvalid`] when it is no manifest; the message names the line.
     fn read(source: &Source, bytes: &[u8]) -> Result<Tree, SourceError> {
-        let wrong = |what: &str| SourceError::invalid(format!("{source} {what}. `bonafide manifest DIR` writes a right one."));
-        let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|error| wrong(&format!("is no manifest of a model: {error}")))?;
-        if manifest.version != Self::VERSION {
-            return Err(wrong(&format!("has version {}, and this version of Bonafide reads 1", manifest.version)));
-        }
-        if manifest.files.is_empty() {
-            return Err(wrong("lists no file"));
-        }
+        let wrong = |what: String| SourceError::invalid(format!("{source} {what}. `bonafide manifest DIR` writes a right one."));
         let revision = Digest::of(bytes).hex();
         let mut listing = Listing::new(source, &revision);
-        for file in manifest.files {
-            let hex = file.sha256.strip_prefix("sha256:").unwrap_or(&file.sha256);
-            let sha256 = Digest::from_hex(hex).map_err(|error| wrong(&format!("lists {:?}: {error}", clip(&file.path))))?;
-            listing.insert(file.path, file.size, Some(sha256))?;
+        for (path, size, sha256) in Self::files(bytes).map_err(wrong)? {
+            listing.insert(path, size, Some(sha256))?;
         }
         Ok(listing.into_tree())
     }
@@ -85,12 +99,12 @@ impl Resolver {
     /// Reads the manifest. Another one than that with the digest asked for is [`Reason::RevisionNotFound`].
     pub(super) async fn ask_web(&self, asked: Asked<'_>, credentials: Option<&Credentials>) -> Result<Tree, SourceError> {
         let Asked { source, revision, .. } = asked;
-        let name = source.to_string();
-        let file = name.rsplit('/').next().unwrap_or_default();
-        let answer = self.get(self.sources().endpoint(source).join([file]), asked, credentials).await?;
+        let file = WebManifest::itself(source);
+        let file = file.iter().map(CleanPath::as_str);
+        let answer = self.get(self.sources().endpoint(source).join(file), asked, credentials).await?;
         let site = Site::of(&answer.url);
-        let bytes = body(answer.response, Self::MAX_ANSWER, site.as_ref()).await?.ok_or_else(|| {
-            SourceError::invalid(format!("{source} has more than {} bytes: it is no manifest of a model.", Self::MAX_ANSWER))
+        let bytes = body(answer.response, WebManifest::MAX, site.as_ref()).await?.ok_or_else(|| {
+            SourceError::invalid(format!("{source} has more than {} bytes: it is no manifest of a model.", WebManifest::MAX))
         })?;
         let found = Digest::of(&bytes).hex();
         if let Some(wanted) = revision

@@ -164,15 +164,49 @@ fn the_manifest_for_a_server_is_no_part_of_the_model_whenever_it_was_written() {
     let quick = VerifyArgs { signature_only: true, ..args(&dir) };
     assert!(check(&quick).unwrap().manifest);
 
-    // Signed with it there, by the reference client; then it was written anew, since it lists the signature, or taken away.
+    // Signed with it there, by the reference client; then it was written anew, since it lists the signature.
     let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
     fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
     let verified = check(&signed).unwrap();
     assert_eq!((verified.files, verified.contents), (3, plain));
-    fs::remove_file(dir.path().join("bonafide.json")).unwrap();
-    assert_eq!(check(&signed).unwrap().files, 3);
     fs::write(dir.path().join("bonafide.json"), "import os").unwrap();
     assert_eq!(problem(&signed).reason, Reason::DigestMismatch, "anything else of that name is a file like any other");
+}
+
+#[test]
+fn a_manifest_that_was_signed_and_taken_away_is_missed_like_any_other_file() {
+    let dir = listed();
+    let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
+    fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
+    check(&signed).unwrap();
+    fs::remove_file(dir.path().join("bonafide.json")).unwrap();
+    let quick = VerifyArgs { signature_only: true, key: data("publisher.pub"), ..args(&dir) };
+    let lenient =
+        VerifyArgs { ignore_unsigned: true, ignore: vec!["bonafide.json".to_owned()], key: data("publisher.pub"), ..args(&dir) };
+    for args in [signed, quick, lenient] {
+        let problem = problem(&args);
+        assert_eq!(problem.reason, Reason::SignedFileMissing);
+        assert!(problem.message.starts_with("bonafide.json was signed and is not there."), "{problem}");
+        assert!(problem.message.contains("bonafide manifest"), "{problem}");
+    }
+}
+
+#[test]
+fn a_manifest_is_one_here_exactly_when_it_is_one_to_those_who_fetch() {
+    let dir = model();
+    let write = |text: &str| fs::write(dir.path().join("bonafide.json"), text).unwrap();
+    let file = |more: &str| format!(r#"{{"path": "config.json", "size": 3, "sha256": "{}"{more}}}"#, "0".repeat(64));
+    // Members that nobody knows are passed over, on both levels.
+    write(&format!(r#"{{"generator": {{"name": "ours"}}, "files": [{}]}}"#, file(r#", "mode": "0644""#)));
+    assert!(check(&args(&dir)).unwrap().manifest);
+    let twice = format!(r#"{{"files": [{0}], "files": [{0}]}}"#, file(""));
+    for text in [twice, format!("{{\"files\": [{}]}}{}", file(""), "import os"), format!("[{}]", file(""))] {
+        write(&text);
+        assert_eq!(problem(&args(&dir)).reason, Reason::UnsignedFile, "{text}");
+    }
+    // One that is too long to be fetched.
+    write(&format!(r#"{{"files": [{}], "more": "{}"}}"#, file(""), "x".repeat(WebManifest::MAX)));
+    assert_eq!(problem(&args(&dir)).reason, Reason::UnsignedFile);
 }
 
 #[test]
@@ -186,9 +220,17 @@ fn what_is_called_like_the_manifest_and_is_none_is_unsigned() {
     let manifest = listed();
     fs::rename(manifest.path().join("bonafide.json"), dir.path().join("original/bonafide.json")).unwrap();
     assert!(problem(&args(&dir)).message.starts_with("original/bonafide.json is there"), "only at the root");
-    fs::remove_file(dir.path().join("original/bonafide.json")).unwrap();
-    symlink("config.json", dir.path().join("bonafide.json")).unwrap();
-    assert!(problem(&args(&dir)).message.starts_with("bonafide.json (a symbolic link)"));
+    // Beside one at the root the other is no manifest either.
+    fs::copy(dir.path().join("original/bonafide.json"), dir.path().join("bonafide.json")).unwrap();
+    assert!(problem(&args(&dir)).message.starts_with("original/bonafide.json is there"));
+    fs::remove_file(dir.path().join("bonafide.json")).unwrap();
+    // What a link leads to can change at any time, a manifest or not.
+    for target in ["config.json", "original/bonafide.json"] {
+        symlink(target, dir.path().join("bonafide.json")).unwrap();
+        let ignoring = VerifyArgs { ignore: vec!["original/bonafide.json".to_owned()], ..args(&dir) };
+        assert!(problem(&ignoring).message.starts_with("bonafide.json (a symbolic link)"), "{target}");
+        fs::remove_file(dir.path().join("bonafide.json")).unwrap();
+    }
 }
 
 #[test]
@@ -288,6 +330,19 @@ fn one_file_can_be_verified_by_itself() {
     let alone = VerifyArgs { dir: dir.path().join("model.safetensors"), ..whole };
     assert_eq!(problem(&alone).reason, Reason::DigestMismatch);
     assert_eq!(problem(&args(dir.path().join("config.json"))).reason, Reason::SignedFileMissing, "one of several signed files");
+
+    // Alone with its signature and the manifest for a server it needs no name.
+    let dir = listed();
+    for name in ["config.json", "original/params.json"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    fs::copy(data("one-file.sig"), dir.path().join("model.sig")).unwrap();
+    assert_eq!(check(&args(&dir)).unwrap().files, 1);
+    // A signature of another name is not taken for that of a file.
+    fs::rename(dir.path().join("model.sig"), dir.path().join("other.sig")).unwrap();
+    assert_eq!(problem(&args(dir.path().join("model.safetensors"))).reason, Reason::Unsigned);
+    fs::rename(dir.path().join("other.sig"), dir.path().join("model.safetensors.sig")).unwrap();
+    assert_eq!(check(&args(dir.path().join("model.safetensors"))).unwrap().files, 1);
 }
 
 #[test]
@@ -315,6 +370,32 @@ fn what_cannot_be_read_is_not_called_tampered_with() {
         let message = unknown(&args);
         assert!(message.contains(fragment), "{message}");
     }
+}
+
+#[test]
+fn the_exit_code_tells_what_is_not_genuine_from_what_is_not_known() {
+    let dir = model();
+    assert_eq!(code(&check(&args(&dir))), 0);
+    assert_eq!(code(&check(&args(dir.path().join("nowhere")))), 2);
+    fs::write(dir.path().join("config.json"), "x").unwrap();
+    assert_eq!(code(&check(&args(&dir))), 1);
+}
+
+#[test]
+fn an_input_that_is_longer_than_any_of_its_kind_is_not_read_to_its_end() {
+    let dir = model();
+    let key = dir.path().join("long.pub");
+    fs::write(&key, format!("{}{}", fs::read_to_string(data("p256.pub")).unwrap(), " ".repeat(PublicKey::MAX_PEM))).unwrap();
+    let message = unknown(&VerifyArgs { key, ..args(&dir) });
+    assert!(message.contains(&format!("longer than {} bytes", PublicKey::MAX_PEM)), "{message}");
+}
+
+#[test]
+fn a_file_that_became_a_link_since_it_was_listed_is_not_read() {
+    let dir = model();
+    symlink("config.json", dir.path().join("alias")).unwrap();
+    assert!(hash::file(&dir.path().join("config.json")).is_ok());
+    assert!(hash::file(&dir.path().join("alias")).unwrap_err().to_string().contains("replaced"));
 }
 
 #[test]

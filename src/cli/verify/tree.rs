@@ -9,7 +9,6 @@ use super::{Failure, not_genuine, read, unreadable};
 use crate::{
     api::Reason,
     model::{CleanPath, Digest},
-    trust::Bundle,
     weights::WebManifest,
 };
 
@@ -22,11 +21,9 @@ pub(super) struct Tree {
 /// What lies where the manifest for a server of files lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beside {
-    /// The manifest, which is no part of the model: whoever serves the model never serves it.
+    /// The manifest, which is no part of the model: what a signature says of it cannot hold, since it lists the signature.
     Manifest,
-    /// No file.
-    Nothing,
-    /// A file of the model, like any other.
+    /// Nothing, or a file of the model like any other.
     Other,
 }
 
@@ -73,12 +70,12 @@ impl Tree {
         let path = self.root.join(WebManifest::FILE);
         match fs::symlink_metadata(&path) {
             _ if self.only.is_some() => Ok(Beside::Other),
-            Ok(found) if found.is_file() && found.len() <= Bundle::MAX_FILE as u64 => {
-                let is_one = WebManifest::is_one(&read(&path, Bundle::MAX_FILE)?);
+            Ok(found) if found.is_file() && found.len() <= WebManifest::MAX as u64 => {
+                let is_one = WebManifest::is_one(&read(&path, WebManifest::MAX)?);
                 Ok(if is_one { Beside::Manifest } else { Beside::Other })
             }
             Ok(_) => Ok(Beside::Other),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Beside::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Beside::Other),
             Err(error) => Err(unreadable(&path, &error)),
         }
     }
@@ -253,7 +250,12 @@ impl Found {
                     1 => " One more file is missing.".to_owned(),
                     more => format!(" {more} more files are missing."),
                 };
-                format!("{path} was signed and is not there.{more} Fetch the model again.")
+                let next = if path.as_str() == WebManifest::FILE {
+                    "Write it anew with bonafide manifest, or fetch the model again."
+                } else {
+                    "Fetch the model again."
+                };
+                format!("{path} was signed and is not there.{more} {next}")
             }
         };
         not_genuine(Reason::SignedFileMissing, message)

@@ -60,7 +60,7 @@ pub(super) fn summarise(
         return answered(Some(with_retry(blocked)));
     }
     if let Some(blocked) = &picture.decision.blocked {
-        let waits = blocked.stage == Stage::Source && blocked.retry.is_some();
+        let waits = blocked.waits();
         return trouble(if waits { "Waiting" } else { "Blocked" }, &with_retry(blocked), !waits);
     }
     if let Some(problem) = &picture.applied {
@@ -117,11 +117,12 @@ pub(super) fn summarise(
     of_pods(picture, current, pods, ready, serving)
 }
 
-/// What keeps a fresh look at the source waiting, while there is a revision for what is asked for.
+/// What keeps a fresh look at the source waiting, while there is a revision for what is asked for. What only a person can mend is
+/// none: the look that was wished for does not come by itself.
 pub(super) fn looks_again<'a>(picture: &'a Picture<'_>, current: Option<&Judged>) -> Option<&'a Blocked> {
     let current = current.filter(|current| current.seen.refusal.is_none() && given_up(picture, current).is_none());
     let blocked = picture.decision.blocked.as_ref().filter(|_| current.is_some() && picture.applied.is_none())?;
-    (blocked.stage == Stage::Source && blocked.retry.is_some()).then_some(blocked)
+    blocked.waits().then_some(blocked)
 }
 
 /// That the revision was given up, while another one serves in its place.

@@ -198,6 +198,52 @@ fn what_only_a_person_can_mend_is_stalled_and_what_is_tried_again_is_not() {
     assert!(conditions[0].message.ends_with("Next try in 20 s."), "{}", conditions[0].message);
 }
 
+/// Why a source may not give what is wished for, and whether that goes by without anybody's help.
+const OF_SOURCES: [(Reason, bool); 17] = [
+    (Reason::SourceUnavailable, true),
+    (Reason::Measuring, true),
+    (Reason::Pending, true),
+    (Reason::SecretNotFound, true),
+    (Reason::ClaimNotFound, true),
+    (Reason::VolumeFailed, true),
+    (Reason::PodsNotCreated, true),
+    (Reason::RepositoryNotFound, false),
+    (Reason::RevisionNotFound, false),
+    (Reason::RepositoryRenamed, false),
+    (Reason::AccessDenied, false),
+    (Reason::GatedRepo, false),
+    (Reason::SecretInvalid, false),
+    (Reason::HostNotAllowed, false),
+    (Reason::SourceInvalid, false),
+    (Reason::TooManyFiles, false),
+    (Reason::InternalError, false),
+];
+
+#[test]
+fn what_no_waiting_mends_at_a_source_is_stalled_although_it_is_looked_at_again() {
+    for (reason, waits) in OF_SOURCES {
+        let blocked =
+            Blocked { stage: Stage::Source, problem: Problem::new(reason, "It says no."), retry: Some(Duration::from_secs(20)) };
+        let first = Decision { revisions: vec![], current: None, verdict: None, blocked: Some(blocked.clone()), ..decision() };
+        let (status, conditions) = computed(&first, &[], 1, None);
+        let (stalled, moving) = if waits { ("False", "True") } else { ("True", "False") };
+        assert_eq!(status.state, if waits { "Waiting" } else { "Blocked" }, "{reason}");
+        assert_eq!((is(&conditions, STALLED).0, is(&conditions, RECONCILING).0), (stalled, moving), "{reason}");
+        assert_eq!(is(&conditions, SOURCE_RESOLVED), ("False", reason.as_str()));
+        let told = conditions.iter().find(|condition| condition.type_ == READY).unwrap();
+        assert_eq!(told.message.contains("Next try in 20 s."), reason != Reason::Measuring, "{}", told.message);
+
+        // What serves goes on serving; only a look that waits leaves it Ready.
+        let fresh = Decision { blocked: Some(blocked), ..decision() };
+        let (status, conditions) = computed(&fresh, &[ready_pod()], 1, None);
+        assert_eq!(is(&conditions, AVAILABLE).0, "True", "{reason}");
+        assert_eq!((is(&conditions, READY).0, is(&conditions, STALLED).0), (moving, stalled), "{reason}");
+        assert_eq!(status.state, if waits { "Ready" } else { "Degraded" }, "{reason}");
+    }
+    let over = computed(&decision(), &[ready_pod()], 1, None).1;
+    assert_eq!((is(&over, STALLED), is(&over, READY).0), (("False", "UpToDate"), "True"), "when it is over the condition goes");
+}
+
 #[test]
 fn old_replicas_that_serve_make_a_refusal_a_degradation() {
     let refused = Decision {
@@ -316,9 +362,8 @@ fn a_fresh_look_that_waits_for_its_source_takes_nothing_away() {
     assert_eq!(is(&computed(&waits, &[ready_pod()], 2, None).1, READY).0, "False");
     let anew = Decision { current: None, ..blocked(Stage::Source, Some(Duration::from_secs(20))) };
     assert_eq!(is(&computed(&anew, &[ready_pod()], 1, None).1, READY).0, "False");
-    for (stage, retry) in [(Stage::Source, None), (Stage::Trust, Some(Duration::from_secs(20)))] {
-        assert_eq!(is(&computed(&blocked(stage, retry), &[ready_pod()], 1, None).1, READY).0, "False");
-    }
+    let of_trust = blocked(Stage::Trust, Some(Duration::from_secs(20)));
+    assert_eq!(is(&computed(&of_trust, &[ready_pod()], 1, None).1, READY).0, "False");
 }
 
 #[test]

@@ -108,10 +108,12 @@ fn a_statement_that_says_something_else_is_refused_though_it_is_signed() {
     let ann = Person::new(1);
     let upper = |text: &Value| json!(text.as_str().unwrap().to_uppercase());
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 15] = [
+    let cases: [(Change, &str); 17] = [
         (|it| it["_type"] = json!("https://in-toto.io/Statement/v0.1"), "statement of type"),
         (|it| it["predicateType"] = json!("https://model_signing/signature/v2.0"), "predicate type is"),
         (|it| it["predicateType"] = json!("https://model_signing/signature/v1."), "predicate type is"),
+        (|it| it["predicateType"] = json!("https://model_signing/signature/v1.0-draft"), "predicate type is"),
+        (|it| it["predicateType"] = json!("https://model_signing/signature/v1.0/../../approval"), "predicate type is"),
         (|it| it["predicateType"] = json!("https://slsa.dev/provenance/v1"), "predicate type is"),
         (|it| it["subject"] = json!([]), "0 subjects"),
         (|it| it["subject"] = json!([it["subject"][0], it["subject"][0]]), "2 subjects"),
@@ -280,6 +282,10 @@ fn the_listed_names_are_those_of_the_bundle() {
     let names = listed_names(&Person::new(1).signs(&[("b", ""), ("a/c", ""), ("a", "")])).unwrap();
     assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["a", "a/c", "b"]);
     assert_eq!(listed_names("junk"), None);
+    // One that no record has room for is not read for its names either.
+    let padded = format!("{}{}", Person::new(1).signs(&[("a", "")]), " ".repeat(Bundle::MAX_RECORDED));
+    assert!(Bundle::parse(padded.as_bytes(), Bundle::MAX_FILE).is_ok());
+    assert_eq!(listed_names(&padded), None);
 }
 
 #[test]

@@ -68,6 +68,10 @@ fn opposite_operators_disagree_on_every_set_of_labels() {
 #[test]
 fn a_selector_that_would_silently_select_nothing_is_an_error() {
     let long = "x".repeat(64);
+    // The longest prefix of a key, and one that is longer.
+    let prefix = |last: usize| [63, 63, 63, last].map(|length| "p".repeat(length)).join(".");
+    assert!(compile(json!({"matchLabels": {format!("{}/tier", prefix(61)): "prod"}})).is_ok());
+    assert!(compile(json!({"matchLabels": {format!("{}/tier", prefix(62)): "prod"}})).unwrap_err().contains("key"));
     for (bad, fragment) in [
         (json!({"matchExpressions": [{"key": "k", "operator": "in", "values": ["a"]}]}), "operator \"in\""),
         (json!({"matchExpressions": [{"key": "k", "operator": "In"}]}), "no values"),

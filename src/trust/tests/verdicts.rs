@@ -137,6 +137,18 @@ fn a_changed_file_is_told_with_both_digests_and_what_to_do() {
 }
 
 #[test]
+fn a_file_that_is_not_signed_hides_none_that_was_changed() {
+    let served = manifest(&[("a-new.json", "{}"), ("config.json", "{}"), ("model.gguf", "weights of somebody else")]);
+    for mode in ["Enforce", "Warn", "Audit"] {
+        let mut spec = platform();
+        spec["mode"] = json!(mode);
+        let verdict = judge_all(&set(&[("p", spec)]), &served, &signed(&["platform"]), None);
+        assert_eq!(refused(&verdict).reason, Reason::DigestMismatch, "{mode}: {}", verdict.message());
+        assert!(verdict.message().starts_with("model.gguf: signed as sha256 "), "{}", verdict.message());
+    }
+}
+
+#[test]
 fn every_served_file_is_looked_at_and_no_other() {
     let platform = set(&[("production", platform())]);
     let judge = |files: &[(&str, &str)]| judge_all(&platform, &manifest(files), &signed(&["platform"]), None);
@@ -426,6 +438,11 @@ fn a_recall_does_not_open_what_the_default_keeps_closed() {
         Trust::Unknown,
         "an open door that somebody wrote down"
     );
+    // With a rule for other sources it says more than what may not be served.
+    let mut mixed = recall("other");
+    mixed["signers"] = signers();
+    mixed["rules"] = json!([{"name": "theirs", "sources": {"include": ["hf://other/*"]}, "signedBy": [{"name": "platform", "anyOf": ["platform"]}]}]);
+    assert_eq!(judge(closed(&[("mixed", mixed)])).trust(), Trust::Unknown);
 }
 
 #[test]
@@ -469,6 +486,17 @@ fn files_are_chosen_among_the_signed_ones_only_where_every_demanding_policy_leav
     assert!(!restricts(&[]));
     assert!(!restricts(&[("recall", recall("x"))]));
     assert!(!restricts(&[("a", platform()), ("b", rejecting())]));
+}
+
+#[test]
+fn an_unsigned_manifest_for_a_server_that_would_be_served_is_refused_like_any_other_unsigned_file() {
+    let served = [FILES[0], FILES[1], ("bonafide.json", r#"{"files": []}"#)];
+    let mut rejecting = platform();
+    rejecting["unsignedFiles"] = json!("Reject");
+    let verdict = judge_all(&set(&[("strict", rejecting)]), &manifest(&served), &signed(&["platform"]), None);
+    let problem = refused(&verdict);
+    assert_eq!(problem.reason, Reason::UnsignedFile);
+    assert!(problem.message.starts_with("bonafide.json: hf://acme/smollm2@12fd25f would serve it"), "{problem}");
 }
 
 #[test]

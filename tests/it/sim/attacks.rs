@@ -107,6 +107,29 @@ fn a_policy_that_comes_while_pods_are_vouched_for_slowly_stops_those_that_were_n
 }
 
 #[test]
+fn a_policy_that_comes_while_gates_are_lifted_slowly_lets_nobody_in_who_was_not_yet() {
+    for seed in 1..5 {
+        simulate(seed, async |world| {
+            world.oracle.slow(Duration::from_secs(1000));
+            let (cast, seen) = spellbound(world, "Pod", "", Some(Duration::from_secs(50)));
+            cast.store(true, Relaxed);
+            world.deploy("pear", &[], json!({ "replicas": 6 }));
+            while seen.load(Relaxed) == 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            world.policy("strict", 1);
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            let pods = world.of("Pod", "pear");
+            let in_it = pods.iter().filter(|pod| !pod["spec"]["nodeName"].is_null()).count();
+            // One was let in while the policy was made; nobody vouches for it.
+            assert!(in_it <= 1, "seed {seed}: {in_it} pods were let in\n{}", world.oracle.story());
+            assert_eq!(serving(world), 0, "seed {seed}\n{}", world.oracle.story());
+        });
+    }
+}
+
+#[test]
 fn without_its_service_a_model_is_not_ready() {
     simulate(1, async |world| {
         let (cast, _) = spellbound(world, "Service", "", None);

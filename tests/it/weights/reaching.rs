@@ -51,6 +51,30 @@ async fn the_token_is_sent_to_the_hub_and_never_to_where_it_redirects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_ranges_of_a_file_are_asked_for_without_the_token_where_the_hub_led_to() {
+    // More ranges than are asked for at once: the later ones go where the first ones were led to.
+    let model = noise(20 << 20, 17);
+    let files: [(&str, &[u8]); 1] = [("model.gguf", &model)];
+    let place = Place::with(&files, |options| {
+        options.cdn = Some("127.0.0.1:0".parse().unwrap());
+        options.tokens = vec!["hf_right".to_owned()];
+        options.private = vec![REPOSITORY.to_owned()];
+    })
+    .await;
+    let cdn = place.hub.cdn.unwrap();
+    let resolver = Resolver::new(place.table(&[&cdn.to_string()])).unwrap();
+    let into = tempfile::tempdir().unwrap();
+    // The Secret names the other port too.
+    let job = Job { credentials: Some(credentials("hf_right", "127.0.0.1")), ..job(&place, &files, into.path()) };
+    let (outcome, _) = fetch(resolver, job).await;
+    assert!(matches!(outcome, Outcome::Complete { .. }), "{outcome:?}");
+    let at_cdn: Vec<_> = place.hub.requests().into_iter().filter(|request| request.port == cdn.port()).collect();
+    let at_hub = place.file_requests().len() - at_cdn.len();
+    assert!(at_cdn.len() >= 20 && at_hub < 20, "{} there, {at_hub} at the hub", at_cdn.len());
+    assert_eq!(with_token(&at_cdn), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_to_a_private_address_reaches_nobody_unless_the_table_names_it() {
     let place = Place::new(&FILES).await;
     let victim = Place::new(&FILES).await;

@@ -95,6 +95,16 @@ async fn what_does_not_exist_is_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_name_a_revision_is_asked_of_nobody() {
+    let place = Place::new(&[("model.gguf", b"GGUF")]).await;
+    for revision in ["../../../api/models", "a?b", ""] {
+        let error = refusal(&place, &source().to_string(), Some(revision)).await;
+        assert_eq!((error.problem.reason, error.retry), (Reason::RevisionNotFound, Retry::Never), "{revision:?}");
+    }
+    assert_eq!(place.hub.requests().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_private_repository_opens_to_the_right_token_only() {
     let place = Place::with(&FILES, |options| {
         options.private = vec![REPOSITORY.to_owned()];

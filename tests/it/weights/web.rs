@@ -29,6 +29,8 @@ type Request = (String, Option<String>, Option<String>);
 #[derive(Default)]
 struct State {
     no_ranges: AtomicBool,
+    /// Sends everything as a part, also to those who asked for the whole.
+    parts: AtomicBool,
     /// What the header `Authorization` has to be.
     password: Mutex<Option<String>>,
     /// Sends whoever asks for the first to the second.
@@ -130,7 +132,8 @@ fn answer(connection: TcpStream, dir: &Path, state: &State) -> Option<()> {
             }
             None => {
                 file.read_to_end(&mut body).unwrap();
-                say("200 OK\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT", &body)?;
+                let status = if state.parts.load(Relaxed) { "206 Partial Content" } else { "200 OK" };
+                say(&format!("{status}\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT"), &body)?;
             }
         }
     }
@@ -283,6 +286,20 @@ async fn what_is_not_there_and_what_is_no_manifest_says_so() {
     let (outcome, _) = fetch(server.resolver(), job(&[("model.gguf", b"GGUF")], &revision, into.path())).await;
     let Outcome::Failed(problem) = outcome else { panic!("{outcome:?}") };
     assert!(problem.reason == Reason::SourceInvalid && problem.message.contains("Files lie beside"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_nobody_asked_for_is_taken_for_no_whole() {
+    let server = Server::new(&[("llama/config.json", b"{}")]);
+    let revision = server.publish();
+    let path = "config.json".parse().unwrap();
+    let read = async || server.resolver().read(&llama(), &revision, &path, 2, None).await;
+    assert_eq!(read().await.unwrap(), b"{}");
+    server.state.parts.store(true, Relaxed);
+    let error = read().await.unwrap_err().problem;
+    assert_eq!(error.reason, Reason::SourceInvalid);
+    assert!(error.message.contains("206"), "{error}");
+    assert_eq!(server.resolve(None).await.unwrap_err().problem.reason, Reason::SourceInvalid);
 }
 
 #[tokio::test(flavor = "multi_thread")]
