@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{
         AVAILABLE, FIELD_MANAGER, Finding, ModelDeployment, ModelDeploymentStatus, Problem, READY, RECONCILING, Reason,
-        SOURCE_RESOLVED, STALLED, TRUSTED, settle, truncate,
+        SOURCE_RESOLVED, STALLED, State, TRUSTED, settle, truncate,
     },
     runtime::metrics::ReasonLabel,
     trust::{Trust, Verdict, WARNED},
@@ -120,7 +120,7 @@ async fn troubled(
     let serves = old.conditions.iter().any(|condition| condition.type_ == AVAILABLE && condition.status == "True");
     let mut status = ModelDeploymentStatus {
         observed_generation: metadata.generation,
-        state: if serves { "Degraded" } else { "Blocked" }.to_owned(),
+        state: if serves { State::Degraded } else { State::Blocked }.as_str().to_owned(),
         why: format!("{}: {}", problem.reason, problem.message),
         ..old.clone()
     };
