@@ -76,9 +76,11 @@ impl From<Unanswered> for SourceError {
                         "If it has a certificate of your own authority, the administrator adds that authority to sources.hf.caBundle."
                     }
                     Cause::Name(_) => {
-                        "Check the name in the source, or in the administrator's table of sources where a mirror stands for it, and the DNS."
+                        "Check the host's name in spec.model.source, or in the administrator's table of sources where a mirror stands for it, and the DNS."
                     }
-                    _ => "Check that it is up, and that network policies and firewalls let connections through.",
+                    _ => {
+                        "Check that it is the host that is meant and that it is up, and that network policies and firewalls let connections through."
+                    }
                 };
                 Self::later(
                     Reason::SourceUnavailable,
