@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::{Finding, Severity};
 use crate::{
-    api::{ClusterModelPolicy, InferenceEngine, ModelDeployment, Problem, PublicKeySource, Reason, Signer},
+    api::{ClusterModelPolicy, InferenceEngine, ModelDeployment, ModelSignature, Problem, PublicKeySource, Reason, Signer},
     cli::yaml::Step,
     controller,
-    engine::{self, Catalogue, Engine, RenderInput, Selection},
+    engine::{self, Catalogue, Engine},
     model::Source,
-    trust::Policy,
+    trust::{Bundle, Policy},
 };
 
 /// Stands in for a key in a Secret, which is not here: a public key whose private one nobody has.
@@ -24,6 +24,7 @@ pub fn check(kind: &str, object: &Value, catalogue: &Catalogue) -> Vec<(Severity
     let read = match kind {
         "ModelDeployment" => serde_json::from_value(object.clone()).map(|object| deployment(&object, catalogue)),
         "ClusterModelPolicy" => serde_json::from_value(object.clone()).map(|object| policy(&object)),
+        "ModelSignature" => serde_json::from_value(object.clone()).map(|object| signature(&object)),
         "InferenceEngine" => serde_json::from_value(object.clone()).map(engine),
         _ => Ok(vec![]),
     };
@@ -58,7 +59,7 @@ fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Sever
     if let Ok(source) = &source {
         let served = controller::served_names(deployment, source);
         let tries: Vec<Option<Problem>> =
-            engines.iter().map(|engine| refused(engine, controller::render_input(deployment, &served))).collect();
+            engines.iter().map(|engine| engine::refuses(engine, &controller::render_input(deployment, &served))).collect();
         if tries.iter().all(Option::is_some)
             && let Some(refusal) = tries.into_iter().flatten().next()
         {
@@ -97,13 +98,6 @@ fn takes_context(engine: &Engine) -> bool {
     let spec = engine.spec();
     let texts = spec.args.iter().chain(&spec.command).chain(spec.env.iter().map(|variable| &variable.value));
     texts.into_iter().any(|text| text.contains("$(CONTEXT_LENGTH)"))
-}
-
-/// What the engine has against the deployment, whatever its files are.
-fn refused(engine: &Engine, input: RenderInput<'_>) -> Option<Problem> {
-    let entry = "model".parse().ok()?;
-    let selection = Selection { format: String::new(), files: vec![], entry };
-    engine::render(engine, &selection, &input).err()
 }
 
 /// Each part of a policy by itself: who corrects one mistake wants to know of the others.
@@ -148,6 +142,16 @@ fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
         refused(&with(&|part| part.spec.deny = vec![entry.clone()]));
     }
     problems.iter().map(|problem| (Severity::Error, of(problem))).collect()
+}
+
+/// Whether the manager could read the bundle.
+fn signature(object: &ModelSignature) -> Vec<(Severity, Finding)> {
+    let read = Bundle::parse(object.spec.bundle.as_bytes(), Bundle::MAX_RECORDED);
+    let rejected = read.err().map(|rejected| {
+        let next = "Write the whole of model.sig there, as model_signing writes it.";
+        Problem::new(rejected.reason, format!("spec.bundle: it {rejected}, and counts for nothing. {next}"))
+    });
+    rejected.iter().map(|problem| (Severity::Error, of(problem))).collect()
 }
 
 fn engine(object: InferenceEngine) -> Vec<(Severity, Finding)> {

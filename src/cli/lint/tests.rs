@@ -111,6 +111,28 @@ fn policies_whose_keys_or_patterns_cannot_be_read_are_told() {
     assert!(said.ends_with(": 1 error\n"), "a rule that names it is not wrong for that: {said}");
     assert_eq!(policy("{secretKeyRef: {name: keys, key: a.pem}}", "hf://**"), "1 object checked: 0 errors\n");
     assert!(policy("{secretKeyRef: {name: keys, key: a.pem}}", "hf://a***").contains("InvalidPattern"));
+    let nothing = policy("{secretKeyRef: {name: keys, key: a.pem}}", "acme/*");
+    assert!(
+        nothing.contains("InvalidPattern: ") && nothing.contains("can match no source; write hf://acme/* if that is meant"),
+        "{nothing}"
+    );
+}
+
+#[test]
+fn a_signature_that_cannot_be_read_is_told_and_one_that_can_is_not() {
+    let with = |bundle: &str| {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ModelSignature\nmetadata: {{name: ann}}\nspec:\n  digest: {digest}\n  bundle: |\n    {bundle}\n"
+        ))
+    };
+    assert_eq!(with(include_str!("../../../tests/data/oms/p256.sig").trim_end()), "1 object checked: 0 errors\n");
+    let dummy =
+        r#"{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "verificationMaterial": {}, "dsseEnvelope": {}}"#;
+    for bundle in ["approved", dummy] {
+        let said = with(bundle);
+        assert!(said.starts_with("x.yaml:6:3: error: ModelSignature ann: spec.bundle: SignatureMalformed: it "), "{said}");
+    }
 }
 
 #[test]
@@ -119,7 +141,7 @@ fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
         said(&format!("apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n{spec}"))
     };
     let said = policy(
-        "  signers:\n  - {name: a, publicKey: {pem: nonsense}}\n  - {name: b, publicKey: {pem: nonsense}}\n  rules:\n  - {name: r, sources: {include: ['hf://a***', 'hf://b']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n  - {name: s, sources: {include: ['hf://b']}, signedBy: [{name: x, anyOf: [nobody]}]}\n",
+        "  signers:\n  - {name: a, publicKey: {pem: nonsense}}\n  - {name: b, publicKey: {pem: nonsense}}\n  rules:\n  - {name: r, sources: {include: ['hf://a***', 'hf://b/*']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n  - {name: s, sources: {include: ['hf://b/*']}, signedBy: [{name: x, anyOf: [nobody]}]}\n",
     );
     for says in ["signers[a].publicKey.pem", "signers[b].publicKey.pem", "InvalidPattern", "there is no signer nobody"] {
         assert_eq!(said.matches(says).count(), 1, "{says}: {said}");
@@ -127,7 +149,7 @@ fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
     assert!(said.ends_with(": 4 errors\n"), "{said}");
     // Two keys that are not here may well be two.
     let two = policy(
-        "  signers:\n  - {name: a, publicKey: {secretKeyRef: {name: keys, key: a}}}\n  - {name: b, publicKey: {secretKeyRef: {name: keys, key: b}}}\n  rules:\n  - {name: r, sources: {include: ['hf://b']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n",
+        "  signers:\n  - {name: a, publicKey: {secretKeyRef: {name: keys, key: a}}}\n  - {name: b, publicKey: {secretKeyRef: {name: keys, key: b}}}\n  rules:\n  - {name: r, sources: {include: ['hf://b/*']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n",
     );
     assert_eq!(two, "1 object checked: 0 errors\n");
 }
