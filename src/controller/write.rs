@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams},
@@ -31,24 +32,35 @@ use crate::{
 /// most six writes a minute.
 const WORDS_WAIT: Duration = Duration::from_secs(10);
 
-/// When the status of each ModelDeployment was written last, by its UID.
+/// The conditions whose reasons are told in Events, the most telling first.
+const TOLD: [&str; 3] = [READY, TRUSTED, SOURCE_RESOLVED];
+
+/// When the status of each ModelDeployment was written last, by its UID, and what of it was told.
 #[derive(Default)]
-pub struct Pace(Mutex<HashMap<String, Instant>>);
+pub struct Pace(Mutex<HashMap<String, (Instant, ModelDeploymentStatus)>>);
 
 impl Pace {
     /// How long words alone have still to wait.
     fn wait(&self, uid: &str) -> Option<Duration> {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get(uid).and_then(|at| WORDS_WAIT.checked_sub(at.elapsed())).filter(|wait| !wait.is_zero())
+        told.get(uid).and_then(|(at, _)| WORDS_WAIT.checked_sub(at.elapsed())).filter(|wait| !wait.is_zero())
     }
 
-    fn note(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now());
+    fn note(&self, uid: &str, told: ModelDeploymentStatus) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), (Instant::now(), told));
+    }
+
+    /// What was told last: the watch may not have heard of it yet, and what was told is not told again.
+    fn told(&self, uid: &str) -> Option<ModelDeploymentStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|(_, told)| told.clone())
     }
 
     /// Forgets the objects that are not in `alive`, and what is long ago.
     pub fn keep_only(&self, alive: &HashSet<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, at| alive.contains(uid) && at.elapsed() < WORDS_WAIT);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|uid, (at, _)| alive.contains(uid) && at.elapsed() < WORDS_WAIT);
     }
 }
 
@@ -69,19 +81,31 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
     // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
     let recorded = |verdict: &Verdict| verdict.trust() == Trust::Unsigned && !verdict.is_warned_of();
     let quiet = picture.decision.verdict.as_ref().is_some_and(recorded);
-    let judged_anew = is_judged_anew(&old, &status);
-    if let Some(measured) = status.cold_start.as_ref().filter(|start| old.cold_start.as_ref() != Some(*start)) {
+    let before = context.pace.told(uid).unwrap_or(old);
+    let judged_anew = is_judged_anew(&before, &status);
+    if let Some(measured) = status.cold_start.as_ref().filter(|start| before.cold_start.as_ref() != Some(*start)) {
         for phase in &measured.phases {
             context.metrics.cold_start(&phase.name, &phase.duration);
         }
     }
     let counts = |kind: &str, known: bool| if kind == TRUSTED { !quiet && (!known || judged_anew) } else { !known };
-    let told = tell(context, deployment, &old, &findings, counts);
+    let told = tell(context, deployment, &before, &findings, counts);
     let wanted = json!(status);
     let ((), written) = tokio::join!(told, replace(context, &deployment.metadata, &wanted));
     written?;
-    context.pace.note(uid);
+    context.pace.note(uid, as_told(status));
     Ok(None)
+}
+
+/// What of a status decides whether something is told again, and nothing more: it is kept of every object.
+fn as_told(status: ModelDeploymentStatus) -> ModelDeploymentStatus {
+    let ModelDeploymentStatus { trust, conditions, cold_start, .. } = status;
+    let told = conditions.into_iter().filter(|condition| TOLD.contains(&condition.type_.as_str()));
+    let short = |condition: Condition| Condition {
+        message: if condition.message.contains(WARNED) { WARNED.to_owned() } else { String::new() },
+        ..condition
+    };
+    ModelDeploymentStatus { trust, conditions: told.map(short).collect(), cold_start, ..ModelDeploymentStatus::default() }
 }
 
 /// Whether everything that a program would act on is the same.
@@ -177,7 +201,7 @@ async fn tell(
     counts: impl Fn(&str, bool) -> bool,
 ) {
     let mut told: HashSet<Reason> = HashSet::new();
-    for kind in [READY, TRUSTED, SOURCE_RESOLVED] {
+    for kind in TOLD {
         let Some(finding) = findings.iter().find(|finding| finding.kind == kind) else { continue };
         let same = |reason: &str| reason == finding.reason.as_str();
         let known = old.conditions.iter().any(|condition| condition.type_ == kind && same(&condition.reason));
@@ -212,7 +236,7 @@ mod tests {
     async fn words_alone_wait_for_ten_seconds_and_nothing_else_does() {
         let told = Pace::default();
         assert_eq!(told.wait("u"), None);
-        told.note("u");
+        told.note("u", ModelDeploymentStatus::default());
         assert_eq!(told.wait("u"), Some(WORDS_WAIT));
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert_eq!(told.wait("u"), Some(Duration::from_secs(6)));
@@ -249,5 +273,10 @@ mod tests {
         assert!(!is_judged_anew(&warned, &status("Unsigned", &format!("Another commit. {WARNED}"))));
         assert!(is_judged_anew(&warned, &status("Refused", "No new replica serves it.")));
         assert!(is_judged_anew(&status("Refused", "No new replica serves it."), &audited));
+        for before in [&audited, &warned] {
+            for now in [&audited, &warned] {
+                assert_eq!(is_judged_anew(&as_told(before.clone()), now), is_judged_anew(before, now), "what is kept is enough");
+            }
+        }
     }
 }

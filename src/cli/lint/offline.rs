@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use super::{Finding, Severity};
 use crate::{
-    api::{ClusterModelPolicy, InferenceEngine, ModelDeployment, ModelSignature, Problem, PublicKeySource, Reason, Signer},
+    api::{
+        AcceleratorClass, ClusterModelPolicy, InferenceEngine, ModelDeployment, ModelSignature, Problem, PublicKeySource, Reason,
+        Signer,
+    },
     cli::yaml::Step,
     controller,
     engine::{self, Catalogue, Engine},
@@ -18,6 +21,9 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYLzEaJiOIvYcZl9iW/pdJvE+LYbZ
 DFjgtN1J21KK9Q7NZW3GG833RV9EwpX72UakxZdTjnVHdHHY3K1bj/48Cg==
 -----END PUBLIC KEY-----
 ";
+
+/// A context, in tokens, for which hardly any node has the memory.
+const LONG: i64 = 1_048_576;
 
 /// What is wrong with an object that keeps every rule of its definition.
 pub fn check(kind: &str, object: &Value, catalogue: &Catalogue) -> Vec<(Severity, Finding)> {
@@ -75,6 +81,17 @@ fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Sever
                 names.join(", ")
             ),
         ));
+    }
+    let on_cpu = spec.resources.accelerator.as_ref().is_none_or(|asked| asked.class == AcceleratorClass::None);
+    if let Some(length) = spec.engine.context_length.filter(|length| *length > LONG)
+        && spec.resources.memory.is_none()
+        && on_cpu
+    {
+        let path = ["spec", "engine", "contextLength"].map(|step| Step::Key(step.to_owned()));
+        let message =
+            format!("a context of {length} tokens takes as much of the node's memory as there is, since nothing limits it");
+        let next = Some("set spec.resources.memory, which is a limit too, or a shorter context".to_owned());
+        found.push((Severity::Hint, Finding { path: path.to_vec(), message, next }));
     }
     if let Some(revision) = &spec.model.revision
         && spec.model.digest.is_none()

@@ -97,6 +97,27 @@ fn a_revision_that_can_move_is_a_hint_and_a_pinned_one_is_none() {
 }
 
 #[test]
+fn a_context_that_would_take_all_memory_of_a_node_is_a_hint_unless_something_limits_it() {
+    let said = said(&model("  engine: {contextLength: 9999999}\n"));
+    assert!(
+        said.starts_with("x.yaml:6:12: hint: ModelDeployment parrot: spec.engine.contextLength: a context of 9999999 tokens"),
+        "{said}"
+    );
+    assert!(said.contains("set spec.resources.memory") && said.ends_with(": 0 errors\n"), "{said}");
+    for limited in [
+        "  engine: {contextLength: 1048576}\n",
+        "  engine: {contextLength: 9999999}\n  resources: {memory: 64Gi}\n",
+        "  engine: {contextLength: 9999999}\n  resources: {accelerator: {class: nvidia}}\n",
+    ] {
+        assert_eq!(
+            lint(&[(PathBuf::from("x.yaml"), yaml::documents(&model(limited)).unwrap())]).text,
+            "1 object checked: 0 errors\n",
+            "{limited}"
+        );
+    }
+}
+
+#[test]
 fn policies_whose_keys_or_patterns_cannot_be_read_are_told() {
     let policy = |key: &str, include: &str| {
         said(&format!(

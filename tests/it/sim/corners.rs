@@ -15,9 +15,10 @@ use super::{
     world::{World, routed, simulate},
 };
 use crate::support::fake_api::{
-    caller::{Fate, Plan},
+    caller::{Fate, Plan, Tidings},
     refuse::Refusal,
     request::Asked,
+    store::Change,
 };
 
 const LONG: Duration = Duration::from_secs(600);
@@ -261,5 +262,49 @@ fn while_it_is_paused_nobody_is_unrouted_also_not_who_was_to_be() {
             let pod = world.get("Pod", &marked);
             assert!(pod.as_ref().is_some_and(routed), "the only one that answers was unrouted: {}", world.oracle.story());
         }
+    });
+}
+
+/// What stands in a ModelDeployment is heard of some seconds late.
+struct LateWishes;
+
+impl Plan for LateWishes {
+    fn request(&mut self, _: &Asked) -> Fate {
+        Fate::Pass
+    }
+
+    fn event(&mut self, change: &Change) -> Tidings {
+        if change.kind.kind == "ModelDeployment" { Tidings::Late(Duration::from_secs(5)) } else { Tidings::Now }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_what_was_judged_are_told_in_one_event_also_when_the_status_is_heard_of_late() {
+    const SAID: &str = r#"{"message":"pear-gguf.gguf: expected a, found b. Nothing new is served."}"#;
+    simulate(1, async |world| {
+        world.keep_running(|_| Box::new(LateWishes));
+        world.behave(|_| Behaviour { fetched: vec![(65, SAID)], ..Behaviour::default() });
+        world.deploy("pear", &[], json!({ "replicas": 2 }));
+        world.condition("pear", "ContentVerified", "False", "DigestMismatch").await;
+        world.rest().await;
+        let events = world.api.all("Event");
+        let told: Vec<_> = events.iter().filter(|event| event["reason"] == "DigestMismatch").collect();
+        assert!(told.len() == 1 && told[0]["series"].is_null(), "{told:#?}");
+    });
+}
+
+#[test]
+fn what_is_wrong_whatever_the_source_has_is_told_for_the_reason_that_lint_gives() {
+    let engine = json!({ "engine": { "name": "vllm" } });
+    simulate(1, async |world| {
+        world.run_smoothly();
+        // The source has a GGUF file, which vllm does not load either.
+        world.deploy("pear", &[], engine.clone());
+        world.condition("pear", "Ready", "False", "AcceleratorNotSupported").await;
+        world.condition("pear", "Stalled", "True", "AcceleratorNotSupported").await;
+        let object = world.get("ModelDeployment", "pear").unwrap();
+        let (_, said, _) = crate::lint::lint(&["-f", "-", "--output", "json"], &object.to_string());
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert!(said["findings"][0]["message"].as_str().unwrap().starts_with("AcceleratorNotSupported: "), "{said}");
     });
 }
