@@ -41,7 +41,7 @@ macro_rules! reasons {
 
 reasons! {
     "Things are as they should be." {
-        Accepted: "The policy is complete and in force.",
+        Accepted: "The policy is complete and in force; the signature can be read, and a model of its namespace has that content.",
         Resolved: "The source was asked; the immutable revision and the digest of every file are known.",
         Signed: "Signers whom the policies name have signed exactly these files.",
         Pinned: "The content is the one that was pinned by its digest.",
@@ -53,6 +53,7 @@ reasons! {
     }
     "Things are under way." {
         Pending: "It was not looked at yet.",
+        Unused: "The signature can be read, and no model of its namespace has that content.",
         Paused: "`spec.management` is `Paused`: changes wait, and what serves goes on serving.",
         RollingOut: "A new revision takes the place of an old one.",
         Draining: "A replica gets no new requests and finishes those it has before it is stopped.",
