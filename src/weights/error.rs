@@ -91,3 +91,18 @@ impl From<Unanswered> for SourceError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::hosts::Site;
+
+    #[test]
+    fn of_a_name_that_nobody_knows_the_source_is_doubted_first() {
+        let site = Site::of(&"https://files.acme.exmaple/x".parse().unwrap()).unwrap();
+        let error = SourceError::from(Unanswered::Transport(site, Cause::Name("no such name".to_owned())));
+        let (_, next) = error.problem.message.split_once(" It is tried again by itself. ").unwrap();
+        assert!(next.starts_with("Check the host's name in spec.model.source"), "{next}");
+        assert!(error.problem.message.contains("files.acme.exmaple"), "{error}");
+    }
+}
