@@ -10,7 +10,7 @@ LOCALCLUSTER := $(TARGET)/release/localcluster
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Everything once, on real Kubernetes: sign, serve, ask, tamper, refuse (KEEP=1 leaves the cluster; KUBECONFIG and REGISTRY: yours)
+demo: ## Everything once, on real Kubernetes: sign, serve, ask, tamper, refuse (DEBUG_BUILD=1 builds faster; KEEP=1 leaves the cluster; KUBECONFIG and REGISTRY: yours)
 	@./localcluster/demo.sh
 
 test: ## Every tier of tests

@@ -19,7 +19,7 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// Nothing will happen until somebody changes something (kstatus).
 pub const STALLED: &str = "Stalled";
-/// A policy is complete and in force.
+/// A policy is complete and in force; a signature can be read.
 pub const ACCEPTED: &str = "Accepted";
 
 /// A condition before it has a time: what the pure steps compute.

@@ -12,6 +12,7 @@ mod policy;
 mod reason;
 mod secret;
 mod signature;
+mod state;
 
 pub use artifact::*;
 pub use condition::*;
@@ -24,6 +25,7 @@ pub use policy::*;
 pub use reason::*;
 pub use secret::*;
 pub use signature::*;
+pub use state::*;
 
 /// The API group of every kind here, and the prefix of our labels, annotations and gates.
 pub const GROUP: &str = "bonafide.dev";

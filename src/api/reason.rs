@@ -41,7 +41,7 @@ macro_rules! reasons {
 
 reasons! {
     "Things are as they should be." {
-        Accepted: "The policy is complete and in force.",
+        Accepted: "The policy is complete and in force; the signature can be read, and a model of its namespace has that content.",
         Resolved: "The source was asked; the immutable revision and the digest of every file are known.",
         Signed: "Signers whom the policies name have signed exactly these files.",
         Pinned: "The content is the one that was pinned by its digest.",
@@ -53,6 +53,7 @@ reasons! {
     }
     "Things are under way." {
         Pending: "It was not looked at yet.",
+        Unused: "The signature can be read, and no model of its namespace has that content.",
         Paused: "`spec.management` is `Paused`: changes wait, and what serves goes on serving.",
         RollingOut: "A new revision takes the place of an old one.",
         Draining: "A replica gets no new requests and finishes those it has before it is stopped.",
@@ -86,7 +87,7 @@ reasons! {
         SecretNotFound: "The Secret that is named does not exist." => "Create the Secret in the namespace of the ModelDeployment.",
         SecretInvalid: "The Secret does not hold what it should." => "Give it the type `bonafide.dev/source` and the keys that the message names.",
         HostNotAllowed: "The address is private, and the administrator's table does not allow it." => "Have an administrator add the address to `sources.allowedHosts` of the chart, when it is meant.",
-        SourceUnavailable: "The source does not answer." => "Wait: it is asked again. If it lasts, see that the cluster reaches the source.",
+        SourceUnavailable: "The source does not answer." => "Check the name in `spec.model.source`; if it is right, wait: it is asked again. If it lasts, see that the cluster reaches the source.",
         SourceInvalid: "The source answers something that cannot be right." => "See what answers at that address: a proxy, perhaps.",
         ClaimNotFound: "There is no PersistentVolumeClaim of that name." => "Create the claim, or correct its name.",
         Measuring: "The files in the claim are read and hashed." => "Wait; large files take minutes.",
@@ -111,7 +112,7 @@ reasons! {
     }
     "Policies." {
         InvalidKey: "A key cannot be read." => "Write the key as PEM, `-----BEGIN PUBLIC KEY-----`.",
-        InvalidPattern: "A pattern cannot be read." => "Correct the pattern; only `*` and `**` are wildcards.",
+        InvalidPattern: "A pattern cannot be read, or can match no source." => "Correct the pattern: the whole source with its scheme, as `hf://acme/*`; only `*` and `**` are wildcards.",
         InvalidDigest: "A digest cannot be read." => "Write it as `sha256:` and 64 hexadecimal digits.",
         UnknownSigner: "A rule names a signer whom the policy does not know." => "Add the signer to the policy, or correct its name.",
     }

@@ -1,5 +1,6 @@
 //! `ModelSignature`: a signature that is delivered apart from the model.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +18,12 @@ use serde::{Deserialize, Serialize};
     shortname = "msig",
     category = "bonafide",
     namespaced,
+    status = "ModelSignatureStatus",
     printcolumn = r#"{"name": "Digest", "type": "string", "jsonPath": ".spec.digest"}"#,
-    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].reason"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Why", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Accepted\")].message", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSignatureSpec {
@@ -36,4 +41,18 @@ pub struct ModelSignatureSpec {
 impl ModelSignatureSpec {
     /// The most signatures about one content that are looked at in one namespace: the oldest.
     pub const MAX_PER_DIGEST: usize = 16;
+}
+
+/// Whether the signature can be read, and who has what it is about.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSignatureStatus {
+    /// The generation that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`: the bundle can be read. Its reason is `Unused` while no ModelDeployment of the namespace has that content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
 }

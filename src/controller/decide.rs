@@ -238,10 +238,14 @@ async fn renew(
             return blocked(Stage::Spec, Problem::new(Reason::InvalidSpec, format!("spec.model.source: {error}")), None);
         }
     };
-    if let Some(name) = &spec.engine.name
-        && let Err(problem) = observed.catalogue.get(name)
-    {
-        return blocked(Stage::Spec, problem, None);
+    let names = served_names(deployment, &source);
+    // What is wrong whatever the source has is said first, as `bonafide lint` says it.
+    if let Some(name) = &spec.engine.name {
+        let engine = observed.catalogue.get(name);
+        let refused = engine.map(|engine| engine::refuses(engine, &render_input(deployment, &names)));
+        if let Some(problem) = refused.unwrap_or_else(Some) {
+            return blocked(Stage::Spec, problem, None);
+        }
     }
     let assurance = plan::assurance_of(&deployment.spec.model);
     if let Err(problem) = applicable.before_resolve(&source, assurance) {
@@ -286,7 +290,6 @@ async fn renew(
         Err(Unanswered::Trust(problem)) => return blocked(Stage::Trust, problem, Some(LOOK_AGAIN)),
     };
     decision.engine = Some(answer.engine.name().to_owned());
-    let names = served_names(deployment, &source);
     let rendered = match engine::render(&answer.engine, &answer.selection, &render_input(deployment, &names)) {
         Ok(rendered) => rendered,
         Err(problem) => return blocked(Stage::Spec, problem, None),

@@ -41,6 +41,7 @@ mod shift;
 mod sightings;
 mod signatures;
 mod slim;
+mod standing;
 mod status;
 mod stores;
 mod survey;

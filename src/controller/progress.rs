@@ -1,7 +1,7 @@
 //! How far the replicas of a revision are, read from their pods: one state, one reason, one sentence.
 
 use super::slim::SlimPod;
-use crate::api::{Problem, Reason, VOUCHED};
+use crate::api::{Problem, Reason, State, VOUCHED};
 
 /// How far a pod is. Later is further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,13 +26,13 @@ pub enum Step {
 
 impl Step {
     /// The state that a deployment is in when its best replica is here.
-    pub const fn state(self) -> &'static str {
+    pub const fn state(self) -> State {
         match self {
-            Self::Stuck => "Blocked",
-            Self::Gated | Self::Scheduling | Self::Pulling => "Waiting",
-            Self::Fetching => "Fetching",
-            Self::Loading | Self::Vouching => "Loading",
-            Self::Ready => "Ready",
+            Self::Stuck => State::Blocked,
+            Self::Gated | Self::Scheduling | Self::Pulling => State::Waiting,
+            Self::Fetching => State::Fetching,
+            Self::Loading | Self::Vouching => State::Loading,
+            Self::Ready => State::Ready,
         }
     }
 }
@@ -46,18 +46,33 @@ pub struct Progress {
     pub reason: Reason,
     /// One sentence.
     pub message: String,
+    /// It will be the same every time, until somebody changes something.
+    pub lasts: bool,
 }
 
 impl Progress {
     /// See the fields.
     pub fn new(step: Step, reason: Reason, message: impl Into<String>) -> Self {
-        Self { step, reason, message: message.into() }
+        Self { step, reason, message: message.into(), lasts: false }
     }
 
     /// It does not go on by itself, as far as anybody sees.
     pub fn stuck(problem: Problem) -> Self {
-        Self { step: Step::Stuck, reason: problem.reason, message: problem.message }
+        let lasts = is_said_every_time(problem.reason);
+        Self { step: Step::Stuck, reason: problem.reason, message: problem.message, lasts }
     }
+}
+
+/// What an engine will say every time, until something is changed.
+const fn is_said_every_time(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UnknownArchitecture
+            | Reason::ArgumentRejected
+            | Reason::ContextTooLong
+            | Reason::WeightsDamaged
+            | Reason::DeviceOutOfMemory
+    )
 }
 
 /// Whether the pod answers and is vouched for.

@@ -35,6 +35,7 @@ use super::{
     policies, protection,
     shelf::{Change, Filler, deployments, shelf},
     slim::{SlimDeployment, SlimPod, SlimSignature},
+    standing,
     stores::Stores,
     survey,
     told::{Guarded, Meta},
@@ -172,7 +173,7 @@ pub async fn run(
         signatures: watched!(SlimSignature, watcher::Config::default().page_size(50), {
             let all_in = all_in.clone();
             move |change| {
-                let namespace = change.either().and_then(|signature| signature.namespace());
+                let namespace = change.either().and_then(|signature| signature.namespace()).filter(|_| !says_the_same(change));
                 namespace.map(|namespace| all_in(&namespace)).unwrap_or_default()
             }
         }),
@@ -259,10 +260,13 @@ async fn announce(
     announced.send_replace(true);
     readiness.set(true);
     tracing::info!("everything was read once; reconciling");
-    loop {
-        tokio::time::sleep(Duration::from_secs(300)).await;
-        context.forget_what_is_gone().await;
-    }
+    let tidying = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(300)).await;
+            context.forget_what_is_gone().await;
+        }
+    };
+    match futures::join!(tidying, standing::run(&context)) {}
 }
 
 /// One attempt at one object. A panic in it is this object's trouble and nobody else's.
@@ -348,6 +352,16 @@ fn told_by<K: Resource<DynamicType = ()>>(
         });
         futures::stream::iter(changes.iter().flat_map(&concerns).collect::<Vec<_>>())
     })
+}
+
+/// Whether a signature is the same as before but for what we said of it.
+fn says_the_same(change: &Change<SlimSignature>) -> bool {
+    let (Some(before), Some(now)) = (&change.before, &change.now) else { return false };
+    let seen = |signature: &SlimSignature| {
+        let meta = &signature.metadata;
+        (meta.uid.clone(), meta.generation, signature.spec.digest.clone(), meta.deletion_timestamp.is_some())
+    };
+    seen(before) == seen(now)
 }
 
 /// The ModelDeployments that a child or a pod belongs to or belonged to.

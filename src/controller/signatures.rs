@@ -17,9 +17,12 @@ use crate::{
 /// A signature as it is judged: where it was found, and its content.
 pub type Bundle = (String, String);
 
-/// Signatures that were read, by UID: the version that was read, and its content. The watch keeps everything of them but that.
+/// The generation that was read, and its content.
+type Read = (Option<i64>, Arc<Bundle>);
+
+/// Signatures that were read, by UID. The watch keeps everything of them but the content.
 #[derive(Default)]
-pub struct Delivered(Mutex<HashMap<String, (String, Arc<Bundle>)>>);
+pub struct Delivered(Mutex<HashMap<String, Read>>);
 
 impl Delivered {
     /// Forgets the signatures that are not in `alive`.
@@ -52,9 +55,8 @@ fn of(all: &[Arc<SlimSignature>], namespace: &str, digest: &str) -> Vec<Arc<Slim
 
 async fn read(context: &Context, namespace: &str, found: &SlimSignature) -> Result<Option<Arc<Bundle>>, kube::Error> {
     let (Some(name), Some(uid)) = (&found.metadata.name, &found.metadata.uid) else { return Ok(None) };
-    let version = found.metadata.resource_version.clone().unwrap_or_default();
     let known = context.delivered.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
-    if let Some((_, bundle)) = known.filter(|(known, _)| *known == version) {
+    if let Some((_, bundle)) = known.filter(|(known, _)| *known == found.metadata.generation) {
         return Ok(Some(bundle));
     }
     let api: Api<ModelSignature> = Api::namespaced(context.client.clone(), namespace);
@@ -65,8 +67,8 @@ async fn read(context: &Context, namespace: &str, found: &SlimSignature) -> Resu
     }
     tell(context, &live).await;
     let bundle = Arc::new((format!("ModelSignature {name}"), live.spec.bundle));
-    let version = live.metadata.resource_version.unwrap_or_default();
-    context.delivered.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), (version, bundle.clone()));
+    let read = (live.metadata.generation, bundle.clone());
+    context.delivered.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), read);
     Ok(Some(bundle))
 }
 

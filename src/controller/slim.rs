@@ -5,6 +5,7 @@ use kube::{Resource, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 
 use super::metadata::metadata;
+use crate::api::ModelSignatureStatus;
 
 /// On a pod that is to go: since when it gets no new requests.
 pub const ANNOTATION_DRAINING: &str = "bonafide.dev/draining";
@@ -236,6 +237,9 @@ pub struct SlimSignature {
     /// What it is about.
     #[serde(default)]
     pub spec: SlimSignatureSpec,
+    /// What was said of it.
+    #[serde(default)]
+    pub status: ModelSignatureStatus,
 }
 
 /// See [`SlimSignature`].

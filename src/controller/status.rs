@@ -118,10 +118,10 @@ pub fn compute(picture: &Picture<'_>) -> (ModelDeploymentStatus, Vec<Finding>) {
     let signers = decision.verdict.as_ref().map(|verdict| verdict.signers().join(",")).unwrap_or_default();
     let status = ModelDeploymentStatus {
         observed_generation: deployment.metadata.generation,
-        state: summary.state.to_owned(),
+        state: summary.state.as_str().to_owned(),
         trust: trust.0,
         ready: format!("{}/{wanted}", count(answering)),
-        why: why(&summary, ready, wanted),
+        why: why(&summary, ready, wanted, deployment.spec.management == Management::Paused),
         url: if decision.revisions.is_empty() { String::new() } else { format!("http://{}.{}.svc", owner.name, owner.namespace) },
         signer: signers,
         accelerator: current.map(|judged| judged.seen.revision.accelerator.clone()).unwrap_or_default(),

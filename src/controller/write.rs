@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams},
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     api::{
         AVAILABLE, FIELD_MANAGER, Finding, ModelDeployment, ModelDeploymentStatus, Problem, READY, RECONCILING, Reason,
-        SOURCE_RESOLVED, STALLED, TRUSTED, settle, truncate,
+        SOURCE_RESOLVED, STALLED, State, TRUSTED, settle, truncate,
     },
     runtime::metrics::ReasonLabel,
     trust::{Trust, Verdict, WARNED},
@@ -33,27 +34,42 @@ const WORDS_WAIT: Duration = Duration::from_secs(10);
 /// The same after something else was written: what the first look left open is known a moment later.
 const SETTLES: Duration = Duration::from_secs(2);
 
-/// When words alone may be written of each ModelDeployment, by its UID.
+/// The conditions whose reasons are told in Events, the most telling first.
+const TOLD: [&str; 3] = [READY, TRUSTED, SOURCE_RESOLVED];
+
+/// When the status of each ModelDeployment was written last, by its UID, when words alone may be written again, and what was told.
 #[derive(Default)]
-pub struct Pace(Mutex<HashMap<String, Instant>>);
+pub struct Pace(Mutex<HashMap<String, Paced>>);
+
+struct Paced {
+    at: Instant,
+    due: Instant,
+    told: ModelDeploymentStatus,
+}
 
 impl Pace {
     /// How long words alone have still to wait.
     fn wait(&self, uid: &str) -> Option<Duration> {
-        let due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        due.get(uid).map(|due| due.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
+        let paced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        paced.get(uid).map(|paced| paced.due.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
     /// A status was written.
-    fn note(&self, uid: &str, words_alone: bool) {
-        let due = Instant::now() + if words_alone { WORDS_WAIT } else { SETTLES };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), due);
+    fn note(&self, uid: &str, words_alone: bool, told: ModelDeploymentStatus) {
+        let at = Instant::now();
+        let paced = Paced { at, due: at + if words_alone { WORDS_WAIT } else { SETTLES }, told };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), paced);
+    }
+
+    /// What was told last: the watch may not have heard of it yet, and what was told is not told again.
+    fn told(&self, uid: &str) -> Option<ModelDeploymentStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|paced| paced.told.clone())
     }
 
     /// Forgets the objects that are not in `alive`, and what is over.
     pub fn keep_only(&self, alive: &HashSet<String>) {
-        let now = Instant::now();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, due| alive.contains(uid) && *due > now);
+        let mut paced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        paced.retain(|uid, paced| alive.contains(uid) && paced.at.elapsed() < WORDS_WAIT);
     }
 }
 
@@ -75,19 +91,31 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
     // What a policy only records (mode Audit) stands in the status and in the artifact, and nobody is called.
     let recorded = |verdict: &Verdict| verdict.trust() == Trust::Unsigned && !verdict.is_warned_of();
     let quiet = picture.decision.verdict.as_ref().is_some_and(recorded);
-    let judged_anew = is_judged_anew(&old, &status);
-    if let Some(measured) = status.cold_start.as_ref().filter(|start| old.cold_start.as_ref() != Some(*start)) {
+    let before = context.pace.told(uid).unwrap_or(old);
+    let judged_anew = is_judged_anew(&before, &status);
+    if let Some(measured) = status.cold_start.as_ref().filter(|start| before.cold_start.as_ref() != Some(*start)) {
         for phase in &measured.phases {
             context.metrics.cold_start(&phase.name, &phase.duration);
         }
     }
     let counts = |kind: &str, known: bool| if kind == TRUSTED { !quiet && (!known || judged_anew) } else { !known };
-    let told = tell(context, deployment, &old, &findings, counts);
+    let told = tell(context, deployment, &before, &findings, counts);
     let wanted = json!(status);
     let ((), written) = tokio::join!(told, replace(context, &deployment.metadata, &wanted));
     written?;
-    context.pace.note(uid, words_alone);
+    context.pace.note(uid, words_alone, as_told(status));
     Ok(None)
+}
+
+/// What of a status decides whether something is told again, and nothing more: it is kept of every object.
+fn as_told(status: ModelDeploymentStatus) -> ModelDeploymentStatus {
+    let ModelDeploymentStatus { trust, conditions, cold_start, .. } = status;
+    let told = conditions.into_iter().filter(|condition| TOLD.contains(&condition.type_.as_str()));
+    let short = |condition: Condition| Condition {
+        message: if condition.message.contains(WARNED) { WARNED.to_owned() } else { String::new() },
+        ..condition
+    };
+    ModelDeploymentStatus { trust, conditions: told.map(short).collect(), cold_start, ..ModelDeploymentStatus::default() }
 }
 
 /// Whether everything that a program would act on is the same.
@@ -126,7 +154,7 @@ async fn troubled(
     let serves = old.conditions.iter().any(|condition| condition.type_ == AVAILABLE && condition.status == "True");
     let mut status = ModelDeploymentStatus {
         observed_generation: metadata.generation,
-        state: if serves { "Degraded" } else { "Blocked" }.to_owned(),
+        state: if serves { State::Degraded } else { State::Blocked }.as_str().to_owned(),
         why: format!("{}: {}", problem.reason, problem.message),
         ..old.clone()
     };
@@ -183,7 +211,7 @@ async fn tell(
     counts: impl Fn(&str, bool) -> bool,
 ) {
     let mut told: HashSet<Reason> = HashSet::new();
-    for kind in [READY, TRUSTED, SOURCE_RESOLVED] {
+    for kind in TOLD {
         let Some(finding) = findings.iter().find(|finding| finding.kind == kind) else { continue };
         let same = |reason: &str| reason == finding.reason.as_str();
         let known = old.conditions.iter().any(|condition| condition.type_ == kind && same(&condition.reason));
@@ -219,7 +247,7 @@ mod tests {
         let pace = Pace::default();
         assert_eq!(pace.wait("u"), None);
         for (words_alone, wait) in [(false, SETTLES), (true, WORDS_WAIT), (true, WORDS_WAIT)] {
-            pace.note("u", words_alone);
+            pace.note("u", words_alone, ModelDeploymentStatus::default());
             assert_eq!(pace.wait("u"), Some(wait));
             tokio::time::sleep(wait / 2).await;
             assert_eq!(pace.wait("u"), Some(wait / 2));
@@ -257,5 +285,10 @@ mod tests {
         assert!(!is_judged_anew(&warned, &status("Unsigned", &format!("Another commit. {WARNED}"))));
         assert!(is_judged_anew(&warned, &status("Refused", "No new replica serves it.")));
         assert!(is_judged_anew(&status("Refused", "No new replica serves it."), &audited));
+        for before in [&audited, &warned] {
+            for now in [&audited, &warned] {
+                assert_eq!(is_judged_anew(&as_told(before.clone()), now), is_judged_anew(before, now), "what is kept is enough");
+            }
+        }
     }
 }

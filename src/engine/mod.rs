@@ -23,6 +23,6 @@ mod golden;
 pub use catalogue::Catalogue;
 pub use definition::Engine;
 pub use errors::{Errors, Explained, readable};
-pub use render::{RenderInput, Rendered, render};
+pub use render::{RenderInput, Rendered, refuses, render};
 pub use select::{Selection, select, wanted};
 pub use text::{human_memory, human_size};

@@ -103,6 +103,12 @@ pub fn render(engine: &Engine, selection: &Selection, input: &RenderInput<'_>) -
     })
 }
 
+/// What the engine has against a deployment whatever its files are: what can be said before the source is asked.
+pub fn refuses(engine: &Engine, input: &RenderInput<'_>) -> Option<Problem> {
+    let selection = Selection { format: String::new(), files: vec![], entry: "model".parse().ok()? };
+    render(engine, &selection, input).err()
+}
+
 fn no_image(engine: &Engine, class: AcceleratorClass) -> Problem {
     let wanted = match class {
         AcceleratorClass::None => "the CPU (spec.resources.accelerator is absent or of class none)".to_owned(),

@@ -1,5 +1,7 @@
 //! The globs of policies, engines and `model.files`: anchored, case-sensitive, two wildcards.
 
+mod sources;
+
 use std::{fmt, str::FromStr};
 
 /// A pattern over `/`-separated text: `*` matches any run of characters within a segment, `**` as a whole segment matches

@@ -82,7 +82,7 @@ impl Policy {
     /// Checks everything in `policy`. `secret` answers with the entry of a Secret in the operator's namespace.
     ///
     /// # Errors
-    /// `InvalidKey`, `SecretNotFound`, `InvalidPattern`, `UnknownSigner`, `InvalidDigest`, and `InvalidSpec` for what could
+    /// `InvalidKey`, `SecretNotFound`, `InvalidPattern` (also for one that can match nothing), `UnknownSigner`, `InvalidDigest`, and `InvalidSpec` for what could
     /// never hold. The message begins with the field's path.
     pub fn compile(policy: &ClusterModelPolicy, secret: &dyn Fn(&SecretKeyRef) -> Option<String>) -> Result<Self, Problem> {
         let spec = &policy.spec;
@@ -237,9 +237,23 @@ impl Rule {
 
 fn globs(patterns: &[String], at: &str) -> Result<Vec<Glob>, Problem> {
     let compile = |(index, pattern): (usize, &String)| {
-        pattern.parse().map_err(|error| Problem::new(Reason::InvalidPattern, format!("{at}[{index}]: {error}.")))
+        let wrong = |why: String| Problem::new(Reason::InvalidPattern, format!("{at}[{index}]: {why}."));
+        let glob = pattern.parse::<Glob>().map_err(|error| wrong(error.to_string()))?;
+        if glob.could_match_a_source() { Ok(glob) } else { Err(wrong(no_source(pattern))) }
     };
     patterns.iter().enumerate().map(compile).collect()
+}
+
+/// That a pattern can match nothing, and what was probably meant.
+fn no_source(pattern: &str) -> String {
+    let shown: String = pattern.chars().take(120).collect();
+    let meant = format!("hf://{pattern}");
+    let meant = Some(meant).filter(|meant| meant.parse::<Glob>().is_ok_and(|glob| glob.could_match_a_source()));
+    let next = meant.map_or_else(
+        || "write hf://OWNER/NAME, https://HOST/PATH or pvc://NAMESPACE/CLAIM/PATH, with * and ** as wildcards".to_owned(),
+        |meant| format!("write {meant} if that is meant"),
+    );
+    format!("pattern {shown:?} can match no source; {next}")
 }
 
 impl Demand {

@@ -76,9 +76,11 @@ impl From<Unanswered> for SourceError {
                         "If it has a certificate of your own authority, the administrator adds that authority to sources.hf.caBundle."
                     }
                     Cause::Name(_) => {
-                        "Check the name in the source, or in the administrator's table of sources where a mirror stands for it, and the DNS."
+                        "Check the host's name in spec.model.source, or in the administrator's table of sources where a mirror stands for it, and the DNS."
                     }
-                    _ => "Check that it is up, and that network policies and firewalls let connections through.",
+                    _ => {
+                        "Check that it is the host that is meant and that it is up, and that network policies and firewalls let connections through."
+                    }
                 };
                 Self::later(
                     Reason::SourceUnavailable,
@@ -87,5 +89,20 @@ impl From<Unanswered> for SourceError {
                 )
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::hosts::Site;
+
+    #[test]
+    fn of_a_name_that_nobody_knows_the_source_is_doubted_first() {
+        let site = Site::of(&"https://files.acme.exmaple/x".parse().unwrap()).unwrap();
+        let error = SourceError::from(Unanswered::Transport(site, Cause::Name("no such name".to_owned())));
+        let (_, next) = error.problem.message.split_once(" It is tried again by itself. ").unwrap();
+        assert!(next.starts_with("Check the host's name in spec.model.source"), "{next}");
+        assert!(error.problem.message.contains("files.acme.exmaple"), "{error}");
     }
 }

@@ -1,8 +1,10 @@
 //! What is written down twice says the same twice.
 
 use bonafide::{
-    api::{self, Reason},
+    api::{self, Reason, State},
+    controller::served_names,
     engine::Engine,
+    model::Source,
     runtime::metrics::{Metrics, Outcome, Phase, ReasonLabel, Write},
 };
 use serde_json::Value;
@@ -106,6 +108,14 @@ fn the_manual_has_every_metric() {
 }
 
 #[test]
+fn the_manual_says_of_every_state_when_it_is() {
+    let manual = text("docs/status.md");
+    let told: Vec<&str> = manual.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let rows: Vec<&str> = told.into_iter().filter(|name| !name.contains('_')).collect();
+    assert_eq!(rows, State::ALL.map(State::as_str), "the rows of the table in docs/status.md");
+}
+
+#[test]
 fn no_message_says_that_nothing_is_served_while_replicas_from_before_may_serve() {
     let mut directories = vec![path("src")];
     let mut read = 0;
@@ -130,17 +140,27 @@ fn no_message_says_that_nothing_is_served_while_replicas_from_before_may_serve()
 }
 
 #[test]
-fn no_example_takes_the_place_of_another() {
+fn no_example_takes_the_place_of_another_and_all_go_into_one_namespace_together() {
     let mut known = std::collections::BTreeMap::new();
     for file in files("examples").into_iter().filter(|file| file.ends_with(".yaml")) {
         for object in documents(&text(format!("examples/{file}"))) {
-            let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
-            if let Some(other) = known.insert(name.clone(), file.clone()) {
-                panic!("examples/{file} and examples/{other} have both {name}: who applies one loses the other");
+            let own = format!("{} {}", object["kind"], object["metadata"]["name"]);
+            let served = if object["kind"] == "ModelDeployment" {
+                let model: api::ModelDeployment = serde_json::from_value(object.clone()).unwrap();
+                let source = Source::in_namespace(&model.spec.model.source, "chat").unwrap();
+                served_names(&model, &source)
+            } else {
+                vec![]
+            };
+            for name in served.into_iter().map(|name| format!("the served name {name}")).chain([own]) {
+                if let Some(other) = known.insert(name.clone(), file.clone()) {
+                    panic!("examples/{file} and examples/{other} have both {name}: who applies one loses the other");
+                }
             }
+            assert_eq!(object["metadata"].get("namespace"), None, "examples/{file}: who applies it may not have that namespace");
         }
     }
-    assert!(known.len() > 10, "{known:?}");
+    assert!(known.len() > 20, "{known:?}");
 }
 
 #[test]

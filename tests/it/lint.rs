@@ -33,7 +33,7 @@ fn what_the_tables_let_through_is_let_through_and_what_they_refuse_is_refused_in
     }
 }
 
-fn lint(arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
+pub fn lint(arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bonafide"));
     command.arg("lint").args(arguments).current_dir(path(""));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -17,6 +17,7 @@ Available               tests/it/e2e/served.rs a_signed_model_is_served_and_its_
 Ready                   tests/it/cluster/reasons/mod.rs a_reason_goes_when_its_cause_is_over
 Idle                    tests/it/e2e/lifecycle.rs a_model_is_scaled_to_nothing_and_back_by_spec_and_by_kubectl_scale
 UpToDate                tests/it/e2e/served.rs a_signed_model_is_served_and_its_story_can_be_read
+Unused                  tests/it/sim/corners.rs a_signature_says_whether_it_can_be_read_and_who_has_what_it_is_about
 Pending                 src/controller/status/tests.rs before_anything_is_known_it_is_pending
 RollingOut              src/controller/status/tests.rs what_a_rollout_says_stands_beside_how_far_its_pods_are
 Draining                src/controller/status/tests.rs what_a_rollout_says_stands_beside_how_far_its_pods_are

@@ -4,12 +4,15 @@ use serde_json::Value;
 
 use super::{Finding, Severity};
 use crate::{
-    api::{ClusterModelPolicy, InferenceEngine, ModelDeployment, Problem, PublicKeySource, Reason, Signer},
+    api::{
+        AcceleratorClass, ClusterModelPolicy, InferenceEngine, ModelDeployment, ModelSignature, Problem, PublicKeySource, Reason,
+        Signer,
+    },
     cli::yaml::Step,
     controller,
-    engine::{self, Catalogue, Engine, RenderInput, Selection},
+    engine::{self, Catalogue, Engine},
     model::Source,
-    trust::Policy,
+    trust::{Bundle, Policy},
 };
 
 /// Stands in for a key in a Secret, which is not here: a public key whose private one nobody has.
@@ -19,11 +22,15 @@ DFjgtN1J21KK9Q7NZW3GG833RV9EwpX72UakxZdTjnVHdHHY3K1bj/48Cg==
 -----END PUBLIC KEY-----
 ";
 
+/// A context, in tokens, for which hardly any node has the memory.
+const LONG: i64 = 1_048_576;
+
 /// What is wrong with an object that keeps every rule of its definition.
 pub fn check(kind: &str, object: &Value, catalogue: &Catalogue) -> Vec<(Severity, Finding)> {
     let read = match kind {
         "ModelDeployment" => serde_json::from_value(object.clone()).map(|object| deployment(&object, catalogue)),
         "ClusterModelPolicy" => serde_json::from_value(object.clone()).map(|object| policy(&object)),
+        "ModelSignature" => serde_json::from_value(object.clone()).map(|object| signature(&object)),
         "InferenceEngine" => serde_json::from_value(object.clone()).map(engine),
         _ => Ok(vec![]),
     };
@@ -58,7 +65,7 @@ fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Sever
     if let Ok(source) = &source {
         let served = controller::served_names(deployment, source);
         let tries: Vec<Option<Problem>> =
-            engines.iter().map(|engine| refused(engine, controller::render_input(deployment, &served))).collect();
+            engines.iter().map(|engine| engine::refuses(engine, &controller::render_input(deployment, &served))).collect();
         if tries.iter().all(Option::is_some)
             && let Some(refusal) = tries.into_iter().flatten().next()
         {
@@ -74,6 +81,17 @@ fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Sever
                 names.join(", ")
             ),
         ));
+    }
+    let on_cpu = spec.resources.accelerator.as_ref().is_none_or(|asked| asked.class == AcceleratorClass::None);
+    if let Some(length) = spec.engine.context_length.filter(|length| *length > LONG)
+        && spec.resources.memory.is_none()
+        && on_cpu
+    {
+        let path = ["spec", "engine", "contextLength"].map(|step| Step::Key(step.to_owned()));
+        let message =
+            format!("a context of {length} tokens takes as much of the node's memory as there is, since nothing limits it");
+        let next = Some("set spec.resources.memory, which is a limit too, or a shorter context".to_owned());
+        found.push((Severity::Hint, Finding { path: path.to_vec(), message, next }));
     }
     if let Some(revision) = &spec.model.revision
         && spec.model.digest.is_none()
@@ -97,13 +115,6 @@ fn takes_context(engine: &Engine) -> bool {
     let spec = engine.spec();
     let texts = spec.args.iter().chain(&spec.command).chain(spec.env.iter().map(|variable| &variable.value));
     texts.into_iter().any(|text| text.contains("$(CONTEXT_LENGTH)"))
-}
-
-/// What the engine has against the deployment, whatever its files are.
-fn refused(engine: &Engine, input: RenderInput<'_>) -> Option<Problem> {
-    let entry = "model".parse().ok()?;
-    let selection = Selection { format: String::new(), files: vec![], entry };
-    engine::render(engine, &selection, &input).err()
 }
 
 /// Each part of a policy by itself: who corrects one mistake wants to know of the others.
@@ -148,6 +159,16 @@ fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
         refused(&with(&|part| part.spec.deny = vec![entry.clone()]));
     }
     problems.iter().map(|problem| (Severity::Error, of(problem))).collect()
+}
+
+/// Whether the manager could read the bundle.
+fn signature(object: &ModelSignature) -> Vec<(Severity, Finding)> {
+    let read = Bundle::parse(object.spec.bundle.as_bytes(), Bundle::MAX_RECORDED);
+    let rejected = read.err().map(|rejected| {
+        let next = "Write the whole of model.sig there, as model_signing writes it.";
+        Problem::new(rejected.reason, format!("spec.bundle: it {rejected}, and counts for nothing. {next}"))
+    });
+    rejected.iter().map(|problem| (Severity::Error, of(problem))).collect()
 }
 
 fn engine(object: InferenceEngine) -> Vec<(Severity, Finding)> {

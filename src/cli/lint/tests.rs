@@ -97,6 +97,27 @@ fn a_revision_that_can_move_is_a_hint_and_a_pinned_one_is_none() {
 }
 
 #[test]
+fn a_context_that_would_take_all_memory_of_a_node_is_a_hint_unless_something_limits_it() {
+    let said = said(&model("  engine: {contextLength: 9999999}\n"));
+    assert!(
+        said.starts_with("x.yaml:6:12: hint: ModelDeployment parrot: spec.engine.contextLength: a context of 9999999 tokens"),
+        "{said}"
+    );
+    assert!(said.contains("set spec.resources.memory") && said.ends_with(": 0 errors\n"), "{said}");
+    for limited in [
+        "  engine: {contextLength: 1048576}\n",
+        "  engine: {contextLength: 9999999}\n  resources: {memory: 64Gi}\n",
+        "  engine: {contextLength: 9999999}\n  resources: {accelerator: {class: nvidia}}\n",
+    ] {
+        assert_eq!(
+            lint(&[(PathBuf::from("x.yaml"), yaml::documents(&model(limited)).unwrap())]).text,
+            "1 object checked: 0 errors\n",
+            "{limited}"
+        );
+    }
+}
+
+#[test]
 fn policies_whose_keys_or_patterns_cannot_be_read_are_told() {
     let policy = |key: &str, include: &str| {
         said(&format!(
@@ -111,6 +132,28 @@ fn policies_whose_keys_or_patterns_cannot_be_read_are_told() {
     assert!(said.ends_with(": 1 error\n"), "a rule that names it is not wrong for that: {said}");
     assert_eq!(policy("{secretKeyRef: {name: keys, key: a.pem}}", "hf://**"), "1 object checked: 0 errors\n");
     assert!(policy("{secretKeyRef: {name: keys, key: a.pem}}", "hf://a***").contains("InvalidPattern"));
+    let nothing = policy("{secretKeyRef: {name: keys, key: a.pem}}", "acme/*");
+    assert!(
+        nothing.contains("InvalidPattern: ") && nothing.contains("can match no source; write hf://acme/* if that is meant"),
+        "{nothing}"
+    );
+}
+
+#[test]
+fn a_signature_that_cannot_be_read_is_told_and_one_that_can_is_not() {
+    let with = |bundle: &str| {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ModelSignature\nmetadata: {{name: ann}}\nspec:\n  digest: {digest}\n  bundle: |\n    {bundle}\n"
+        ))
+    };
+    assert_eq!(with(include_str!("../../../tests/data/oms/p256.sig").trim_end()), "1 object checked: 0 errors\n");
+    let dummy =
+        r#"{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "verificationMaterial": {}, "dsseEnvelope": {}}"#;
+    for bundle in ["approved", dummy] {
+        let said = with(bundle);
+        assert!(said.starts_with("x.yaml:6:3: error: ModelSignature ann: spec.bundle: SignatureMalformed: it "), "{said}");
+    }
 }
 
 #[test]
@@ -119,7 +162,7 @@ fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
         said(&format!("apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n{spec}"))
     };
     let said = policy(
-        "  signers:\n  - {name: a, publicKey: {pem: nonsense}}\n  - {name: b, publicKey: {pem: nonsense}}\n  rules:\n  - {name: r, sources: {include: ['hf://a***', 'hf://b']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n  - {name: s, sources: {include: ['hf://b']}, signedBy: [{name: x, anyOf: [nobody]}]}\n",
+        "  signers:\n  - {name: a, publicKey: {pem: nonsense}}\n  - {name: b, publicKey: {pem: nonsense}}\n  rules:\n  - {name: r, sources: {include: ['hf://a***', 'hf://b/*']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n  - {name: s, sources: {include: ['hf://b/*']}, signedBy: [{name: x, anyOf: [nobody]}]}\n",
     );
     for says in ["signers[a].publicKey.pem", "signers[b].publicKey.pem", "InvalidPattern", "there is no signer nobody"] {
         assert_eq!(said.matches(says).count(), 1, "{says}: {said}");
@@ -127,7 +170,7 @@ fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
     assert!(said.ends_with(": 4 errors\n"), "{said}");
     // Two keys that are not here may well be two.
     let two = policy(
-        "  signers:\n  - {name: a, publicKey: {secretKeyRef: {name: keys, key: a}}}\n  - {name: b, publicKey: {secretKeyRef: {name: keys, key: b}}}\n  rules:\n  - {name: r, sources: {include: ['hf://b']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n",
+        "  signers:\n  - {name: a, publicKey: {secretKeyRef: {name: keys, key: a}}}\n  - {name: b, publicKey: {secretKeyRef: {name: keys, key: b}}}\n  rules:\n  - {name: r, sources: {include: ['hf://b/*']}, signedBy: [{name: x, anyOf: [a, b], minimum: 2}]}\n",
     );
     assert_eq!(two, "1 object checked: 0 errors\n");
 }

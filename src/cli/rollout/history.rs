@@ -7,7 +7,7 @@ use crate::{
     api::{ANNOTATION_REASON, ANNOTATION_SPEC, LABEL_REVISION},
     cli::{
         lint::is_commit,
-        status::{age, text},
+        status::{age, phase, text},
     },
     controller::{ANSWERED, FAILED, REFUSED},
 };
@@ -19,8 +19,10 @@ pub struct Entry {
     pub number: i64,
     /// Its name.
     pub name: String,
-    /// `Current`, `Old`, `Refused`, `Failed`, or empty when nothing of it runs.
+    /// `Current`, `Old`, `Refused` or `Failed`.
     pub state: String,
+    /// How many of its replicas answer, and how many there are.
+    pub ready: (i64, i64),
     /// Whether a replica of it has answered, as far as that was noted.
     pub answered: bool,
     /// When it was made.
@@ -41,7 +43,26 @@ pub struct Entry {
 pub fn entries(model: &Value, records: &[Value]) -> Vec<Entry> {
     let mut entries: Vec<Entry> = records.iter().map(|record| entry(model, record)).collect();
     entries.sort_by(|a, b| (b.number, &b.name).cmp(&(a.number, &a.name)));
+    let reasons: Vec<String> = (0..entries.len()).map(|at| reason(&entries, at)).collect();
+    entries.iter_mut().zip(reasons).for_each(|(entry, reason)| entry.reason = reason);
     entries
+}
+
+/// What made a revision necessary: what was noted or, of one that the first release made, what was frozen otherwise than before.
+fn reason(entries: &[Entry], at: usize) -> String {
+    let Some(entry) = entries.get(at) else { return String::new() };
+    let Some(before) = entries.get(at + 1).filter(|_| entry.reason.is_empty()) else {
+        let first = entry.reason.is_empty() && entry.number == 1;
+        return if first { "It is the first revision.".to_owned() } else { entry.reason.clone() };
+    };
+    let parts = [
+        ("commit", &before.commit, &entry.commit),
+        ("digest", &before.digest, &entry.digest),
+        ("image", &before.image, &entry.image),
+    ];
+    let changed = parts.into_iter().filter(|(_, old, new)| old != new);
+    let changed: Vec<String> = changed.map(|(what, old, new)| format!("{what}: {old} became {new}")).collect();
+    if changed.is_empty() { "It was not noted; model and image are those of before.".to_owned() } else { changed.join("; ") }
 }
 
 fn entry(model: &Value, record: &Value) -> Entry {
@@ -51,18 +72,19 @@ fn entry(model: &Value, record: &Value) -> Entry {
     let name = label.unwrap_or_else(|| text(record, "/data/name")).to_owned();
     let status = model.pointer("/status/revisions").and_then(Value::as_array).into_iter().flatten();
     let listed = status.filter(|revision| text(revision, "/name") == name).collect::<Vec<_>>();
-    let phase = listed.first().map(|revision| text(revision, "/phase"));
-    let answers = listed.iter().any(|revision| revision.get("readyReplicas").and_then(Value::as_i64) > Some(0));
-    let state = match phase {
+    let count = |name: &str| listed.first().and_then(|revision| revision.get(name)?.as_i64()).unwrap_or_default();
+    let ready = (count("readyReplicas"), count("replicas"));
+    let state = match listed.first().map(|revision| phase(revision)) {
         Some(phase) => phase,
         None if !annotation(REFUSED).is_empty() => "Refused",
         None if !annotation(FAILED).is_empty() => "Failed",
-        None => "",
+        None => "Old",
     };
     Entry {
         number: record.get("revision").and_then(Value::as_i64).unwrap_or_default(),
         state: state.to_owned(),
-        answered: answers || !annotation(ANSWERED).is_empty(),
+        ready,
+        answered: ready.0 > 0 || !annotation(ANSWERED).is_empty(),
         created: text(record, "/metadata/creationTimestamp").to_owned(),
         commit: text(record, "/data/commit").to_owned(),
         digest: text(record, "/data/digest").to_owned(),
@@ -77,19 +99,20 @@ fn entry(model: &Value, record: &Value) -> Entry {
 pub fn table(entries: &[Entry], now: Timestamp) -> String {
     let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let short = |digest: &str| digest.strip_prefix("sha256:").map_or_else(|| dash(digest), |hex| hex.chars().take(12).collect());
-    let mut rows = vec![["REVISION", "NAME", "STATE", "AGE", "DIGEST", "IMAGE", "REASON"].map(str::to_owned)];
+    let mut rows = vec![["REVISION", "NAME", "STATE", "READY", "AGE", "DIGEST", "IMAGE", "REASON"].map(str::to_owned)];
     rows.extend(entries.iter().map(|entry| {
         [
             entry.number.to_string(),
             entry.name.clone(),
             dash(&entry.state),
+            format!("{}/{}", entry.ready.0, entry.ready.1),
             dash(&age(&entry.created, now)),
             short(&entry.digest),
             dash(&entry.image),
             dash(&entry.reason),
         ]
     }));
-    let mut widths = [0; 7];
+    let mut widths = [0; 8];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -107,7 +130,8 @@ pub fn table(entries: &[Entry], now: Timestamp) -> String {
 pub fn list(entries: &[Entry]) -> Value {
     let entry = |entry: &Entry| {
         json!({
-            "revision": entry.number, "name": entry.name, "state": entry.state, "created": entry.created,
+            "revision": entry.number, "name": entry.name, "state": entry.state, "readyReplicas": entry.ready.0,
+            "replicas": entry.ready.1, "created": entry.created,
             "commit": entry.commit, "digest": entry.digest, "image": entry.image, "reason": entry.reason, "spec": entry.spec,
         })
     };
@@ -225,7 +249,8 @@ mod tests {
             "metadata": {"name": "parrot"},
             "spec": {"model": {"source": "hf://a/b", "revision": "main"}, "engine": {"contextLength": 9}, "replicas": 3},
             "status": {"model": {"source": "hf://a/b", "wantedRevision": "main", "revision": "c1"},
-                "revisions": [{"name": "three", "phase": "Current"}, {"name": "two", "phase": "Failed"}, {"name": "one", "phase": "Old"}]},
+                "revisions": [{"name": "three", "phase": "Current", "replicas": 1}, {"name": "two", "phase": "Failed"},
+                    {"name": "one", "phase": "Old", "replicas": 2, "readyReplicas": 2}]},
         })
     }
 
@@ -242,12 +267,46 @@ mod tests {
     fn the_newest_stands_first_and_the_table_says_what_each_was() {
         let table = table(&history(), "2026-11-22T12:00:00Z".parse().unwrap());
         let expected = "\
-REVISION  NAME   STATE    AGE  DIGEST  IMAGE         REASON
-3         three  Current  60m  3       llama.cpp:b1  change 3
-2         two    Failed   60m  2       llama.cpp:b1  change 2
-1         one    Old      60m  1       llama.cpp:b1  change 1
+REVISION  NAME   STATE    READY  AGE  DIGEST  IMAGE         REASON
+3         three  Current  0/1    60m  3       llama.cpp:b1  change 3
+2         two    Failed   0/0    60m  2       llama.cpp:b1  change 2
+1         one    Old      2/2    60m  1       llama.cpp:b1  change 1
 ";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn what_the_policies_refuse_and_what_serves_is_seen() {
+        let mut blocked = model();
+        blocked["status"]["revisions"] = json!([
+            {"name": "three", "phase": "Old", "trust": "Refused", "replicas": 1, "readyReplicas": 0},
+            {"name": "two", "phase": "Old", "trust": "Signed", "replicas": 2, "readyReplicas": 2}]);
+        let records =
+            [3, 2, 1].map(|number| record(number, ["one", "two", "three"][number as usize - 1], "c1", &spec(&json!({}))));
+        let entries = entries(&blocked, &records);
+        let seen: Vec<_> = entries.iter().map(|entry| (entry.state.as_str(), entry.ready)).collect();
+        assert_eq!(seen, [("Refused", (0, 1)), ("Old", (2, 2)), ("Old", (0, 0))]);
+        assert_eq!(target(&entries, None).unwrap().number, 2, "what serves, and not what is refused");
+    }
+
+    #[test]
+    fn what_made_a_revision_of_the_first_release_necessary_is_read_from_what_it_froze() {
+        let unnoted = |number: i64, commit: &str, image: &str| {
+            let mut record = record(number, &number.to_string(), commit, &json!({}));
+            record["metadata"]["annotations"] = json!({});
+            (record["data"]["digest"], record["data"]["image"]) = (json!("sha256:7"), json!(image));
+            record
+        };
+        let records = [unnoted(1, "c1", "a:1"), unnoted(2, "c2", "a:2"), unnoted(3, "c2", "a:2")];
+        let reasons: Vec<String> = entries(&model(), &records).into_iter().map(|entry| entry.reason).collect();
+        assert_eq!(
+            reasons,
+            [
+                "It was not noted; model and image are those of before.",
+                "commit: c1 became c2; image: a:1 became a:2",
+                "It is the first revision."
+            ]
+        );
     }
 
     #[test]

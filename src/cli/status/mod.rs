@@ -9,10 +9,11 @@ mod tests;
 
 use std::{process::ExitCode, time::Duration};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use self::draw::{Style, draw, note};
-pub use self::picture::{Seen, age, condition, is_ready, text};
+pub use self::picture::{Seen, age, condition, is_ready, phase, text};
 use super::{
     Output,
     cluster::{Cluster, ClusterArgs, Failure},
@@ -44,7 +45,7 @@ pub struct StatusArgs {
     /// All namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["name", "namespace"])]
     all_namespaces: bool,
-    /// Look again and again, and print what changed, until interrupted
+    /// Look again and again, and print what changed with the time (UTC) on top, until interrupted
     #[arg(short = 'w', long)]
     watch: bool,
     /// How it is printed
@@ -137,11 +138,16 @@ fn show(args: &StatusArgs, cluster: &Cluster, seen: &Seen, again: bool) -> ExitC
         let stale = seen.leader.as_ref().and_then(|leader| leader.notice(now)).map(|notice| note(&notice, style));
         stale.unwrap_or_default() + &draw(&seen.tree(now, args.all_namespaces), style)
     };
-    // On a terminal the new picture takes the place of the old one; in a log it follows it.
-    let before = match (args.watch, style.width, again) {
-        (true, Some(_), _) => "\x1b[2J\x1b[H",
-        (true, None, true) => "\n",
-        _ => "",
+    print(&if args.watch { watched(&text, style, again, now) } else { text })
+}
+
+/// One picture of several, with the time at which it was drawn: on a terminal it takes the place of the one before, in a log it
+/// follows it.
+fn watched(text: &str, style: Style, again: bool, now: Timestamp) -> String {
+    let before = match (style.width, again) {
+        (Some(_), _) => "\x1b[2J\x1b[H",
+        (None, true) => "\n",
+        (None, false) => "",
     };
-    print(&format!("{before}{text}"))
+    format!("{before}{} UTC\n{text}", now.strftime("%H:%M:%S"))
 }

@@ -59,7 +59,31 @@ struct Revision<'a> {
     record: Option<&'a Value>,
     asked: Option<i64>,
     trouble: &'a str,
+    /// Why the policies refuse it today, if they do.
+    refused: Option<String>,
     pods: Vec<&'a Value>,
+}
+
+/// What a revision is, from its part of the status: a refusal by the policies comes before whether it is the one that is wanted.
+pub fn phase(revision: &Value) -> &str {
+    match text(revision, "/phase") {
+        "Current" | "Old" if text(revision, "/trust") == "Refused" => "Refused",
+        phase => phase,
+    }
+}
+
+/// Why the policies refuse a revision, if they do: what is said of the wish, when that is about the same files.
+fn refusal(model: &Value, revision: &Value) -> Option<String> {
+    if text(revision, "/trust") != "Refused" {
+        return None;
+    }
+    let (wished, own) = (text(model, "/status/model/artifact"), text(revision, "/artifact"));
+    let trusted = condition(model, "Trusted").filter(|trusted| text(trusted, "/status") == "False");
+    let said = trusted.filter(|_| wished.is_empty() || wished == own).map(|trusted| {
+        let why = text(trusted, "/message").split(". ").next().unwrap_or_default();
+        format!("{}: {why}", text(trusted, "/reason"))
+    });
+    Some(said.unwrap_or_else(|| "the policies of the namespace refuse this revision".to_owned()))
 }
 
 impl Seen {
@@ -76,9 +100,10 @@ impl Seen {
         let shown = list(model, "/status/revisions").map(|status| (text(status, "/name"), Some(status)));
         let pods = self.of(&self.pods, model).map(|pod| (label(pod, LABEL_REVISION), None));
         for (name, status) in shown.chain(pods) {
-            let empty = Revision { name, status: None, record: None, asked: None, trouble: "", pods: vec![] };
+            let empty = Revision { name, status: None, record: None, asked: None, trouble: "", refused: None, pods: vec![] };
             let revision = names.entry(name).or_insert(empty);
             revision.status = revision.status.or(status);
+            revision.refused = revision.refused.take().or_else(|| refusal(model, status?));
         }
         for pod in self.of(&self.pods, model) {
             names.entry(label(pod, LABEL_REVISION)).and_modify(|revision| revision.pods.push(pod));
@@ -99,7 +124,8 @@ impl Seen {
             std::cmp::Reverse((number(revision), text(revision.status.unwrap_or(&Value::Null), "/phase") == "Current"))
         });
         for revision in &mut revisions {
-            let rank = |pod: &Value| match doing(pod).paint {
+            let refused = revision.refused.as_deref();
+            let rank = |pod: &Value| match doing(pod, refused).paint {
                 Paint::Bad => 0,
                 Paint::Busy => 1,
                 Paint::Good => 2,
@@ -244,7 +270,7 @@ impl Revision<'_> {
     }
 
     fn branch(&self, now: Timestamp) -> Branch {
-        let phase = or(self.field("phase"), "Old");
+        let phase = or(self.status.map(phase).unwrap_or_default(), "Old");
         let paint = match phase {
             "Current" => Paint::Good,
             "Refused" | "Failed" => Paint::Bad,
@@ -270,13 +296,13 @@ impl Revision<'_> {
         if let Some(reason) = annotation(ANNOTATION_REASON) {
             notes.push((Paint::Dim, reason.to_owned()));
         }
-        let below = self.pods.iter().map(|pod| pod_branch(pod, now)).collect();
+        let below = self.pods.iter().map(|pod| pod_branch(pod, self.refused.as_deref(), now)).collect();
         Branch { line, notes, below }
     }
 
     fn json(&self, now: Timestamp) -> Value {
         let pods = self.pods.iter().map(|pod| {
-            let doing = doing(pod);
+            let doing = doing(pod, self.refused.as_deref());
             json!({
                 "name": text(pod, "/metadata/name"), "node": text(pod, "/spec/nodeName"), "state": doing.state,
                 "message": doing.note, "restarts": restarts(pod), "ageSeconds": seconds(text(pod, "/metadata/creationTimestamp"), now),
@@ -289,8 +315,8 @@ impl Revision<'_> {
     }
 }
 
-fn pod_branch(pod: &Value, now: Timestamp) -> Branch {
-    let doing = doing(pod);
+fn pod_branch(pod: &Value, refused: Option<&str>, now: Timestamp) -> Branch {
+    let doing = doing(pod, refused);
     let mut line = vec![(Paint::Plain, format!("pod {}", text(pod, "/metadata/name"))), (doing.paint, doing.state)];
     let mut more = vec![];
     let node = text(pod, "/spec/nodeName");

@@ -36,8 +36,8 @@ pub fn restarts(pod: &Value) -> i64 {
     all.filter_map(|container| container.get("restartCount").and_then(Value::as_i64)).sum()
 }
 
-/// What the pod does.
-pub fn doing(pod: &Value) -> Doing {
+/// What the pod does; `refused` is why the policies refuse what it would serve, if they do.
+pub fn doing(pod: &Value, refused: Option<&str>) -> Doing {
     let say = |state: &str, paint, note: &str| Doing { state: state.to_owned(), paint, note: note.to_owned() };
     if pod.pointer("/metadata/deletionTimestamp").is_some() {
         return say("Stopping", Paint::Dim, "");
@@ -51,7 +51,10 @@ pub fn doing(pod: &Value) -> Doing {
         return say("Ready", Paint::Good, "");
     }
     if list(pod, "/spec/schedulingGates").any(|gate| gate.get("name") == Some(&json!(GATE))) {
-        return say("Gated", Paint::Busy, "waits for its verdict");
+        return match refused {
+            Some(why) => say("Refused", Paint::Bad, why),
+            None => say("Gated", Paint::Busy, "waits for its verdict"),
+        };
     }
     if let Some(("False", reason, message)) = condition(pod, "PodScheduled") {
         return say(or(reason, "Unscheduled"), Paint::Bad, message);

@@ -62,6 +62,15 @@ fn every_pod_and_every_revision_of_a_picture_is_in_its_json() {
 }
 
 #[test]
+fn each_picture_of_a_watch_says_when_it_was_drawn() {
+    let now = "2026-11-22T12:00:07.9Z".parse().unwrap();
+    let with = |width, again| watched("parrot\n", Style { width, colour: false }, again, now);
+    assert_eq!(with(None, false), "12:00:07 UTC\nparrot\n");
+    assert_eq!(with(None, true), "\n12:00:07 UTC\nparrot\n");
+    assert_eq!(with(Some(80), true), "\x1b[2J\x1b[H12:00:07 UTC\nparrot\n");
+}
+
+#[test]
 fn a_change_that_nobody_looked_at_is_not_ready() {
     let model = |generation: i64, observed: i64, ready: &str| {
         serde_json::json!({"metadata": {"generation": generation},

@@ -33,7 +33,7 @@ pub fn progress(case: &Case<'_>, engine: &SlimContainer, now: Timestamp) -> Prog
     }
     let Some(running) = &engine.state.running else {
         return match ended {
-            Some(ended) => Progress::stuck(broke_down(case, engine, ended)),
+            Some(ended) => broken_down(case, engine, ended),
             None => match starting::from_events(case) {
                 Some(problem) => Progress::stuck(problem),
                 None => Progress::new(Step::Pulling, Reason::PullingImage, "The node is getting the engine's image."),
@@ -45,7 +45,7 @@ pub fn progress(case: &Case<'_>, engine: &SlimContainer, now: Timestamp) -> Prog
         && let (Some(since), Some(from), Some(until)) = (running.started_at, ended.started_at, ended.finished_at)
         && now.duration_since(since) < until.duration_since(from) + SignedDuration::from_secs(5)
     {
-        return Progress::stuck(broke_down(case, engine, ended));
+        return broken_down(case, engine, ended);
     }
     loading(case, engine, running.started_at, now)
 }
@@ -58,6 +58,24 @@ fn vouching(case: &Case<'_>) -> Progress {
         Some((_, message)) => Progress::new(Step::Stuck, Reason::NotVouched, message),
         None => Progress::new(Step::Vouching, Reason::Vouching, "The pod is being compared with what was written."),
     }
+}
+
+/// The engine broke down, and does not run or has not lived for longer since.
+fn broken_down(case: &Case<'_>, engine: &SlimContainer, ended: &SlimTerminated) -> Progress {
+    let found = Progress::stuck(broke_down(case, engine, ended));
+    Progress { lasts: found.lasts || (found.reason == Reason::OutOfMemory && is_too_small(case, engine)), ..found }
+}
+
+/// Whether the engine was killed at its own limit again although it has never answered: then loading alone needs more than that.
+/// Without a limit it was its node that had no more, and that may pass; so may what many requests needed.
+fn is_too_small(case: &Case<'_>, engine: &SlimContainer) -> bool {
+    let has_answered = case.pod.condition(VOUCHED).is_some();
+    memory_limit(case).is_some() && engine.restart_count > 1 && !has_answered
+}
+
+/// The bytes that the engine's container may have.
+fn memory_limit(case: &Case<'_>) -> Option<f64> {
+    case.looked.and_then(|looked| looked.memory_limit).or(case.asked.memory_limit)
 }
 
 /// How the engine broke down.
@@ -113,7 +131,7 @@ fn times(engine: &SlimContainer) -> String {
 }
 
 fn out_of_memory(case: &Case<'_>, engine: &SlimContainer) -> Problem {
-    let limit = case.looked.and_then(|looked| looked.memory_limit).or(case.asked.memory_limit);
+    let limit = memory_limit(case);
     let weights = case.asked.bytes as f64;
     let estimate = weights * 1.2 + BESIDE;
     // A whole number of gibibytes, and more than what was not enough.

@@ -74,7 +74,8 @@ pub fn diagnose(case: &Case<'_>, now: Timestamp) -> Progress {
             return Progress::new(Step::Scheduling, Reason::Scheduling, message);
         }
         let problem = scheduling::unschedulable(case, &scheduled.message);
-        return Progress { step: Step::Scheduling, reason: problem.reason, message: problem.message };
+        let lasts = problem.reason == Reason::NoNodeFits && scheduling::is_final(case, scheduled.last_transition_time, now);
+        return Progress { lasts, ..Progress::new(Step::Scheduling, problem.reason, problem.message) };
     }
     if pod.spec.node_name.is_none() {
         return Progress::new(Step::Scheduling, Reason::Scheduling, "The pod waits for the scheduler.");

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::{
     Case,
     asked::Asked,
@@ -17,6 +19,11 @@ use crate::{
 pub const ONE_POD: &str = "ReadWriteOncePod";
 /// How many nodes are named.
 const NAMED: usize = 3;
+/// An autoscaler that could bring a node has said so within this time.
+const AUTOSCALER: SignedDuration = SignedDuration::from_secs(60);
+/// What the events of autoscalers are called: those that bring a node, and those that do not.
+const COMES: [&str; 2] = ["TriggeredScaleUp", "Nominated"];
+const COMES_NOT: [&str; 2] = ["NotTriggerScaleUp", "FailedScheduling"];
 
 /// Why the scheduler found no node; `said` is what it says.
 pub fn unschedulable(case: &Case<'_>, said: &str) -> Problem {
@@ -33,7 +40,7 @@ pub fn unschedulable(case: &Case<'_>, said: &str) -> Problem {
         }
         Some(nodes) => fit(case.asked, nodes, said),
     };
-    match looked.and_then(|looked| newest(looked, &["TriggeredScaleUp", "Nominated", "NotTriggerScaleUp", "FailedScheduling"])) {
+    match looked.and_then(newest) {
         Some((true, event)) => {
             let said = sentence(&event.note);
             return Problem::new(Reason::WaitingForNode, format!("No node has room, and one that has is on its way: {said}"));
@@ -45,11 +52,23 @@ pub fn unschedulable(case: &Case<'_>, said: &str) -> Problem {
 }
 
 /// What an autoscaler said last, and whether that is good.
-fn newest<'a>(looked: &'a Looked, reasons: &[&str]) -> Option<(bool, &'a SlimEvent)> {
+fn newest(looked: &Looked) -> Option<(bool, &SlimEvent)> {
+    let is = |event: &SlimEvent, reasons: &[&str]| reasons.contains(&event.reason.as_str());
     let of_autoscaler =
-        |event: &&SlimEvent| reasons.contains(&event.reason.as_str()) && !event.reporting_controller.ends_with("scheduler");
+        |event: &&SlimEvent| (is(event, &COMES) || is(event, &COMES_NOT)) && !event.reporting_controller.ends_with("scheduler");
     let event = looked.events.iter().find(of_autoscaler)?;
-    Some((matches!(event.reason.as_str(), "TriggeredScaleUp" | "Nominated"), event))
+    Some((is(event, &COMES), event))
+}
+
+/// Whether nobody brings a node for a pod that none of those there are could ever take: an autoscaler has said so, or none has said
+/// anything for longer than it takes one to look. `since` is when the scheduler gave up on the pod.
+pub fn is_final(case: &Case<'_>, since: Option<Timestamp>, now: Timestamp) -> bool {
+    match case.looked.and_then(newest) {
+        Some((true, _)) => false,
+        // After a node that did not come, an autoscaler waits for some minutes and tries again.
+        Some((false, event)) => !event.note.contains("in backoff"),
+        None => since.is_some_and(|since| now.duration_since(since) > AUTOSCALER),
+    }
 }
 
 fn volumes(asked: &Asked, looked: Option<&Looked>, said: &str) -> Option<Problem> {

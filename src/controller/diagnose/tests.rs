@@ -187,6 +187,26 @@ fn out_of_memory_says_what_there_was_and_what_would_do() {
 }
 
 #[test]
+fn an_engine_that_never_answers_and_is_killed_at_its_own_limit_again_will_be_killed_every_time() {
+    let lasts = |restarts: i32, limit: Option<f64>, conditions: Value| {
+        let mut status =
+            engine(json!({ "restartCount": restarts, "state": { "waiting": {} }, "lastState": ended(137, "OOMKilled", "") }));
+        status["conditions"] = conditions;
+        let pod = json!({ "metadata": { "name": "p", "uid": "u" }, "spec": { "nodeName": "node0" }, "status": status });
+        let pod: SlimPod = serde_json::from_value(pod).unwrap();
+        let asked = Asked { memory_limit: limit, ..asked() };
+        let found = diagnose(&Case { pod: &pod, asked: &asked, looked: None, nodes: None }, at(20));
+        assert_eq!((found.step, found.reason), (Step::Stuck, Reason::OutOfMemory));
+        found.lasts
+    };
+    assert!(lasts(2, Some(1e9), json!([])));
+    assert!(!lasts(1, Some(1e9), json!([])), "once may be chance: its node may have been full");
+    assert!(!lasts(2, None, json!([])), "its node had no more memory, and may have it later");
+    let answered = json!([{ "type": "bonafide.dev/Vouched", "status": "False", "reason": "Probing", "message": "again" }]);
+    assert!(!lasts(9, Some(1e9), answered), "it has answered: what it needed were the requests");
+}
+
+#[test]
 fn a_context_that_takes_the_memory_is_named_first() {
     let said = |arguments: &[&str], limit: Option<&str>| {
         let limits = limit.map_or(json!({}), |limit| json!({ "limits": { "memory": limit } }));

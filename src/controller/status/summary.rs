@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{PAUSED, Picture};
 use crate::{
-    api::{ANNOTATION_REFRESH, Management, Problem, Reason},
+    api::{ANNOTATION_REFRESH, Management, Problem, Reason, State},
     controller::{
         decide::{Blocked, Judged, Stage},
         diagnose::{far, not_created},
@@ -17,7 +17,7 @@ use crate::{
 /// What the whole comes to.
 pub(super) struct Summary {
     /// See `status.state`.
-    pub state: &'static str,
+    pub state: State,
     /// How far the furthest replica is; `None` when it is not about replicas.
     pub step: Option<Step>,
     /// Why.
@@ -37,16 +37,16 @@ pub(super) fn summarise(
     answering: i32,
 ) -> Summary {
     let (wanted, serving) = (picture.deployment.spec.replicas, answering > 0);
-    let trouble = |state: &'static str, problem: &Problem, stalled: bool| {
+    let trouble = |state: State, problem: &Problem, stalled: bool| {
         let message = if serving {
             format!("{} The replicas that were there keep serving.", problem.message)
         } else {
             problem.message.clone()
         };
-        Summary { state: if serving { "Degraded" } else { state }, step: None, reason: problem.reason, message, stalled }
+        Summary { state: if serving { State::Degraded } else { state }, step: None, reason: problem.reason, message, stalled }
     };
     let answered = |problem: Option<Problem>| {
-        let state = if wanted == 0 { "Idle" } else { "Ready" };
+        let state = if wanted == 0 { State::Idle } else { State::Ready };
         let (reason, message) = match problem {
             Some(problem) => (problem.reason, problem.message),
             None if wanted == 0 => (Reason::Idle, String::new()),
@@ -61,14 +61,14 @@ pub(super) fn summarise(
     }
     if let Some(blocked) = &picture.decision.blocked {
         let waits = blocked.waits();
-        return trouble(if waits { "Waiting" } else { "Blocked" }, &with_retry(blocked), !waits);
+        return trouble(if waits { State::Waiting } else { State::Blocked }, &with_retry(blocked), !waits);
     }
     if let Some(problem) = &picture.applied {
-        return trouble("Blocked", problem, problem.reason == Reason::NameTaken);
+        return trouble(State::Blocked, problem, problem.reason == Reason::NameTaken);
     }
     let Some(current) = current else {
         return Summary {
-            state: "Waiting",
+            state: State::Waiting,
             step: None,
             reason: Reason::Pending,
             message: "It is being looked at.".to_owned(),
@@ -80,10 +80,10 @@ pub(super) fn summarise(
             "{} Another model, engine or pod in the spec tries again, and so does a new value of the annotation {ANNOTATION_REFRESH}.",
             refusal.message
         );
-        return trouble("Blocked", &Problem::new(Reason::DigestMismatch, message), true);
+        return trouble(State::Blocked, &Problem::new(Reason::DigestMismatch, message), true);
     }
     if let Some(problem) = given_up(picture, current) {
-        return trouble("Blocked", &problem, true);
+        return trouble(State::Blocked, &problem, true);
     }
     // Scaled down while it is paused: what is there stays.
     let held = picture.deployment.spec.management == Management::Paused && wanted == 0 && serving;
@@ -91,28 +91,32 @@ pub(super) fn summarise(
         return answered(picture.decision.shared.clone().filter(|_| wanted > 0));
     }
     if let Some(problem) = &picture.failed {
-        return trouble("Waiting", problem, false);
+        return trouble(State::Waiting, problem, false);
     }
     if !picture.reachable && serving {
         let name = &picture.owner.name;
         let message = format!(
             "Service {name} is not there, so nothing reaches the replicas that answer. It is made again unless changes wait (spec.management: Paused)."
         );
-        return Summary { state: "Waiting", step: None, reason: Reason::ApiError, message, stalled: false };
+        return Summary { state: State::Waiting, step: None, reason: Reason::ApiError, message, stalled: false };
     }
     if picture.deployment.spec.management == Management::Paused {
-        let paused = trouble("Waiting", &Problem::new(Reason::Paused, PAUSED), false);
+        let paused = trouble(State::Waiting, &Problem::new(Reason::Paused, PAUSED), false);
         // As many answer as are wanted, though not all as it is asked for now: nothing is broken.
-        return if answering >= wanted { Summary { state: "Waiting", message: PAUSED.to_owned(), ..paused } } else { paused };
+        return if answering >= wanted {
+            Summary { state: State::Waiting, message: PAUSED.to_owned(), ..paused }
+        } else {
+            paused
+        };
     }
     if let Some((pod, objection)) = picture.doors.objections.first() {
         let message = format!(
             "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
         );
-        return trouble("Blocked", &Problem::new(Reason::NotVouched, message), false);
+        return trouble(State::Blocked, &Problem::new(Reason::NotVouched, message), false);
     }
     if let Some(failure) = &current.seen.failure {
-        return trouble("Blocked", &not_created(failure), false);
+        return trouble(State::Blocked, &not_created(failure), false);
     }
     of_pods(picture, current, pods, ready, serving)
 }
@@ -173,36 +177,22 @@ fn of_pods(picture: &Picture<'_>, current: &Judged, pods: &[&Arc<SlimPod>], read
             stalled: false,
         };
     }
-    let Progress { step, reason, mut message } = progress;
+    let Progress { step, reason, mut message, lasts } = progress;
     let stuck = step == Step::Stuck || (reason.is_trouble() && !waits(reason));
     if serving && ready == 0 {
         message.push_str(" The revision before it serves until this one answers.");
     }
-    let state = if serving && stuck { "Degraded" } else { step.state() };
-    Summary {
-        state,
-        step: Some(if stuck { Step::Stuck } else { step }),
-        reason,
-        message,
-        stalled: step == Step::Stuck && is_final(reason),
-    }
+    let state = match (serving, stuck || lasts) {
+        (true, true) => State::Degraded,
+        (false, _) if lasts => State::Blocked,
+        _ => step.state(),
+    };
+    Summary { state, step: Some(if stuck { Step::Stuck } else { step }), reason, message, stalled: lasts }
 }
 
 /// What is wrong and goes by without anybody's help.
 fn waits(reason: Reason) -> bool {
     matches!(reason, Reason::WaitingForNode | Reason::FetchFailed | Reason::SourceUnavailable | Reason::ProbeFailing)
-}
-
-/// What an engine will say every time, until something is changed.
-fn is_final(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::UnknownArchitecture
-            | Reason::ArgumentRejected
-            | Reason::ContextTooLong
-            | Reason::WeightsDamaged
-            | Reason::DeviceOutOfMemory
-    )
 }
 
 /// The problem, with the time of the next try where there is one.
@@ -216,10 +206,12 @@ pub(super) fn with_retry(blocked: &Blocked) -> Problem {
 }
 
 /// The column WHY.
-pub(super) fn why(summary: &Summary, ready: bool, wanted: i32) -> String {
+pub(super) fn why(summary: &Summary, ready: bool, wanted: i32, paused: bool) -> String {
+    let held = if paused { "paused: changes wait" } else { "" };
     match (ready, wanted) {
+        (true, 0) if paused => format!("scaled to zero, {held}"),
         (true, 0) => "scaled to zero".to_owned(),
-        (true, _) if summary.message.is_empty() => String::new(),
+        (true, _) if summary.message.is_empty() => held.to_owned(),
         (true, _) => format!("{}: {}", summary.reason, first_sentence(&summary.message)),
         (false, _) if matches!(summary.step, Some(step) if step != Step::Stuck) => first_sentence(&summary.message),
         (false, _) => format!("{}: {}", summary.reason, first_sentence(&summary.message)),

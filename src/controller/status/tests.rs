@@ -390,6 +390,9 @@ fn while_it_is_paused_what_is_missing_stays_missing_and_what_answers_is_ready() 
         (status.state.as_str(), is(&conditions, READY), is(&conditions, RECONCILING)),
         ("Ready", ("True", "Ready"), ("False", "Paused"))
     );
+    assert_eq!(status.why, "paused: changes wait");
+    let (status, _) = scene(&decision(), &[], 0, Scene { paused: true, ..Scene::default() });
+    assert_eq!((status.state.as_str(), status.why.as_str()), ("Idle", "scaled to zero, paused: changes wait"));
     // Something else is asked for meanwhile.
     let changed = |replicas| {
         let pods = [pod_of("0000bbbb", "old", answering())];
@@ -476,6 +479,34 @@ fn what_an_engine_will_say_every_time_is_stalled() {
         assert_eq!((status.state.as_str(), is(&conditions, READY)), ("Blocked", ("False", reason.as_str())));
         assert_eq!(is(&conditions, STALLED).0, stalled, "{reason}");
     }
+}
+
+#[test]
+fn what_no_node_could_ever_take_is_stalled_until_a_node_is_added() {
+    let unscheduled = json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/1 nodes are available", "lastTransitionTime": "1969-12-31T23:00:00Z" }] });
+    let mut waiting = (*pod_of("0000aaaa", "p", unscheduled)).clone();
+    waiting.spec.node_name = None;
+    let pods = [Arc::new(waiting)];
+    let mut wishing = decision();
+    let mut revision = (*wishing.revisions[0].seen.revision).clone();
+    revision.template = json!({ "spec": { "nodeSelector": { "gpu": "big" } } });
+    wishing.revisions[0].seen.revision = Arc::new(revision);
+    let with = |labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let allocatable = [("pods".to_owned(), 9.0)].into();
+        let node = crate::controller::diagnose::looked::Node { name: "n".into(), labels, allocatable, ..Default::default() };
+        let found = Found { nodes: Some(Arc::new(vec![node])), ..Found::default() };
+        scene(&wishing, &pods, 1, Scene { found, ..Scene::default() })
+    };
+    let (status, conditions) = with(&[]);
+    assert_eq!((is(&conditions, READY), is(&conditions, STALLED)), (("False", "NoNodeFits"), ("True", "NoNodeFits")));
+    assert_eq!((status.state.as_str(), is(&conditions, RECONCILING).0), ("Blocked", "False"));
+    let (status, conditions) = with(&[("gpu", "big")]);
+    assert_eq!(
+        (status.state.as_str(), is(&conditions, READY).1, is(&conditions, STALLED).0),
+        ("Waiting", "Unschedulable", "False")
+    );
 }
 
 #[test]

@@ -64,6 +64,12 @@ fn each_field_that_cannot_be_used_is_named_with_its_path() {
             Reason::InvalidPattern,
             "spec.rules[ours].sources.include[0]: ",
         ),
+        (set("/rules/0/sources/include/0", json!("acme/*")), Reason::InvalidPattern, "spec.rules[ours].sources.include[0]: "),
+        (
+            set("/rules/0/sources/exclude/0", json!("hf://acme/a b")),
+            Reason::InvalidPattern,
+            "spec.rules[ours].sources.exclude[0]: ",
+        ),
         (set("/rules/0/sources/exclude/0", json!("a**")), Reason::InvalidPattern, "spec.rules[ours].sources.exclude[0]: "),
         (set("/rules/0/sources/include", json!([])), Reason::InvalidSpec, "spec.rules[ours].sources.include "),
         (set("/rules/0/signedBy", json!([])), Reason::InvalidSpec, "spec.rules[ours].signedBy "),
@@ -82,6 +88,19 @@ fn each_field_that_cannot_be_used_is_named_with_its_path() {
         assert!(problem.message.starts_with(path), "{problem}");
         assert!(problem.message.ends_with('.') && !problem.message.ends_with(".."), "{problem}");
     }
+}
+
+#[test]
+fn a_pattern_that_can_match_nothing_is_refused_with_what_was_probably_meant() {
+    let said = |pattern: &str| {
+        let mut spec = good();
+        spec["rules"][0]["sources"]["include"][0] = json!(pattern);
+        compile(spec).unwrap_err().message
+    };
+    let at = "spec.rules[ours].sources.include[0]: pattern";
+    assert_eq!(said("acme/*"), format!("{at} \"acme/*\" can match no source; write hf://acme/* if that is meant."));
+    let shapes = "write hf://OWNER/NAME, https://HOST/PATH or pvc://NAMESPACE/CLAIM/PATH, with * and ** as wildcards.";
+    assert_eq!(said("s3://acme/**"), format!("{at} \"s3://acme/**\" can match no source; {shapes}"));
 }
 
 #[test]

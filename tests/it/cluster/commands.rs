@@ -132,7 +132,7 @@ async fn one_goes_back_holds_and_tries_again() {
     let (code, said, errors) = rollout(&["history", NAME]).await;
     assert_eq!(code, 0, "{errors}");
     let rows: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["REVISION", "NAME", "STATE", "AGE", "DIGEST", "IMAGE", "REASON"]);
+    assert_eq!(rows[0], ["REVISION", "NAME", "STATE", "READY", "AGE", "DIGEST", "IMAGE", "REASON"]);
     assert_eq!((rows.len(), rows[1][0], rows[1][2], rows[2][0]), (3, "2", "Current", "1"), "{said}");
 
     // What the manager noted is what is gone back to.

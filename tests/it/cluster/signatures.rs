@@ -45,6 +45,12 @@ async fn a_signature_that_is_delivered_opens_the_gate_and_one_that_goes_closes_i
     place.let_in(NAME, 1).await;
     let object = place.get("ModelDeployment", NAME).await.unwrap();
     assert_eq!(object["status"]["signer"], "keeper,vet");
+    for (place, name, reason) in
+        [(&place, "approval", "Accepted"), (&place, "of-another", "Unused"), (&elsewhere, "approval", "Unused")]
+    {
+        let is = |object: &Value| condition(object, "Accepted").is_some_and(|c| c["status"] == "True" && c["reason"] == reason);
+        place.until("ModelSignature", name, &format!("is {reason}"), is).await;
+    }
 
     // Changed into something else, it is none any more; mended, it is one again; deleted, it is gone.
     place.change("ModelSignature", "approval", json!({"spec": {"bundle": Person::new(9).signs(FILES)}})).await;

@@ -12,12 +12,16 @@ use serde_json::{Value, json};
 
 use super::{
     cluster::kubelet::Behaviour,
-    world::{World, routed, simulate},
+    world::{World, condition, routed, simulate},
 };
-use crate::support::fake_api::{
-    caller::{Fate, Plan},
-    refuse::Refusal,
-    request::Asked,
+use crate::support::{
+    fake_api::{
+        caller::{Fate, Plan, Tidings},
+        refuse::Refusal,
+        request::Asked,
+        store::Change,
+    },
+    signer::Person,
 };
 
 const LONG: Duration = Duration::from_secs(600);
@@ -261,5 +265,90 @@ fn while_it_is_paused_nobody_is_unrouted_also_not_who_was_to_be() {
             let pod = world.get("Pod", &marked);
             assert!(pod.as_ref().is_some_and(routed), "the only one that answers was unrouted: {}", world.oracle.story());
         }
+    });
+}
+
+/// What stands in a ModelDeployment is heard of some seconds late.
+struct LateWishes;
+
+impl Plan for LateWishes {
+    fn request(&mut self, _: &Asked) -> Fate {
+        Fate::Pass
+    }
+
+    fn event(&mut self, change: &Change) -> Tidings {
+        if change.kind.kind == "ModelDeployment" { Tidings::Late(Duration::from_secs(5)) } else { Tidings::Now }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_what_was_judged_are_told_in_one_event_also_when_the_status_is_heard_of_late() {
+    const SAID: &str = r#"{"message":"pear-gguf.gguf: expected a, found b. Nothing new is served."}"#;
+    simulate(1, async |world| {
+        world.keep_running(|_| Box::new(LateWishes));
+        world.behave(|_| Behaviour { fetched: vec![(65, SAID)], ..Behaviour::default() });
+        world.deploy("pear", &[], json!({ "replicas": 2 }));
+        world.condition("pear", "ContentVerified", "False", "DigestMismatch").await;
+        world.rest().await;
+        let events = world.api.all("Event");
+        let told: Vec<_> = events.iter().filter(|event| event["reason"] == "DigestMismatch").collect();
+        assert!(told.len() == 1 && told[0]["series"].is_null(), "{told:#?}");
+    });
+}
+
+#[test]
+fn what_is_wrong_whatever_the_source_has_is_told_for_the_reason_that_lint_gives() {
+    let engine = json!({ "engine": { "name": "vllm" } });
+    simulate(1, async |world| {
+        world.run_smoothly();
+        // The source has a GGUF file, which vllm does not load either.
+        world.deploy("pear", &[], engine.clone());
+        world.condition("pear", "Ready", "False", "AcceleratorNotSupported").await;
+        world.condition("pear", "Stalled", "True", "AcceleratorNotSupported").await;
+        let object = world.get("ModelDeployment", "pear").unwrap();
+        let (_, said, _) = crate::lint::lint(&["-f", "-", "--output", "json"], &object.to_string());
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert!(said["findings"][0]["message"].as_str().unwrap().starts_with("AcceleratorNotSupported: "), "{said}");
+    });
+}
+
+#[test]
+fn a_signature_says_whether_it_can_be_read_and_who_has_what_it_is_about() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        world.policy("strict", 1);
+        world.deploy("pear", &[2], json!({}));
+        world.condition("pear", "Trusted", "False", "WrongSigner").await;
+        let digest = world.get("ModelDeployment", "pear").unwrap()["status"]["model"]["digest"].clone();
+        let bundle = Person::new(1).signs(&[("core.gguf", "core"), ("config.json", "{}")]);
+        let other = format!("sha256:{}", "ab".repeat(32));
+        world.make("ModelSignature", "right", json!({ "spec": { "digest": digest, "bundle": bundle } }));
+        world.make("ModelSignature", "typo", json!({ "spec": { "digest": other, "bundle": bundle } }));
+        world.make("ModelSignature", "junk", json!({ "spec": { "digest": other, "bundle": "{}" } }));
+        world.rest().await;
+        let said = |name: &str| {
+            let object = world.get("ModelSignature", name).unwrap();
+            let found = condition(&object, "Accepted").cloned().unwrap_or_else(|| panic!("{name}: {object}"));
+            let text = |field: &str| found[field].as_str().unwrap().to_owned();
+            (text("status"), text("reason"), text("message"))
+        };
+        let (status, reason, message) = said("right");
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "Accepted"));
+        assert!(message.contains("It lists 2 files.") && message.contains("ModelDeployment pear of"), "{message}");
+        let (status, reason, message) = said("typo");
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "Unused"));
+        assert!(message.contains(&other) && message.contains("status.model.digest"), "{message}");
+        assert_eq!(said("junk").1, "SignatureMalformed");
+
+        // Nothing is written for what is the same, and the other way round it is told too.
+        let before = (world.oracle.writes(), world.api.state().version);
+        tokio::time::sleep(LONG * 6).await;
+        assert_eq!((world.oracle.writes(), world.api.state().version), before, "{}", world.oracle.story());
+        world.delete("ModelDeployment", "pear");
+        world.rest().await;
+        assert_eq!(said("right").1, "Unused");
+        world.change("ModelSignature", "junk", json!({ "spec": { "bundle": bundle } }));
+        world.rest().await;
+        assert_eq!(said("junk").1, "Unused");
     });
 }

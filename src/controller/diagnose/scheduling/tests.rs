@@ -38,6 +38,35 @@ fn the_nodes_that_came_near_are_named_with_what_is_missing() {
 }
 
 #[test]
+fn what_could_never_fit_lasts_once_no_autoscaler_brings_a_node_and_no_longer_when_one_is_added() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let lasts = |nodes: &[Node], events: &[(&str, &str)], now: i64| {
+        let event =
+            |(reason, note): &(&str, &str)| SlimEvent { reason: (*reason).into(), note: (*note).into(), ..SlimEvent::default() };
+        let looked = Looked { events: events.iter().map(event).collect(), ..Looked::default() };
+        let pod = json!({ "metadata": { "name": "p" }, "status": { "conditions": [
+            { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes", "lastTransitionTime": at(0).to_string() }] } });
+        let pod: SlimPod = serde_json::from_value(pod).unwrap();
+        let asked = asked();
+        crate::controller::diagnose::diagnose(
+            &Case { pod: &pod, asked: &asked, looked: Some(&looked), nodes: Some(nodes) },
+            at(now),
+        )
+        .lasts
+    };
+    let small = [node("gpu-a", 2.0, 0.0)];
+    assert!(!lasts(&small, &[], 60), "an autoscaler may not have looked yet");
+    assert!(lasts(&small, &[], 61));
+    assert!(lasts(&small, &[("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 max node group size reached")], 1));
+    assert!(!lasts(&small, &[("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 in backoff after failed scale-up")], 90));
+    assert!(!lasts(&small, &[("TriggeredScaleUp", "pod triggered scale-up")], 90), "one is on its way");
+    // It has room, or would have had: whoever frees it need not know of this.
+    for nodes in [[node("gpu-a", 4.0, 0.0)], [node("gpu-a", 4.0, 4.0)]] {
+        assert!(!lasts(&nodes, &[], 90));
+    }
+}
+
+#[test]
 fn what_could_never_fit_is_told_from_what_does_not_fit_now() {
     let small = [node("gpu-a", 2.0, 0.0), node("gpu-b", 1.0, 0.0)];
     let problem = judge(&asked(), Some(&small), &[]);
