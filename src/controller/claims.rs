@@ -5,7 +5,7 @@
 use kube::{ResourceExt as _, api::ObjectMeta};
 use serde_json::Value;
 
-use super::{context::Context, plan::Owner, slim::SlimDeployment};
+use super::{context::Context, objects::slim::SlimDeployment, plan::Owner};
 use crate::api::{ANNOTATION_SPEC, ModelDeployment, Problem, Reason};
 
 /// Which of the names that `deployment` is to be reached by belongs to another one; `None` when all are free, or its own already.

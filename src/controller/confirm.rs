@@ -2,7 +2,7 @@
 //!
 //! A watch may be behind by any time, and for a moment two managers may believe that they lead. Both would lower replicas or
 //! unroute pods of which each alone could be spared. So whoever takes something away looks past every cache first, and decides anew
-//! by what stands there; the replicas are lowered on the version that was looked at ([`super::apply`]); and a pod is unrouted only
+//! by what stands there; the replicas are lowered on the version that was looked at ([`super::objects::apply`]); and a pod is unrouted only
 //! after its mark stands there and enough others are seen that have none ([`Others`]): of two who mark at the same time, at least
 //! one sees the mark of the other.
 
@@ -20,11 +20,11 @@ use kube::{
 use super::{
     context::Context,
     decide::Decision,
+    objects::slim::{SlimDeployment, SlimPod},
     observe::Observed,
     plan::{ChildKind, Owner, child_name, revision_of},
     progress,
     rollout::{Fate, Step},
-    slim::{SlimDeployment, SlimPod},
 };
 use crate::api::{LABEL_DEPLOYMENT, ModelDeployment};
 

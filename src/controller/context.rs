@@ -11,9 +11,20 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
-    answer::Answers, apply::Compared, artifacts, artifacts::Known, ask::Ask, backoff::Backoff, drain::Drains, events::Events,
-    gate::Vouchers, judgements::Judgements, lookup::Lookups, measure, policies::InForce, resolve::Trees, revisions::Revisions,
-    shelf::Shelf, sightings::Sightings, signatures::Delivered, stores::Stores, write::Pace,
+    backoff::Backoff,
+    doors::{answer::Answers, ask::Ask, drain::Drains, gate::Vouchers},
+    events::Events,
+    lookup::Lookups,
+    objects::{apply::Compared, revisions::Revisions, shelf::Shelf, stores::Stores},
+    sightings::Sightings,
+    source::{measure, resolve::Trees},
+    verdicts::{
+        artifacts::{self, Known},
+        judgements::Judgements,
+        policies::InForce,
+        signatures::Delivered,
+    },
+    write::Pace,
 };
 use crate::{
     api::ModelArtifactStatus,

@@ -3,15 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    artifacts::{self, Artifact},
     claims,
     context::Context,
-    judgements, look_again, measure,
     notes::Notes,
     observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
-    resolve::{self, Question, Unanswered},
-    signatures, volume_claims,
+    source::{
+        look_again, measure,
+        resolve::{self, Question, Unanswered},
+        volume_claims,
+    },
+    verdicts::{
+        artifacts::{self, Artifact},
+        judgements, signatures,
+    },
 };
 use crate::{
     api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel, RevisionStatus},

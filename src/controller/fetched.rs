@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::{
     notes::Refusal,
+    objects::slim::{SlimPod, SlimTerminated},
     plan::CONTAINER_FETCH,
-    slim::{SlimPod, SlimTerminated},
 };
 use crate::api::Reason;
 

@@ -26,13 +26,12 @@ use super::{
     diagnose::{
         Asked, Found, Looked, departure, last_lines,
         looked::{Claim, Crash, Departure, Node, NodeState, SlimEvent, SlimNode, TakingPod, number},
+        needs::{Needs, PERIOD},
     },
-    needs::{Needs, PERIOD},
+    objects::slim::SlimPod,
     observe::Observed,
     plan::{CONTAINER_ENGINE, Owner},
-    progress,
-    slim::SlimPod,
-    status,
+    progress, status,
 };
 
 /// The port on which a container that fetches says how far it is.

@@ -1,63 +1,44 @@
 //! The controller of ModelDeployments: `observe → decide → plan → apply → attend → status`, each step its own module.
 //!
-//! Pure steps: [`plan`], [`rollout`], [`vouch`], [`progress`], [`status`], [`diff`]. The others ask the API server or the source.
+//! Pure steps: [`plan`], [`rollout`], [`doors::vouch`], [`diagnose`], [`progress`], [`status`], [`objects::diff`]. The others ask the
+//! API server or the source. What a step needs has its room: [`objects`], [`source`], [`mod@verdicts`], [`doors`].
 
-mod answer;
-mod apply;
-mod artifacts;
-pub mod ask;
 mod backoff;
 mod claims;
-mod coldstart;
 mod confirm;
 mod context;
 mod crds;
 mod decide;
 mod diagnose;
-mod diff;
-mod drain;
+mod doors;
 mod events;
 mod fetched;
-mod gate;
-mod judgements;
-mod live;
-mod look_again;
 mod lookup;
-mod measure;
-mod metadata;
-mod needs;
 mod notes;
+mod objects;
 mod observe;
 pub mod plan;
-mod policies;
 mod progress;
-mod protection;
-mod resolve;
-mod revisions;
 mod rollout;
 mod run;
-mod shelf;
 mod shift;
 mod sightings;
-mod signatures;
-mod slim;
-mod standing;
+mod source;
 mod status;
-mod stores;
-mod survey;
-mod told;
-mod volume_claims;
-mod vouch;
+mod verdicts;
 mod write;
 
-pub use artifacts::name as artifact_name;
 pub use context::{Config, Stance, read_sources};
 pub use crds::{Definitions, run as watch_definitions};
 pub use decide::{render_input, served_names};
+pub use doors::ask;
 pub use notes::{ANSWERED, FAILED, Notes, REFUSED};
-pub use resolve::{LookedUp, look_up};
 pub use run::{RunError, Surroundings, run};
-pub use volume_claims::is_of_one_node;
+pub use source::{
+    resolve::{LookedUp, look_up},
+    volume_claims::is_of_one_node,
+};
+pub use verdicts::artifacts::name as artifact_name;
 
 use std::{
     sync::{Arc, PoisonError},
@@ -67,12 +48,12 @@ use std::{
 use kube::api::Resource as _;
 
 use self::{
-    artifacts::Artifact,
     context::Context,
     decide::Decision,
     observe::{Observed, refresh},
     plan::Owner,
     status::Picture,
+    verdicts::artifacts::Artifact,
 };
 use crate::{
     api::{ModelDeployment, PolicyVerdict, Problem, Reason},
@@ -126,7 +107,7 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     recorded.unwrap_or_else(|error| note(&mut failed, error));
     // A pod is unrouted after it was marked, and never without: one that is not routed to and has no mark looks like a broken one.
     let step = if failed.is_some() { step.without_marks() } else { step };
-    let (doors, error) = gate::attend(context, &observed, &decision.revisions, &step).await;
+    let (doors, error) = doors::gate::attend(context, &observed, &decision.revisions, &step).await;
     if let Some(error) = error {
         note(&mut failed, error)
     }
@@ -231,7 +212,7 @@ fn verdicts(decision: &Decision) -> Vec<(Arc<Artifact>, Vec<PolicyVerdict>)> {
 /// Writes down what the policies say.
 async fn record(context: &Context, owner: &Owner, verdicts: Vec<(Arc<Artifact>, Vec<PolicyVerdict>)>) -> Result<(), kube::Error> {
     for (artifact, verdicts) in verdicts {
-        artifacts::record(context, &owner.namespace, &artifact, verdicts).await?;
+        verdicts::artifacts::record(context, &owner.namespace, &artifact, verdicts).await?;
     }
     Ok(())
 }
@@ -239,12 +220,12 @@ async fn record(context: &Context, owner: &Owner, verdicts: Vec<(Arc<Artifact>, 
 /// Keeps the artifacts that are needed, and lets go of the others.
 async fn keep_records(context: &Context, owner: &Owner, decision: &Decision) -> Result<(), kube::Error> {
     let needed: Vec<&str> = decision.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
-    artifacts::keep(context, owner, &needed).await?;
+    verdicts::artifacts::keep(context, owner, &needed).await?;
     // While nothing is known, nothing is let go.
     if decision.blocked.as_ref().is_some_and(|blocked| blocked.stage == decide::Stage::Source) {
         return Ok(());
     }
-    artifacts::release(context, owner, &needed).await
+    verdicts::artifacts::release(context, owner, &needed).await
 }
 
 /// Something is in the way of everything: the object is told so, and nothing is done for it.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    ask::Asking,
     context::Context,
+    doors::ask::Asking,
     plan::{Owner, child_name},
 };
 use crate::api::{ANNOTATION_REASON, ANNOTATION_REFRESH, ANNOTATION_SPEC};

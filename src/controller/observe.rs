@@ -12,9 +12,9 @@ use kube::{Api, Resource as _, runtime::reflector::ObjectRef};
 use super::{
     context::Context,
     notes::{Failure, Notes, Refusal},
+    objects::slim::SlimPod,
     plan::{self, Owner, Revision, revision_of},
-    policies::InForce,
-    slim::SlimPod,
+    verdicts::policies::InForce,
 };
 use crate::{
     api::{ANNOTATION_REFRESH, ModelDeployment, Problem, Reason, SECRET_TYPE},

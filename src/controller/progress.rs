@@ -1,6 +1,6 @@
 //! How far the replicas of a revision are, read from their pods: one state, one reason, one sentence.
 
-use super::slim::SlimPod;
+use super::objects::slim::SlimPod;
 use crate::api::{Problem, Reason, State, VOUCHED};
 
 /// How far a pod is. Later is further.

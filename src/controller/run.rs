@@ -28,18 +28,19 @@ use kube::{
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    ask::{Ask, Network},
     backoff::Backoff,
     context::{Config, Context, read_sources},
+    doors::ask::{Ask, Network},
     events::Events,
-    policies, protection,
-    shelf::{Change, Filler, deployments, shelf},
-    slim::{SlimDeployment, SlimPod, SlimSignature},
-    standing,
-    stores::Stores,
-    survey,
-    told::{Guarded, Meta},
+    objects::{
+        shelf::{Change, Filler, deployments, shelf},
+        slim::{SlimDeployment, SlimPod, SlimSignature},
+        stores::Stores,
+        survey,
+        told::{Guarded, Meta},
+    },
     unreadable,
+    verdicts::{policies, protection, standing},
 };
 use crate::{
     api::{InferenceEngine, LABEL_DEPLOYMENT, LABEL_MEASURES, ModelArtifact, ModelDeployment},

@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use super::{
     HURRY,
-    apply::{self, ApplyError},
-    artifacts::Artifact,
     context::Context,
     decide::{Decision, Judged},
     diagnose::{Found, far},
-    drain, notes,
-    notes::Failure,
+    doors::drain,
+    notes::{self, Failure},
+    objects::{
+        apply::{self, ApplyError},
+        slim::SlimPod,
+    },
     observe::{Observed, refresh},
     plan::{self, Live},
-    progress, rollout,
-    rollout::{Fate, Looks, Seen, Standing, Step, Wish},
-    said,
-    slim::SlimPod,
-    status, write,
+    progress,
+    rollout::{self, Fate, Looks, Seen, Standing, Step, Wish},
+    said, status,
+    verdicts::artifacts::Artifact,
+    write,
 };
 use crate::api::{Management, ModelDeployment, Problem, Reason, VOUCHED};
 

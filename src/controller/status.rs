@@ -9,14 +9,13 @@ use jiff::Timestamp;
 
 use self::summary::{Summary, summarise, why, with_retry};
 use super::{
-    coldstart,
     decide::{Blocked, Decision, Judged, Stage},
-    diagnose::Found,
-    gate::Doors,
+    diagnose::{Found, coldstart},
+    doors::gate::Doors,
+    objects::slim::SlimPod,
     plan::{self, Owner},
     progress::{self, Step},
     rollout,
-    slim::SlimPod,
 };
 use crate::{
     api::{

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Case, Progress, Step, quantity, scheduling::sentence, starting};
 use crate::{
     api::{Problem, Reason, VOUCHED},
-    controller::slim::{SlimContainer, SlimTerminated},
+    controller::objects::slim::{SlimContainer, SlimTerminated},
     engine::{human_memory, human_size, readable},
 };
 

@@ -3,7 +3,7 @@
 use super::{Case, Progress, Step, starting};
 use crate::{
     api::Reason,
-    controller::{ask::Download, fetched, slim::SlimContainer},
+    controller::{doors::ask::Download, fetched, objects::slim::SlimContainer},
     engine::human_size,
 };
 

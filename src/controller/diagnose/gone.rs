@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{Problem, Reason},
-    controller::slim::SlimPod,
+    controller::objects::slim::SlimPod,
 };
 
 /// Whether the node does not report any more, though the pod would still run as far as anybody knows.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::quantity;
-use crate::{api::Reason, controller::ask::Download, engine::Explained};
+use crate::{api::Reason, controller::doors::ask::Download, engine::Explained};
 
 /// What was looked up for one ModelDeployment.
 #[derive(Debug, Default)]
@@ -185,7 +185,7 @@ pub struct SlimNodeStatus {
     /// What pods may have of it.
     pub allocatable: BTreeMap<String, String>,
     /// `Ready` and others.
-    pub conditions: Vec<crate::controller::slim::SlimCondition>,
+    pub conditions: Vec<crate::controller::objects::slim::SlimCondition>,
 }
 
 impl SlimNode {

@@ -1,10 +1,12 @@
 //! Why a pod is not further: pure, from the pod and from what was looked up about it. One file per family of causes.
 
 mod asked;
+pub mod coldstart;
 mod engine;
 mod fetching;
 mod gone;
 pub mod looked;
+pub mod needs;
 mod quantity;
 mod scheduling;
 mod starting;
@@ -23,9 +25,9 @@ use jiff::Timestamp;
 use self::looked::Node;
 use super::{
     decide::Judged,
+    objects::slim::{SlimContainer, SlimPod},
     plan::{CONTAINER_ENGINE, CONTAINER_FETCH},
     progress::{Progress, Step},
-    slim::{SlimContainer, SlimPod},
 };
 use crate::api::Reason;
 

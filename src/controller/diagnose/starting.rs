@@ -3,7 +3,7 @@
 use super::{Case, scheduling::sentence};
 use crate::{
     api::{Problem, Reason},
-    controller::slim::SlimContainer,
+    controller::objects::slim::SlimContainer,
 };
 
 /// Events about volumes.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    controller::ask::{Asking, FirstRequest},
+    controller::doors::ask::{Asking, FirstRequest},
     engine::Engine,
 };
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Class, Pod};
 use crate::{
     api::VOUCHED,
-    controller::{plan::CONTAINER_ENGINE, progress, slim::SlimPod},
+    controller::{objects::slim::SlimPod, plan::CONTAINER_ENGINE, progress},
 };
 
 /// What is known of a pod beside what is watched.

@@ -8,9 +8,9 @@ use crate::{
     controller::{
         decide::{Blocked, Judged, Stage},
         diagnose::{far, not_created},
+        objects::slim::SlimPod,
         progress::{self, Progress, Step},
         rollout,
-        slim::SlimPod,
     },
 };
 

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::controller::{diagnose::looked::Taint, slim::SlimPod};
+use crate::controller::{diagnose::looked::Taint, objects::slim::SlimPod};
 
 fn node(name: &str, gpus: f64, used: f64) -> Node {
     let allocatable = [("nvidia.com/gpu", gpus), ("cpu", 8.0), ("memory", 64e9), ("ephemeral-storage", 100e9), ("pods", 110.0)];

@@ -13,11 +13,11 @@ use std::{
 
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{
-    ask::{Ask, FirstRequest},
-    backoff::doubled,
+use super::ask::{Ask, FirstRequest};
+use crate::{
+    api::{Problem, Reason},
+    controller::backoff::doubled,
 };
-use crate::api::{Problem, Reason};
 
 /// How many engines are asked at the same time.
 const AT_ONCE: usize = 32;

@@ -13,9 +13,9 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{context::Context, slim::SlimSignature};
 use crate::{
     api::{ACCEPTED, FIELD_MANAGER, Finding, ModelDeployment, ModelSignature, ModelSignatureStatus, Problem, Reason, settle},
+    controller::{context::Context, objects::slim::SlimSignature},
     trust::{Bundle, Contents},
 };
 
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_it_signs_and_who_has_that_is_said() {
-        let bundle = include_str!("../../tests/data/oms/p256.sig");
+        let bundle = include_str!("../../../tests/data/oms/p256.sig");
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
         let say = |bundle: &str, by: Option<&BTreeSet<String>>| finding(&read(bundle), by, "birds", "sha256:1");
         let used = say(bundle, Some(&names(&["wren", "finch"])));

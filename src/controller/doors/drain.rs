@@ -16,14 +16,16 @@ use kube::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{
-    ask::{Ask, Asking},
-    context::Context,
-    plan::Owner,
-    rollout::COST,
-    slim::{ANNOTATION_COST, ANNOTATION_DRAINING, SlimPod},
+use super::ask::{Ask, Asking};
+use crate::{
+    api::VOUCHED,
+    controller::{
+        context::Context,
+        objects::slim::{ANNOTATION_COST, ANNOTATION_DRAINING, SlimPod},
+        plan::Owner,
+        rollout::COST,
+    },
 };
-use crate::api::VOUCHED;
 
 /// Until then the network may still bring requests to a pod that is not routed to any more.
 const SETTLES: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use std::{
 
 use kube::{Api, Resource as _, ResourceExt as _};
 
-use super::{context::Context, events::Said, slim::SlimSignature};
 use crate::{
     api::{ModelSignature, ModelSignatureSpec, truncate},
+    controller::{context::Context, events::Said, objects::slim::SlimSignature},
     model::Digest,
     trust,
 };

@@ -11,12 +11,14 @@ use kube::{api::ObjectMeta, runtime::reflector::Store};
 
 use super::{
     live::{self, Live},
-    plan::{ChildKind, Owner},
     shelf::Shelf,
     slim::{SlimDeployment, SlimPod, SlimSignature},
     told::{Guarded, Meta},
 };
-use crate::api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment};
+use crate::{
+    api::{InferenceEngine, LABEL_DEPLOYMENT, ModelArtifact, ModelDeployment},
+    controller::plan::{ChildKind, Owner},
+};
 
 /// The stores that the watches fill.
 pub struct Stores {

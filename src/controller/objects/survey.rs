@@ -8,13 +8,18 @@ use futures::future::{try_join, try_join_all};
 use kube::{Api, api::ListParams};
 
 use super::{
-    apply, artifacts,
-    context::Context,
+    apply,
     live::{Children, Live},
-    notes::Notes,
-    plan::{self, ChildKind, Owner},
 };
-use crate::api::{LABEL_DEPLOYMENT, ModelArtifact};
+use crate::{
+    api::{LABEL_DEPLOYMENT, ModelArtifact},
+    controller::{
+        context::Context,
+        notes::Notes,
+        plan::{self, ChildKind, Owner},
+        verdicts::artifacts,
+    },
+};
 
 /// Children in a page.
 const PAGE: u32 = 100;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::plan::Revision;
+use crate::controller::plan::Revision;
 
 /// So many are kept as they are used. The others are kept as text, which takes a tenth of the memory: most of them are looked at
 /// when their object changes, and then several times in a row.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{
-    plan::{CONTAINER_ENGINE, CONTAINER_FETCH},
-    slim::{SlimCondition, SlimPod},
+use crate::{
+    api::{ColdStart, ColdStartPhase},
+    controller::{
+        objects::slim::{SlimCondition, SlimPod},
+        plan::{CONTAINER_ENGINE, CONTAINER_FETCH},
+    },
 };
-use crate::api::{ColdStart, ColdStartPhase};
 
 /// The phases, in their order.
 pub const PHASES: [&str; 7] = ["queued", "scheduled", "image", "fetch", "verify", "load", "ready"];
@@ -72,7 +74,7 @@ fn since(condition: &SlimCondition) -> Option<Timestamp> {
 fn verified(report: &str) -> i64 {
     let report: serde_json::Value = serde_json::from_str(report.trim()).unwrap_or_default();
     let seconds = report.get("verifySeconds").and_then(serde_json::Value::as_f64).unwrap_or_default();
-    i64::try_from(super::diagnose::whole(seconds)).unwrap_or_default()
+    i64::try_from(super::whole(seconds)).unwrap_or_default()
 }
 
 #[cfg(test)]

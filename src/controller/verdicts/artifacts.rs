@@ -12,9 +12,9 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{context::Context, plan::Owner};
 use crate::{
     api::{FIELD_MANAGER, ModelArtifact, ModelArtifactSpec, ModelArtifactStatus, PolicyVerdict},
+    controller::{context::Context, plan::Owner},
     model::{Digest, Manifest, Source},
 };
 

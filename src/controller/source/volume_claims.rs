@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Api;
 
-use super::context::Context;
 use crate::{
     api::{ModelDeployment, Problem, Reason},
+    controller::context::Context,
     model::Source,
 };
 

@@ -18,20 +18,20 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{
-    answer::First,
-    confirm::{self, Others},
-    context::Context,
-    decide::Judged,
-    drain,
-    observe::Observed,
-    plan::{CONTAINER_ENGINE, Owner},
-    policies,
-    rollout::Step,
-    slim::{SlimCondition, SlimPod},
-    vouch,
+use super::{answer::First, drain, vouch};
+use crate::{
+    api::{GATE, LABEL_REVISION, Problem, VOUCHED},
+    controller::{
+        confirm::{self, Others},
+        context::Context,
+        decide::Judged,
+        objects::slim::{SlimCondition, SlimPod},
+        observe::Observed,
+        plan::{CONTAINER_ENGINE, Owner},
+        rollout::Step,
+        verdicts::policies,
+    },
 };
-use crate::api::{GATE, LABEL_REVISION, Problem, VOUCHED};
 
 /// So long it counts that the policies are those of the verdicts.
 const MOMENT: Duration = Duration::from_secs(1);

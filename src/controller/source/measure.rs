@@ -16,17 +16,21 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    context::Context,
-    diagnose::ONE_POD,
-    look_again,
-    plan::{self, Owner},
-    slim::SlimPod,
-};
+use super::look_again;
 use crate::{
     api::{ANNOTATION_REFRESH, FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_MEASURES, ModelDeployment, NAME_PREFIX, Reason},
+    controller::{
+        context::Context,
+        diagnose::ONE_POD,
+        objects::slim::SlimPod,
+        plan::{self, Owner},
+    },
     model::{CleanPath, Digest, Source},
-    weights::{Credentials, Library, SourceError, Tree, fetch::Report, fetch::size, measure::Measured},
+    weights::{
+        Credentials, Library, SourceError, Tree,
+        fetch::{Report, size},
+        measure::Measured,
+    },
 };
 
 /// The pod is looked at again after this time.
@@ -104,7 +108,7 @@ impl Claims<'_> {
         let failed = |error: kube::Error| {
             SourceError::later(
                 Reason::PodsNotCreated,
-                format!("Pod {name}, which reads {source}, cannot be made: {}", super::said(&error)),
+                format!("Pod {name}, which reads {source}, cannot be made: {}", crate::controller::said(&error)),
                 None,
             )
         };

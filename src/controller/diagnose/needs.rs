@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{
+use crate::controller::{
+    objects::slim::{SlimContainer, SlimPod},
     plan::{CONTAINER_ENGINE, CONTAINER_FETCH},
-    slim::{SlimContainer, SlimPod},
 };
 
 /// Between two looks at what only a look tells.

@@ -12,12 +12,16 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::{
-    context::Context,
     diff::{Rules, difference},
     live::{Children, Live},
-    plan::{Child, ChildKind, Owner, Revision, revision_of},
 };
-use crate::api::{FIELD_MANAGER, Problem, Reason};
+use crate::{
+    api::{FIELD_MANAGER, Problem, Reason},
+    controller::{
+        context::Context,
+        plan::{Child, ChildKind, Owner, Revision, revision_of},
+    },
+};
 
 /// Nothing that we did not write may stand below these paths.
 const RULES: Rules<'_> = Rules { exact: &["/spec/template", "/spec/selector", "/data"], injected: &[] };

@@ -17,7 +17,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{metadata::metadata, plan::ChildKind, slim::SlimDeployment};
+use super::{metadata::metadata, slim::SlimDeployment};
+use crate::controller::plan::ChildKind;
 
 /// One child, as the API server has it.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::diff::{Rules, difference};
+use crate::controller::objects::diff::{Rules, difference};
 
 /// What Kubernetes itself adds to the spec of a pod between its template and its life.
 const INJECTED: &[&str] = &[
