@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use super::{
     bundle::{Attested, Bundle, Contents, Material, Rejected},
     key::{Hint, PublicKey},
-    verdict::Candidate,
+    question::Candidate,
 };
 use crate::{
     api::Reason,

@@ -3,7 +3,7 @@
 use super::{
     evidence::{Failure, Gap},
     policy::{Demand, Deny, Policy, PolicyState, Rule},
-    verdict::Candidate,
+    question::Candidate,
 };
 use crate::{
     api::{Mode, Problem, Reason},

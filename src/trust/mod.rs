@@ -8,6 +8,7 @@ mod evidence;
 mod key;
 mod messages;
 mod policy;
+mod question;
 mod selector;
 #[cfg(test)]
 mod tests;
@@ -18,5 +19,6 @@ pub use bundle::{Attested, Bundle, Contents, Material, Rejected, listed_names};
 pub use key::{Curve, Hint, InvalidKey, PublicKey};
 pub use messages::WARNED;
 pub use policy::{Policy, PolicyState};
+pub use question::Candidate;
 pub use selector::{InvalidSelector, Selector};
-pub use verdict::{Applicable, Candidate, DefaultStance, PolicySet, Trust, Verdict};
+pub use verdict::{Applicable, DefaultStance, PolicySet, Trust, Verdict};

@@ -9,10 +9,11 @@ use super::{
     evidence::{Evidence, Failures},
     messages::{self, Unmet},
     policy::{Demand, Policy, PolicyState, Rule},
+    question::Candidate,
 };
 use crate::{
     api::{Assurance, Mode, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
-    model::{Digest, Manifest, Source},
+    model::{Digest, Source},
 };
 
 /// What becomes of a namespace for which no policy says what may be served.
@@ -39,23 +40,6 @@ pub struct PolicySet {
 pub struct Applicable<'a> {
     policies: Vec<&'a PolicyState>,
     default: DefaultStance,
-}
-
-/// The model to judge.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// Where it comes from.
-    pub source: &'a Source,
-    /// The revision, for messages.
-    pub revision: &'a str,
-    /// The files that would be served.
-    pub manifest: &'a Manifest,
-    /// The signatures found with it: from where, and the content.
-    pub bundles: &'a [(String, String)],
-    /// The content that its ModelDeployment insists on.
-    pub pin: Option<Digest>,
-    /// Whether the bytes are verified on their way to the pod, or where they lie.
-    pub assurance: Assurance,
 }
 
 /// How far a model can be trusted: the column TRUST.

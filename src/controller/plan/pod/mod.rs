@@ -19,7 +19,7 @@ use fetch::fetch;
 use placement::{metadata, placement};
 use volumes::volumes;
 
-use super::{names::child_name, revision::RevisionInput};
+use super::{input::RevisionInput, names::child_name};
 use crate::api::{Duration, GATE, ModelDeploymentSpec, PodUser, VOUCHED};
 
 /// The init container that fetches and verifies the weights.
