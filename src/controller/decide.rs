@@ -143,6 +143,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
             Err(blocked) => decision.blocked = Some(blocked),
         }
         if decision.current.is_some() || answer.is_none() {
+            decision.model = decision.model.or_else(|| known_model(deployment, &decision.revisions));
             return Ok(decision);
         }
     }
@@ -150,6 +151,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         if is_gone_back_to(deployment, judged)
             && let Some(problem) = claims::lost(context, deployment, &observed.owner)
         {
+            decision.model = known_model(deployment, &decision.revisions);
             decision.blocked = Some(Blocked { stage: Stage::Spec, problem, retry: Some(NAME_TAKEN) });
             return Ok(decision);
         }
@@ -413,6 +415,13 @@ fn is_of(deployment: &ModelDeployment, model: &ResolvedModel) -> bool {
     let source = Source::in_namespace(&wanted.source, namespace);
     source.is_ok_and(|source| source.to_string() == model.source)
         && model.wanted_revision == wanted.revision.clone().unwrap_or_default()
+}
+
+/// What the source and revision were resolved to before, as long as there is a revision of it: what is in the way of asking again
+/// changes nothing about what was found.
+fn known_model(deployment: &ModelDeployment, revisions: &[Judged]) -> Option<ResolvedModel> {
+    let known = deployment.status.as_ref()?.model.as_ref().filter(|model| is_of(deployment, model))?;
+    revisions.iter().any(|judged| judged.seen.revision.artifact == known.artifact).then(|| known.clone())
 }
 
 /// Once something of this source and revision was served, a branch is not looked up again: it stays what it was.

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Finding, Severity};
 use crate::{
     api::{
-        AcceleratorClass, ClusterModelPolicy, InferenceEngine, ModelDeployment, ModelSignature, Problem, PublicKeySource, Reason,
-        Signer,
+        AcceleratorClass, ClusterModelPolicy, InferenceEngine, ModelDeployment, ModelSignature, PolicyRule, Problem,
+        PublicKeySource, Reason, SignedBy, Signer, SourceMatch,
     },
     cli::yaml::Step,
     controller,
@@ -22,6 +22,8 @@ DFjgtN1J21KK9Q7NZW3GG833RV9EwpX72UakxZdTjnVHdHHY3K1bj/48Cg==
 -----END PUBLIC KEY-----
 ";
 
+/// A pattern that every source matches.
+const ANY: &str = "**";
 /// A context, in tokens, for which hardly any node has the memory.
 const LONG: i64 = 1_048_576;
 
@@ -64,12 +66,9 @@ fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Sever
     };
     if let Ok(source) = &source {
         let served = controller::served_names(deployment, source);
-        let tries: Vec<Option<Problem>> =
-            engines.iter().map(|engine| engine::refuses(engine, &controller::render_input(deployment, &served))).collect();
-        if tries.iter().all(Option::is_some)
-            && let Some(refusal) = tries.into_iter().flatten().next()
-        {
-            problem(refusal);
+        let tries: Vec<Vec<Problem>> = engines.iter().map(|engine| refusals(engine, deployment, &served)).collect();
+        if tries.iter().all(|refusals| !refusals.is_empty()) {
+            tries.into_iter().next().into_iter().flatten().for_each(&mut problem);
         }
     }
     if spec.engine.context_length.is_some() && !engines.is_empty() && !engines.iter().any(|engine| takes_context(engine)) {
@@ -104,6 +103,31 @@ fn deployment(deployment: &ModelDeployment, catalogue: &Catalogue) -> Vec<(Sever
         found.push((Severity::Hint, Finding { path: path.to_vec(), message, next }));
     }
     found
+}
+
+/// Everything that an engine has against a deployment: after an argument or a variable that is refused, the rest is looked at.
+fn refusals(engine: &Engine, deployment: &ModelDeployment, served: &[String]) -> Vec<Problem> {
+    let (mut rest, mut passed, mut refusals) = (deployment.clone(), 0, vec![]);
+    while let Some(problem) = engine::refuses(engine, &controller::render_input(&rest, served)) {
+        let named = |start: &str| problem.message.strip_prefix(start)?.split_once(']').map(|(named, _)| named.to_owned());
+        let (args, env) = (&mut rest.spec.engine.args, &mut rest.spec.engine.env);
+        if let Some(at) = named("spec.engine.args[").and_then(|at| at.parse::<usize>().ok()).filter(|at| *at < args.len()) {
+            // The flag, and what stands behind it as its value.
+            let values = args.iter().skip(at + 1).take_while(|arg| !arg.starts_with('-')).count();
+            args.drain(..=at + values);
+            let place = format!("spec.engine.args[{}]", passed + at);
+            refusals.push(Problem::new(problem.reason, problem.message.replacen(&format!("spec.engine.args[{at}]"), &place, 1)));
+            passed += at + values + 1;
+        } else if let Some(at) = named("spec.engine.env[").and_then(|name| env.iter().position(|variable| variable.name == name))
+        {
+            env.remove(at);
+            refusals.push(problem);
+        } else {
+            refusals.push(problem);
+            break;
+        }
+    }
+    refusals
 }
 
 /// What a commit looks like.
@@ -153,7 +177,32 @@ fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
         for demand in rule.signed_by.iter_mut().filter(|demand| demand.any_of.iter().any(is_unknown)) {
             demand.minimum = demand.minimum.min(1);
         }
-        refused(&with(&|part| (part.spec.signers, part.spec.rules) = (known.clone(), vec![rule.clone()])));
+        let mut alone = |change: &dyn Fn(&mut PolicyRule)| {
+            let mut rule = rule.clone();
+            change(&mut rule);
+            refused(&with(&|part| (part.spec.signers, part.spec.rules) = (known.clone(), vec![rule.clone()])))
+        };
+        // One pattern and one name after the other, among others that are right.
+        let any = |patterns: &[String]| vec![ANY.to_owned(); patterns.len()];
+        for at in 0..rule.sources.include.len() + rule.sources.exclude.len() {
+            alone(&|one| {
+                let SourceMatch { include, exclude } = rule.sources.clone();
+                one.sources = SourceMatch { include: any(&include), exclude: any(&exclude) };
+                let patterns = one.sources.include.iter_mut().chain(&mut one.sources.exclude);
+                for (pattern, wanted) in patterns.zip(include.into_iter().chain(exclude)).skip(at).take(1) {
+                    *pattern = wanted;
+                }
+            });
+        }
+        for demand in &rule.signed_by {
+            for name in &demand.any_of {
+                alone(&|one| {
+                    one.sources = SourceMatch { include: vec![ANY.to_owned()], exclude: vec![] };
+                    one.signed_by = vec![SignedBy { any_of: vec![name.clone()], minimum: 1, ..demand.clone() }];
+                });
+            }
+        }
+        alone(&|_| {});
     }
     for entry in &deny {
         refused(&with(&|part| part.spec.deny = vec![entry.clone()]));

@@ -200,7 +200,23 @@ pub fn changes(model: &Value, entries: &[Entry], entry: &Entry) -> (Vec<Value>, 
             _ => {}
         }
     }
+    changes.extend(drain(model, &spec));
     (changes, notes)
+}
+
+/// The change that brings back how long replicas may drain: of `spec.rollout`, the part that stands in pods.
+fn drain(model: &Value, spec: &Map<String, Value>) -> Option<Value> {
+    let of = |root: &Value, path: &str| root.pointer(path).filter(|value| !value.is_null()).cloned();
+    let wanted = spec.get("rollout").and_then(|rollout| of(rollout, "/drain"));
+    let live = of(model, "/spec/rollout/drain");
+    match wanted {
+        wanted if wanted == live => None,
+        Some(drain) if of(model, "/spec/rollout").is_none() => {
+            Some(json!({ "op": "add", "path": "/spec/rollout", "value": { "drain": drain } }))
+        }
+        Some(drain) => Some(json!({ "op": "add", "path": "/spec/rollout/drain", "value": drain })),
+        None => Some(json!({ "op": "remove", "path": "/spec/rollout/drain" })),
+    }
 }
 
 /// Who will write the object again from elsewhere, and how that is known.
@@ -378,5 +394,18 @@ REVISION  NAME   STATE    READY  AGE  DIGEST  IMAGE         REASON
         assert_eq!(with(json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}})), Some("Flux"));
         assert_eq!(with(json!({"annotations": {"meta.helm.sh/release-name": "x"}})), Some("Helm"));
         assert_eq!(with(json!({"managedFields": [{"manager": "kubectl"}], "labels": {"a": "b"}})), None);
+    }
+
+    #[test]
+    fn how_long_it_drains_is_brought_back_too() {
+        let change = |live: Value, then: Value| drain(&json!({ "spec": live }), then.as_object().unwrap());
+        let seven = json!({ "rollout": { "drain": "7s" } });
+        assert_eq!(change(seven.clone(), seven.clone()), None);
+        assert_eq!(change(json!({}), json!({})), None);
+        let whole = json!({ "op": "add", "path": "/spec/rollout", "value": { "drain": "7s" } });
+        assert_eq!(change(json!({}), seven.clone()), Some(whole));
+        let one = json!({ "op": "add", "path": "/spec/rollout/drain", "value": "7s" });
+        assert_eq!(change(json!({ "rollout": { "strategy": "Canary" } }), seven.clone()), Some(one));
+        assert_eq!(change(seven, json!({})), Some(json!({ "op": "remove", "path": "/spec/rollout/drain" })));
     }
 }

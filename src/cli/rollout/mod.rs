@@ -51,7 +51,7 @@ enum Rollout {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Go back to an earlier revision: its model, engine, resources and pod block are written into the spec again
+    /// Go back to an earlier revision: its model, engine, resources, pod block and drain time are written into the spec again
     #[command(
         after_help = "Where the revision served a branch that may have moved since, its commit is written, so that the bytes are the same.
 replicas and rollout stay as they are. With Argo CD or Flux, change what is in Git: they would undo this.

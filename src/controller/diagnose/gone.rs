@@ -90,6 +90,13 @@ pub fn not_created(said: &str) -> Problem {
         );
         return Problem::new(Reason::PodsNotCreated, message);
     }
+    if said.contains("no PriorityClass with name") {
+        let message = format!(
+            "Pods cannot be created: {} Create the PriorityClass, or name another in spec.pod.priorityClassName.",
+            sentence(said)
+        );
+        return Problem::new(Reason::PodsNotCreated, message);
+    }
     let reason = if said.contains("quota") { Reason::QuotaExceeded } else { Reason::PodsNotCreated };
     Problem::new(reason, format!("Pods cannot be created: {}", sentence(said)))
 }
@@ -147,6 +154,19 @@ mod tests {
         assert_eq!(problem.reason, Reason::QuotaExceeded);
         assert!(problem.message.contains("few: must specify limits.memory for: engine"), "{}", problem.message);
         assert_eq!(not_created("pods \"x\" is forbidden: violates PodSecurity").reason, Reason::PodsNotCreated);
+    }
+
+    #[test]
+    fn a_missing_priority_class_is_named_with_its_field() {
+        let problem = not_created("pods \"x\" is forbidden: no PriorityClass with name serving was found");
+        assert_eq!(problem.reason, Reason::PodsNotCreated);
+        assert!(
+            problem
+                .message
+                .ends_with("serving was found. Create the PriorityClass, or name another in spec.pod.priorityClassName."),
+            "{}",
+            problem.message
+        );
     }
 
     #[test]

@@ -100,9 +100,10 @@ impl Visit<'_> {
             self.doors.stale = true;
             return Ok(());
         }
-        match objection(context, &observed.owner, pod, judged).await? {
-            None => lift(context, &observed.owner, pod).await?,
-            Some(objection) => self.doors.objections.push((pod.name().to_owned(), objection)),
+        match compare(context, &observed.owner, pod, judged).await? {
+            Compared::Gone => {}
+            Compared::Same => lift(context, &observed.owner, pod).await?,
+            Compared::Another(objection) => self.doors.objections.push((pod.name().to_owned(), objection)),
         }
         Ok(())
     }
@@ -121,13 +122,14 @@ impl Visit<'_> {
             self.doors.stale = true;
             return Ok(());
         }
-        let objection = match verdict(judged, pod) {
-            Some(objection) => Some(objection),
-            None => match judged {
-                Some(judged) => objection(context, owner, pod, judged).await?,
-                None => None,
-            },
-        };
+        let mut objection = verdict(judged, pod);
+        if let (None, Some(judged)) = (&objection, judged) {
+            objection = match compare(context, owner, pod, judged).await? {
+                Compared::Gone => return Ok(()),
+                Compared::Same => None,
+                Compared::Another(objection) => Some(objection),
+            };
+        }
         let word = match (&objection, judged) {
             (Some(objection), _) => Word::Not("NotVouched", format!("Not vouched for: {objection}.")),
             (None, _) if is_draining(pod, step) => {
@@ -264,9 +266,25 @@ async fn is_today(
     Ok(namespace.metadata.labels.unwrap_or_default() == *labels)
 }
 
+/// What a pod is beside its revision's template.
+enum Compared {
+    /// Not there any more, or another has its name.
+    Gone,
+    /// What was written.
+    Same,
+    /// Something else, and this is the first difference.
+    Another(String),
+}
+
+impl Compared {
+    fn by(objection: Option<String>) -> Self {
+        objection.map_or(Self::Same, Self::Another)
+    }
+}
+
 /// Compares the live pod with its revision's template; a pod's generation changes whenever its spec does, so each is read once for
 /// each of the two.
-async fn objection(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Judged) -> Result<Option<String>, kube::Error> {
+async fn compare(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Judged) -> Result<Compared, kube::Error> {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let generation = pod.metadata.generation;
     let revision = &judged.seen.revision.name;
@@ -276,12 +294,11 @@ async fn objection(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Jud
         && of == *revision
         && generation.is_some()
     {
-        return Ok(objection);
+        return Ok(Compared::by(objection));
     }
-    let Some(live) = api(context, owner).get_opt(pod.name()).await? else { return Ok(Some("it is gone".to_owned())) };
-    if live.metadata.uid.as_deref() != Some(&uid) {
-        return Ok(Some("another pod has its name now".to_owned()));
-    }
+    let live = api(context, owner).get_opt(pod.name()).await?;
+    // The watch will tell.
+    let Some(live) = live.filter(|live| live.metadata.uid.as_deref() == Some(&uid)) else { return Ok(Compared::Gone) };
     let seen = live.metadata.generation;
     let live = serde_json::to_value(live).map_err(kube::Error::SerdeError)?;
     let objection = vouch::objection(&judged.seen.revision.template, &live, &context.config.trusted_mutators);
@@ -294,7 +311,7 @@ async fn objection(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Jud
         );
     }
     context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (seen, revision.clone(), objection.clone()));
-    Ok(objection)
+    Ok(Compared::by(objection))
 }
 
 impl Vouchers {

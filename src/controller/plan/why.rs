@@ -11,7 +11,12 @@ const NAMED: usize = 4;
 
 /// What a revision is made from, as far as its author says it.
 pub fn spec_of(spec: &ModelDeploymentSpec) -> Value {
-    json!({ "model": spec.model, "engine": spec.engine, "resources": spec.resources, "pod": spec.pod })
+    let mut made_of = json!({ "model": spec.model, "engine": spec.engine, "resources": spec.resources, "pod": spec.pod });
+    // The one part of a rollout that stands in pods.
+    if let (Some(drain), Some(made_of)) = (&spec.rollout.drain, made_of.as_object_mut()) {
+        made_of.insert("rollout".to_owned(), json!({ "drain": drain }));
+    }
+    made_of
 }
 
 /// What was there before.
@@ -40,6 +45,10 @@ pub fn reason(before: Option<Before<'_>>, spec: &Value, commit: &str, artifact: 
         changes.push(format!("{what} moved from {} to {}", short(before.commit), short(commit)));
     } else if changes.is_empty() && before.artifact != artifact {
         changes.push(format!("at {} the source has other files or signatures than before", short(commit)));
+    }
+    // What an earlier release did not note.
+    if changes.is_empty() {
+        changes.push("something of the spec that was not noted before became another".to_owned());
     }
     let more = changes.len().saturating_sub(NAMED);
     changes.truncate(NAMED);
@@ -121,6 +130,8 @@ mod tests {
         assert_eq!(after(&|_| {}, "9ab9ab9ab9ab", "b"), "the revision main moved from 12fd25f to 9ab9ab9");
         assert_eq!(after(&|_| {}, same, "b"), "at 12fd25f the source has other files or signatures than before");
         assert_eq!(after(&|v| v["model"]["source"] = json!("hf://a/C"), "9", "c"), "spec.model.source: hf://a/B became hf://a/C");
+        assert_eq!(after(&|v| v["rollout"] = json!({ "drain": "7s" }), same, "a"), "spec.rollout.drain: 7s was added");
+        assert!(after(&|_| {}, same, "a").contains("was not noted"), "never nothing");
         assert_eq!(reason(None, &old, same, "a"), "It is the first revision.");
         let unknown = Before { spec: None, ..before };
         assert!(reason(Some(unknown), &old, same, "a").contains("was not noted"));

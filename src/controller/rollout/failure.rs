@@ -58,7 +58,7 @@ pub fn of(seen: &[Seen], current: usize, wish: &Wish<'_>, now: Timestamp) -> (Op
 
 fn with_trouble(message: String, new: &Seen) -> String {
     match &new.trouble {
-        Some(trouble) => format!("{message} {trouble}"),
+        Some(trouble) => format!("{message} What was said of it then: {trouble}"),
         None => message,
     }
 }

@@ -43,6 +43,10 @@ pub fn of(
     }
     let back = current.and_then(|at| seen.get(at)).is_some_and(|current| current.name != target.name);
     let verb = if back { "takes its place back from" } else { "takes the place of" };
+    let takes_back = if old.len() == 1 { "takes its place back" } else { "take their places back" };
+    // Who is on its way out makes room, and so does one that stops for it.
+    let on_its_way_out = |revision: &Seen| revision.leaving > 0 || revision.pods.iter().any(|pod| pod.class == Class::Draining);
+    let makes_room = plan.no_room || seen.iter().any(|revision| revision.name != target.name && on_its_way_out(revision));
     let one_by_one = if plan.no_room { " one by one, as no node has room for a replica more" } else { "" };
     let mut message = format!(
         "Revision {} {verb} {}{one_by_one}: {} of its {} replicas answer.",
@@ -65,15 +69,11 @@ pub fn of(
         message.push_str(" They are replaced one by one, as rollout.strategy says.");
     }
     if !back && target.answering() < wish.replicas && step.given_up.is_none() {
-        message.push_str(&format!(
-            " Each has {} to answer, or {} takes its place back.",
-            spoken(target.deadline),
-            old.join(" and ")
-        ));
+        message.push_str(&format!(" Each has {} to answer, or {} {takes_back}.", spoken(target.deadline), old.join(" and ")));
     }
     if draining > 0 {
         message.push_str(&finishing);
         message.push_str(&format!(" That takes at most {}.", spoken(wish.drain())));
     }
-    Some(Said { reason: Reason::RollingOut, message, makes_room: plan.no_room })
+    Some(Said { reason: Reason::RollingOut, message, makes_room })
 }

@@ -229,7 +229,7 @@ fn a_revision_that_does_not_come_up_is_given_up_and_the_old_one_is_whole_again()
     assert_eq!(slow(599).given_up, None);
     assert_eq!(slow(599).again, Some(Duration::from_secs(1)));
     let late = slow(600);
-    let cause = "It did not answer with its next replica within 10m. It loads.";
+    let cause = "It did not answer with its next replica within 10m. What was said of it then: It loads.";
     assert_eq!(late.given_up, Some(("b".to_owned(), cause.to_owned())));
     assert_eq!(late.fates, [Keep(2), Keep(0)]);
     // Each replica that answers has the time anew.

@@ -216,13 +216,10 @@ async fn stormy(world: &World, story: &Story) -> Ends {
             api.end(NAMES[1]);
         });
     }
-    let ends = told(world, story).await;
-    let rest = (weather.lock().unwrap().clears_up).saturating_duration_since(Instant::now());
-    if rest.is_zero() {
-        return ends;
-    }
-    // It was over before the storm was: the storm has to leave it as it is.
-    tokio::time::sleep(rest).await;
+    told(world, story).await;
+    // If it was over before the storm was, the storm has to leave it as it is; and whoever died last comes back.
+    let clears_up = weather.lock().unwrap().clears_up;
+    tokio::time::sleep_until(clears_up).await;
     world.settle().await;
     ends::of(world)
 }
