@@ -183,7 +183,7 @@ impl Context {
         let owners: HashSet<String> = owners.map(|owner| owner.uid.clone()).collect();
         self.pace.keep_only(&owners);
         self.sightings.keep_only(&owners);
-        self.lookups.keep_only(&pods, &owners).await;
+        self.lookups.keep_only(&pods, &owners);
         self.answers.keep_only(&pods);
         self.drains.keep_only(&pods);
         self.artifacts.keep_only(&artifacts);

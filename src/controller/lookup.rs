@@ -14,7 +14,7 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
-    Api, Resource,
+    Api, Client, Resource,
     api::{ListParams, LogParams, ObjectMeta},
 };
 use serde::de::DeserializeOwned;
@@ -50,6 +50,8 @@ const EVENTS: u32 = 100;
 const LOG: (i64, i64) = (256 * 1024, 1000);
 /// The nodes are listed at most in this part of the time, and not more often than this.
 const SHARE: u32 = 20;
+/// The same while there are pods that were made since.
+const NEW_SHARE: u32 = 4;
 const NODES_AGAIN: Duration = Duration::from_secs(1);
 /// Nodes and pods come in pages of so many.
 const PAGE: u32 = 500;
@@ -65,11 +67,18 @@ pub struct Lookups {
     /// By pod and end of the container: how often it was asked for, and what it was.
     crashes: Mutex<HashMap<String, (u32, Option<Crash>)>>,
     limits: Mutex<HashMap<String, Option<f64>>>,
-    nodes: tokio::sync::Mutex<Option<Nodes>>,
+    nodes: Listing,
     /// By the UID of the ModelDeployment.
     departed: Mutex<HashMap<String, Vec<Departure>>>,
     /// Pods that are waited for, by UID of the ModelDeployment: the more there are, the less often each is looked at.
     waiting: Mutex<HashMap<String, usize>>,
+}
+
+/// The nodes as they were listed last, and whose turn it is to list them.
+#[derive(Default)]
+struct Listing {
+    latest: Arc<Mutex<Option<Nodes>>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Nodes {
@@ -305,48 +314,63 @@ where
     }
 }
 
-/// The nodes and what is free on them: one list for everybody, and the longer it takes, the less often.
+/// The nodes and what is free on them: one list for everybody, and the longer it takes, the less often. Whoever finds that it takes
+/// long goes on with what was there before, or without.
 ///
 /// What was listed before a pod was made, which is `since`, says little of why it found no node.
 async fn nodes(context: &Context, since: Timestamp) -> Option<Arc<Vec<Node>>> {
-    let mut known = context.lookups.nodes.lock().await;
-    if let Some(known) = known.as_ref() {
-        let old = known.time < since || known.nodes.is_none();
-        let enough = if old { NODES_AGAIN } else { (known.took * SHARE).max(NODES_AGAIN) };
-        if known.at.elapsed() < enough {
-            return known.nodes.clone();
-        }
-    }
-    let time = context.clock.now();
-    let began = Instant::now();
-    let client = &context.client;
-    let nodes = timeout(PATIENCE * 10, async {
-        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
-        for node in all(Api::<SlimNode>::all(client.clone()), ListParams::default()).await? {
-            let node = node.room();
-            nodes.insert(node.name.clone(), node);
-        }
-        let running = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
-        if !nodes.is_empty() {
-            for pod in all(Api::<TakingPod>::all(client.clone()), ListParams::default().fields(running)).await? {
-                let Some(node) = nodes.get_mut(&pod.spec.node_name) else { continue };
-                for (name, number) in pod.spec.requests() {
-                    *node.used.entry(name).or_default() += number;
+    let listing = &context.lookups.nodes;
+    if listing.is_due(since)
+        && let Ok(turn) = listing.turn.clone().try_lock_owned()
+    {
+        let (client, clock, latest) = (context.client.clone(), context.clock.clone(), listing.latest.clone());
+        tokio::spawn(async move {
+            let (time, began) = (clock.now(), Instant::now());
+            let nodes = match timeout(PATIENCE * 10, list_nodes(&client)).await {
+                Ok(Ok(nodes)) => Some(Arc::new(nodes)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "the nodes could not be looked up");
+                    None
                 }
+                Err(_) => None,
+            };
+            let listed = Nodes { at: Instant::now(), time, took: began.elapsed(), nodes };
+            *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed);
+            drop(turn);
+        });
+    }
+    let _ = timeout(PATIENCE, listing.turn.lock()).await;
+    let latest = listing.latest.lock().unwrap_or_else(PoisonError::into_inner);
+    latest.as_ref().and_then(|latest| latest.nodes.clone())
+}
+
+async fn list_nodes(client: &Client) -> Result<Vec<Node>, kube::Error> {
+    let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+    for node in all(Api::<SlimNode>::all(client.clone()), ListParams::default()).await? {
+        let node = node.room();
+        nodes.insert(node.name.clone(), node);
+    }
+    let running = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
+    if !nodes.is_empty() {
+        for pod in all(Api::<TakingPod>::all(client.clone()), ListParams::default().fields(running)).await? {
+            let Some(node) = nodes.get_mut(&pod.spec.node_name) else { continue };
+            for (name, number) in pod.spec.requests() {
+                *node.used.entry(name).or_default() += number;
             }
         }
-        Ok::<_, kube::Error>(nodes.into_values().collect::<Vec<_>>())
-    });
-    let nodes = match nodes.await {
-        Ok(Ok(nodes)) => Some(Arc::new(nodes)),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the nodes could not be looked up");
-            None
-        }
-        Err(_) => None,
-    };
-    *known = Some(Nodes { at: Instant::now(), time, took: began.elapsed(), nodes: nodes.clone() });
-    nodes
+    }
+    Ok(nodes.into_values().collect())
+}
+
+impl Listing {
+    /// Whether what was listed last is too old. It is listed in at most a twentieth of the time, and in a fifth while pods are made.
+    fn is_due(&self, since: Timestamp) -> bool {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.as_ref().is_none_or(|latest| {
+            let share = if latest.time < since { NEW_SHARE } else { SHARE };
+            latest.at.elapsed() >= (latest.took * share).max(NODES_AGAIN)
+        })
+    }
 }
 
 impl Lookups {
@@ -379,7 +403,7 @@ impl Lookups {
     }
 
     /// Forgets what is about pods that are gone, and what was not asked for lately.
-    pub async fn keep_only(&self, pods: &HashSet<String>, deployments: &HashSet<String>) {
+    pub fn keep_only(&self, pods: &HashSet<String>, deployments: &HashSet<String>) {
         const LATELY: Duration = Duration::from_secs(60);
         let of_pod = |key: &str| pods.contains(key.split('/').next().unwrap_or_default());
         self.events.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, (at, _)| of_pod(uid) && at.elapsed() < LATELY);
@@ -389,9 +413,9 @@ impl Lookups {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| of_pod(uid));
         self.departed.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| deployments.contains(uid));
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| deployments.contains(uid));
-        let mut nodes = self.nodes.lock().await;
-        if nodes.as_ref().is_some_and(|nodes| nodes.at.elapsed() > LATELY.max(nodes.took * SHARE)) {
-            *nodes = None;
+        let mut latest = self.nodes.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.as_ref().is_some_and(|latest| latest.at.elapsed() > LATELY.max(latest.took * SHARE)) {
+            *latest = None;
         }
     }
 }

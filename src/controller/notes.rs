@@ -27,6 +27,10 @@ pub const FAILED: &str = "bonafide.dev/failed";
 
 /// That the revision has answered: it can be gone back to.
 pub const ANSWERED: &str = "bonafide.dev/answered";
+/// Stands there when it has answered for all replicas, alone; `true` when it was for some of them.
+pub const WHOLE: &str = "whole";
+/// That the revision has passed its trial.
+pub const TRIED: &str = "bonafide.dev/tried";
 
 /// The bytes of a revision were not the ones that were judged: so that nothing downloads the same again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +75,10 @@ pub struct Notes {
     pub refresh: Option<String>,
     /// Whether it has answered before. It is noted once another one is to take its place.
     pub answered: bool,
+    /// Whether it has answered for all replicas, alone.
+    pub whole: bool,
+    /// Whether it has passed its trial.
+    pub tried: bool,
     /// What a replica found.
     pub refusal: Option<Refusal>,
     /// Why it was given up.
@@ -90,6 +98,8 @@ impl Notes {
             asking: parsed(of(ASKING)),
             refresh: of(ANNOTATION_REFRESH),
             answered: of(ANSWERED).is_some(),
+            whole: of(ANSWERED).as_deref() == Some(WHOLE),
+            tried: of(TRIED).is_some(),
             refusal: parsed(of(REFUSED)),
             failure: parsed(of(FAILED)),
         }

@@ -54,6 +54,7 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let mut seen = rollout::of_pod(pod, Looks { idle: context.drains.is_idle(uid) })?;
         seen.answers_since = seen.answers_since.map(|stamp| since(uid, "answers", stamp));
+        seen.silent_since = seen.silent_since.map(|stamp| since(uid, "does not answer any more", stamp));
         seen.created = seen.created.map(|stamp| since(uid, "made", stamp));
         seen.no_room_since = seen.no_room_since.filter(|_| !in_vain).map(|stamp| since(uid, "finds no room", stamp));
         // As long as it is routed to, its time to finish has not begun.
@@ -67,6 +68,8 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
     };
     let placed = pods.iter().filter(|pod| pod.spec.node_name.is_some()).count();
     let (counted_since, gave_room) = context.sightings.counted(&context.clock, owner, &revision.name, "pods on nodes", placed);
+    let asked = usize::try_from(judged.seen.asked.unwrap_or(0)).unwrap_or(0);
+    let (asked_since, _) = context.sightings.counted(&context.clock, owner, &revision.name, "asked for", asked);
     let refused = judged.is_refused();
     let (refused_since, _) = context.sightings.counted(&context.clock, owner, &revision.name, "refused", usize::from(refused));
     let deadline = deployment.spec.rollout.deadline.as_ref().map(|deadline| deadline.length());
@@ -74,6 +77,7 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         name: revision.name.clone(),
         number: revision.number,
         asked: judged.seen.asked,
+        asked_since: Some(asked_since),
         since: judged.seen.since.map(|stamp| since(&revision.name, "has a Deployment", stamp)),
         pods: pods.iter().copied().filter_map(pod).collect(),
         leaving: pods.iter().filter(|pod| rollout::is_leaving(pod, now)).count(),
@@ -87,6 +91,8 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         may_serve: judged.may_serve(),
         refused_since: refused.then_some(refused_since),
         answered: judged.seen.notes.answered,
+        whole: judged.seen.notes.whole,
+        tried: judged.seen.notes.tried,
         deadline: deadline.unwrap_or_else(|| rollout::deadline(bytes(judged.artifact.as_deref()), &revision.template)),
         trouble: progress.map(|progress| progress.message).or_else(|| judged.seen.failure.clone()),
     }
@@ -110,6 +116,9 @@ pub async fn carry_out(
         return Ok(None);
     }
     give_up(context, deployment, observed, decision, step).await?;
+    if let Some(name) = &step.tried {
+        notes::write(context, &observed.owner, name, &[(notes::TRIED, Some("true".to_owned()))]).await?;
+    }
     let history = history(decision, step);
     let mut live: Vec<Live<'_>> = Vec::new();
     for (judged, fate) in decision.revisions.iter().zip(&step.fates) {
@@ -224,14 +233,16 @@ pub async fn note(
     if deployment.spec.management == Management::Paused {
         return Ok(());
     }
+    let asked: i32 = decision.revisions.iter().filter_map(|judged| judged.seen.asked).sum();
     for judged in &decision.revisions {
         let is_current = Some(&judged.seen.revision.name) == decision.current.as_ref();
         let answering = status::pods_of(&observed.pods, judged).iter().filter(|pod| progress::answers(pod)).count();
         let whole = answering > 0 && i32::try_from(answering).is_ok_and(|answering| answering >= deployment.spec.replicas);
         let counts = judged.seen.refusal.is_some() || judged.seen.failed.is_some();
         let mut anew = judged.seen.notes.settled(judged.seen.asked_for, is_current && whole && !counts);
-        if !is_current && answering > 0 && !judged.seen.notes.answered {
-            anew.push((notes::ANSWERED, Some("true".to_owned())));
+        let alone = i32::try_from(answering).is_ok_and(|answering| answering >= asked);
+        if !is_current && answering > 0 && (!judged.seen.notes.answered || (alone && !judged.seen.notes.whole)) {
+            anew.push((notes::ANSWERED, Some(if alone { notes::WHOLE } else { "true" }.to_owned())));
         }
         let refresh = refresh(deployment);
         let refreshed = is_current && decision.looked && refresh.is_some();

@@ -139,7 +139,7 @@ impl Visit<'_> {
             (None, None) => Word::Nothing,
         };
         // A policy may have come since the gate was lifted, and its watch be late.
-        let word = if matches!(word, Word::Vouched) && !was_vouched(pod) && !self.fresh.ask(context, observed).await? {
+        let word = if matches!(word, Word::Vouched) && !pod.was_vouched() && !self.fresh.ask(context, observed).await? {
             self.doors.stale = true;
             Word::Nothing
         } else {
@@ -178,20 +178,17 @@ impl Fresh {
 }
 
 /// What speaks against a pod that runs before it is looked at. It is vouched for as long as it is what we wrote and its bytes
-/// were what was judged; whether new ones may start is another question.
+/// were what was judged; whether new ones may start is another question. An engine that was started again is a new one.
 fn verdict(judged: Option<&Judged>, pod: &SlimPod) -> Option<String> {
     match judged {
         None => Some("no revision of this ModelDeployment made it".to_owned()),
         Some(judged) if found_other_bytes(judged, pod) => Some("its weights are not what was judged".to_owned()),
-        Some(judged) if !was_vouched(pod) && !judged.may_serve() => Some("the policies refuse it".to_owned()),
+        Some(judged) if !pod.was_vouched() && !judged.may_serve() => Some("the policies refuse it".to_owned()),
+        Some(judged) if pod.is_probed() && judged.is_refused() => {
+            Some("its engine was started again, and the policies refuse it".to_owned())
+        }
         Some(_) => None,
     }
-}
-
-/// Whether it is vouched for, or was until it was to go or its engine was started again.
-fn was_vouched(pod: &SlimPod) -> bool {
-    pod.condition(VOUCHED)
-        .is_some_and(|vouched| vouched.status == "True" || matches!(vouched.reason.as_str(), "Draining" | "Probing"))
 }
 
 /// Whether the pod is to go, after this step.

@@ -187,6 +187,17 @@ impl SlimPod {
         self.spec.scheduling_gates.iter().any(|gate| gate.name == crate::api::GATE)
     }
 
+    /// Whether it is vouched for, or was until it was to go or its engine was started again.
+    pub fn was_vouched(&self) -> bool {
+        self.condition(crate::api::VOUCHED)
+            .is_some_and(|vouched| vouched.status == "True" || matches!(vouched.reason.as_str(), "Draining" | "Probing"))
+    }
+
+    /// Whether its engine was started again and has not answered since.
+    pub fn is_probed(&self) -> bool {
+        self.condition(crate::api::VOUCHED).is_some_and(|vouched| vouched.status == "False" && vouched.reason == "Probing")
+    }
+
     /// Since when it is to go: it gets no new requests, and finishes those it has.
     pub fn draining_since(&self) -> Option<Timestamp> {
         self.annotation(ANNOTATION_DRAINING)?.parse().ok()

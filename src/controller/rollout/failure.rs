@@ -38,15 +38,17 @@ pub fn of(seen: &[Seen], current: usize, wish: &Wish<'_>, now: Timestamp) -> (Op
         let trial = if on_trial { " while it was on trial" } else { "" };
         return (Some(with_trouble(format!("The engine of pod {} stopped {times}{trial}.", pod.name), new)), None);
     }
-    let waiting =
-        new.pods.iter().any(|pod| pod.class <= Class::Loading) || new.asked.unwrap_or(0) > super::number(new.pods.len());
+    let to_be_made = new.asked.unwrap_or(0) > super::number(new.pods.len());
+    let waiting = to_be_made || new.pods.iter().any(|pod| pod.class <= Class::Loading);
     // Once nothing else runs, and some of it answers, it has taken the place of the others; what it lacks they would lack too.
     let alone =
         new.answering() > 0 && others(seen, current).into_iter().filter_map(|at| seen.get(at)).all(|old| old.occupied() == 0);
     let Some(began) = new.since.filter(|_| waiting && !alone) else { return (None, None) };
     let made = new.pods.iter().filter(|pod| pod.class <= Class::Loading).filter_map(|pod| pod.created).min();
     let answered = new.pods.iter().filter_map(|pod| pod.answers_since).max();
-    let since = [Some(began), made, answered].into_iter().flatten().max();
+    // After a trial of hours the next ones have their time from when they were asked for.
+    let asked = new.asked_since.filter(|_| to_be_made);
+    let since = [Some(began), made, answered, asked].into_iter().flatten().max();
     match left(since, new.deadline, now) {
         left if left.is_zero() => {
             let message = format!("It did not answer with its next replica within {}.", spoken(new.deadline));

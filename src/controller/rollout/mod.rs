@@ -66,6 +66,8 @@ pub struct Pod {
     pub answers_since: Option<Timestamp>,
     /// When it was made.
     pub created: Option<Timestamp>,
+    /// Since when it does not answer any more, if it ever did.
+    pub silent_since: Option<Timestamp>,
     /// Since when the scheduler finds no room for it.
     pub no_room_since: Option<Timestamp>,
     /// Since when it is to go.
@@ -96,6 +98,8 @@ pub struct Seen {
     pub number: i64,
     /// Replicas that its Deployment asks for; `None` when there is no Deployment.
     pub asked: Option<i32>,
+    /// Since when it asks for so many, as far as is known.
+    pub asked_since: Option<Timestamp>,
     /// When that Deployment was made.
     pub since: Option<Timestamp>,
     /// Its pods, those that are over apart.
@@ -114,6 +118,10 @@ pub struct Seen {
     pub refused_since: Option<Timestamp>,
     /// Whether a pod of it ever answered.
     pub answered: bool,
+    /// Whether it ever answered for all replicas, alone.
+    pub whole: bool,
+    /// Whether it has passed its trial (`rollout.strategy: Canary`).
+    pub tried: bool,
     /// How long it may take to answer with its next replica.
     pub deadline: Duration,
     /// What is in the way of those of its pods that do not answer, in a sentence.
@@ -133,6 +141,28 @@ impl Seen {
     /// Pods that answer, or would when they were taken back.
     fn capable(&self) -> i32 {
         self.count(|pod| pod.class >= Class::Draining)
+    }
+
+    /// Pods that answer, would when they were taken back, or did and may come back: an engine that was started again is given as
+    /// long as a new one.
+    fn lasting(&self, now: Timestamp) -> i32 {
+        self.capable().saturating_add(self.count(|pod| self.comes_back(pod, now).is_some()))
+    }
+
+    /// How long a pod still has to answer again, if it did.
+    fn comes_back(&self, pod: &Pod, now: Timestamp) -> Option<Duration> {
+        let since = pod.silent_since.filter(|_| pod.class == Class::Loading)?;
+        Some(left(Some(since), self.deadline, now)).filter(|left| !left.is_zero())
+    }
+
+    /// When the next of those that did answer has had its time.
+    fn gives_up(&self, now: Timestamp) -> Option<Duration> {
+        self.pods.iter().filter_map(|pod| self.comes_back(pod, now)).min()
+    }
+
+    /// What decides which one is gone back to: the one that has served everybody, the one that serves most, the newest.
+    fn proven(&self) -> (bool, i32, i64) {
+        (self.whole, self.capable(), self.number)
     }
 
     /// Whether it can be gone back to: it has answered before, and may again.
@@ -185,6 +215,8 @@ pub struct Step {
     pub target: Option<String>,
     /// So many have to go on answering.
     pub floor: i32,
+    /// The revision that has passed its trial now.
+    pub tried: Option<String>,
     /// A revision that is given up now, and why.
     pub given_up: Option<(String, String)>,
     /// What to say of it.
@@ -201,7 +233,7 @@ impl Step {
 
     /// The same when nothing may be done now: it is looked at again after this time.
     pub fn held_back(self, again: Duration) -> Self {
-        let mut held = Self { given_up: None, ..self.without_marks() };
+        let mut held = Self { given_up: None, tried: None, ..self.without_marks() };
         held.look_again(again);
         held
     }
@@ -253,6 +285,8 @@ pub fn step(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
         let done = revision.asked.is_none() || whole || !ways_back.contains(&at);
         step.fates.push(if empty && !kept && done { Fate::Rest } else { Fate::Keep(going.replicas) });
     }
+    let is_current = target.is_some() && target == current;
+    step.tried = target.and_then(|at| seen.get(at)).filter(|_| is_current && plan.passed).map(|new| new.name.clone());
     step.target = target.and_then(|at| seen.get(at)).map(|revision| revision.name.clone());
     step.said = say::of(&seen, current, target, wish, &plan, &step);
     step
@@ -265,18 +299,19 @@ fn target(seen: &[Seen], current: usize) -> Option<usize> {
         return Some(current);
     }
     let before = seen.iter().enumerate().filter(|(at, revision)| *at != current && revision.is_way_back());
-    let before = before.max_by_key(|(_, revision)| revision.number).map(|(at, _)| at);
+    let before = before.max_by_key(|(_, revision)| revision.proven()).map(|(at, _)| at);
     // When there is nothing to go back to, trying on is better than nothing. Other bytes are never tried.
     before.or_else(|| (is.standing == Standing::Failed).then_some(current))
 }
 
-/// Positions of the revisions whose Deployments are kept to go back to: the newest of those that can be gone back to.
+/// Positions of the revisions whose Deployments are kept to go back to: of those that can be, the ones that have served everybody,
+/// and the newest.
 fn ways_back(seen: &[Seen]) -> Vec<usize> {
-    let mut ways: Vec<(i64, usize)> = seen
+    let mut ways: Vec<((bool, i64), usize)> = seen
         .iter()
         .enumerate()
         .filter(|(_, revision)| revision.is_way_back())
-        .map(|(at, revision)| (revision.number, at))
+        .map(|(at, revision)| ((revision.whole, revision.number), at))
         .collect();
     ways.sort_unstable_by_key(|way| Reverse(*way));
     ways.into_iter().take(WAYS_BACK).map(|(_, at)| at).collect()

@@ -38,6 +38,7 @@ pub fn of_pod(pod: &SlimPod, looks: Looks) -> Option<Pod> {
         class,
         rank,
         answers_since: if class == Class::Answering { at("Ready").max(at(VOUCHED)) } else { None },
+        silent_since: (class == Class::Loading && pod.was_vouched()).then(|| at("Ready").or_else(|| at(VOUCHED))).flatten(),
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         no_room_since: unschedulable.and_then(|c| c.last_transition_time),
         draining_since,

@@ -36,27 +36,46 @@ pub struct Plan {
     pub mode: Mode,
     /// Whether they move one by one because a pod more found no room.
     pub no_room: bool,
+    /// Whether the revision that is gone to has passed its trial, and that was not noted yet.
+    pub passed: bool,
     /// When that changes by itself.
     pub again: Option<Duration>,
 }
 
-/// No revision can be gone to: none is given pods, and what answers stays.
+/// No revision can be gone to: what answers stays, and what serves best follows what is wanted.
 pub fn of_what_is_left(seen: &[Seen], current: Option<usize>, wish: &Wish<'_>, now: Timestamp) -> Plan {
     let mut again = None;
     let mut keeps = |at: usize, revision: &Seen| {
         let asked = revision.asked.unwrap_or(0).min(wish.replicas);
+        let mut lasting = || {
+            soonest(&mut again, revision.gives_up(now));
+            asked.min(revision.lasting(now))
+        };
         // Replicas that have verified their bytes stay; none is added that would fetch the others.
         if revision.standing == Standing::Refused || (current.is_some() && Some(at) != current) {
-            return asked.min(revision.capable());
+            return lasting();
         }
         // Who waits behind a gate costs nothing; who has a node and may not serve keeps it from others.
-        let idle = revision.count(|pod| pod.class == Class::Loading) > 0;
-        let wait = revision.refused_since.filter(|_| idle).map(|since| left(Some(since), REFUSED, now));
-        soonest(&mut again, wait.filter(|wait| !wait.is_zero()));
-        if wait.is_some_and(|wait| wait.is_zero()) { asked.min(revision.capable()) } else { asked }
+        let idle = revision.count(|pod| pod.class == Class::Loading && pod.silent_since.is_none()) > 0;
+        match revision.refused_since.filter(|_| idle).map(|since| left(Some(since), REFUSED, now)) {
+            Some(wait) if wait.is_zero() => lasting(),
+            wait => {
+                soonest(&mut again, wait);
+                asked
+            }
+        }
     };
-    let each = seen.iter().enumerate().map(|(at, revision)| keeps(at, revision)).collect();
-    Plan { each, floor: wish.replicas, mode: Mode::Still, no_room: false, again }
+    let mut each: Vec<i32> = seen.iter().enumerate().map(|(at, revision)| keeps(at, revision)).collect();
+    // While what is asked for now may not be served, the one before it goes on as if nothing else were asked for.
+    let serves = |(_, revision): &(usize, &Seen)| revision.is_way_back() && revision.capable() > 0;
+    let best = seen.iter().enumerate().filter(serves).max_by_key(|(_, revision)| revision.proven());
+    if let Some((at, _)) = best.filter(|_| current.is_none()) {
+        let others = each.iter().sum::<i32>() - each.get(at).copied().unwrap_or(0);
+        if let Some(each) = each.get_mut(at) {
+            *each = (wish.replicas - others).max(*each);
+        }
+    }
+    Plan { each, floor: wish.replicas, mode: Mode::Still, no_room: false, passed: false, again }
 }
 
 /// All replicas are to be in the revision at `target`.
@@ -66,13 +85,14 @@ pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) ->
     let old = |of: fn(&Seen) -> i32| others.iter().filter_map(|at| seen.get(*at)).map(of).sum::<i32>();
     let (old_capable, old_occupied) = (old(Seen::capable), old(Seen::occupied));
     let Some(new) = seen.get(target) else {
-        return Plan { each: vec![], floor: wanted, mode: Mode::Still, no_room: false, again: None };
+        return Plan { each: vec![], floor: wanted, mode: Mode::Still, no_room: false, passed: false, again: None };
     };
     let is_current = Some(new.name.as_str()) == wish.current;
     let answering = new.answering();
     let mut again = None;
 
-    let canary = canary(new, wish, now).filter(|_| is_current && old_capable > 0 && wanted > 0);
+    let on_trial = wish.rollout.strategy == Strategy::Canary && !new.tried && is_current && old_capable > 0 && wanted > 0;
+    let canary = canary(new, wish, now).filter(|_| on_trial);
     let goal = canary.map_or(wanted, |(share, _)| share);
     let (no_room, wait) = no_room(seen, target, wish, old_occupied, now);
     soonest(&mut again, wait);
@@ -109,8 +129,9 @@ pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) ->
     let mut each = vec![0; seen.len()];
     let mut rest = old_wanted.max(0);
     for at in others {
-        // What does not answer serves nobody, and could hold the room that the new one needs.
-        let keeps = seen.get(at).map_or(0, Seen::capable).min(rest);
+        // What does not answer serves nobody; it is waited for, but not where it holds the room that the new one needs.
+        let keeps = seen.get(at).map_or(0, |old| if no_room { old.capable() } else { old.lasting(now) }).min(rest);
+        soonest(&mut again, seen.get(at).and_then(|old| old.gives_up(now)));
         rest -= keeps;
         if let Some(each) = each.get_mut(at) {
             *each = keeps;
@@ -128,7 +149,14 @@ pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) ->
         None if one_by_one => Mode::OneByOne,
         None => Mode::Surge,
     };
-    Plan { each, floor: if old_occupied == 0 { wanted } else { floor }, mode, no_room, again }
+    Plan {
+        each,
+        floor: if old_occupied == 0 { wanted } else { floor },
+        mode,
+        no_room,
+        passed: on_trial && canary.is_none(),
+        again,
+    }
 }
 
 /// How many pods there may be beside those that are wanted.
@@ -142,7 +170,7 @@ pub fn canary(new: &Seen, wish: &Wish<'_>, now: Timestamp) -> Option<(i32, Optio
     let percent = canary.as_ref().and_then(|canary| canary.percent).unwrap_or(CANARY_PERCENT);
     let hold = canary.as_ref().and_then(|canary| canary.hold.as_ref()).map_or(CANARY_HOLD, |hold| hold.length());
     let share = wish.replicas.saturating_mul(percent).saturating_add(99).div_euclid(100).clamp(1, wish.replicas.max(1));
-    if new.asked.unwrap_or(0) > share {
+    if new.tried {
         return None;
     }
     let mut since: Vec<Timestamp> = new.pods.iter().filter_map(|pod| pod.answers_since).collect();

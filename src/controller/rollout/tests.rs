@@ -20,6 +20,7 @@ pub fn pod(name: &str, class: Class) -> Pod {
         rank,
         answers_since: (class == Class::Answering).then(|| at(0)),
         created: Some(at(0)),
+        silent_since: None,
         no_room_since: None,
         draining_since: (class == Class::Draining).then(|| at(0)),
         idle: false,
@@ -27,7 +28,7 @@ pub fn pod(name: &str, class: Class) -> Pod {
     }
 }
 
-/// A revision by the states of its pods: `A`nswering, `D`raining, `I`dle and draining, `L`oading, `P`ending, finding no `R`oom
+/// A revision by the states of its pods: `A`nswering, `D`raining, `I`dle and draining, `L`oading, `S`ilent since second 0, `P`ending, finding no `R`oom
 /// since second 0.
 fn seen(name: &str, asked: i32, states: &str) -> Seen {
     let pods = states.chars().enumerate().map(|(number, state)| {
@@ -37,6 +38,7 @@ fn seen(name: &str, asked: i32, states: &str) -> Seen {
             'D' => pod(&name, Class::Draining),
             'I' => Pod { idle: true, ..pod(&name, Class::Draining) },
             'L' => pod(&name, Class::Loading),
+            'S' => Pod { silent_since: Some(at(0)), ..pod(&name, Class::Loading) },
             'P' => pod(&name, Class::Pending),
             'R' => Pod { no_room_since: Some(at(0)), ..pod(&name, Class::Pending) },
             other => panic!("{other}"),
@@ -46,6 +48,7 @@ fn seen(name: &str, asked: i32, states: &str) -> Seen {
         name: name.into(),
         number: i64::from(name.as_bytes()[0]),
         asked: Some(asked),
+        asked_since: None,
         since: Some(at(0)),
         pods: pods.collect(),
         leaving: 0,
@@ -55,6 +58,8 @@ fn seen(name: &str, asked: i32, states: &str) -> Seen {
         may_serve: true,
         refused_since: None,
         answered: true,
+        whole: false,
+        tried: false,
         deadline: Duration::from_secs(600),
         trouble: None,
     }
@@ -97,6 +102,7 @@ fn the_new_revision_comes_up_before_the_old_one_goes_down() {
             (fates.as_slice(), strings(drain).as_slice()),
             "{old:?} {new:?}"
         );
+        assert_eq!(step.floor, *wanted, "so many go on answering: {old:?} {new:?}");
     }
 }
 
@@ -204,7 +210,8 @@ fn a_share_goes_first_and_the_others_follow_when_it_has_answered_long_enough() {
     assert!(trial.said.unwrap().message.contains("A share of 2 is on trial"));
     assert_eq!(go(seen("a", 2, "AA"), seen("b", 2, "AA"), 4, 60).fates, [Keep(2), Keep(3)]);
     // Once past it, it is not on trial again because a replica was replaced.
-    assert_eq!(go(seen("a", 2, "AA"), seen("b", 3, "AAL"), 4, 1).fates, [Keep(2), Keep(3)]);
+    let passed = Seen { tried: true, ..seen("b", 3, "AAL") };
+    assert_eq!(go(seen("a", 2, "AA"), passed, 4, 1).fates, [Keep(2), Keep(3)]);
     // Of one replica the share is one more; the old one stays until it is over.
     let one = go(seen("a", 1, "A"), seen("b", 1, "A"), 1, 59);
     assert_eq!((one.fates, one.drain), (vec![Keep(1), Keep(1)], vec![]));
@@ -285,6 +292,69 @@ fn one_that_made_room_for_a_failure_comes_back() {
 }
 
 #[test]
+fn an_old_replica_whose_engine_is_started_again_is_waited_for() {
+    for (wanted, old) in [(1, "S"), (2, "SS"), (2, "AS")] {
+        let number = old.len().try_into().unwrap();
+        for how in [Strategy::Auto, Strategy::Surge, Strategy::Canary] {
+            let step = go(&[seen("a", number, old), seen("b", 1, "L")], wanted, how);
+            assert_eq!(step.fates[0], Keep(number), "{old} {how:?}");
+        }
+        // As long as a new one has to answer, and no longer.
+        let new = Seen { since: Some(at(300)), ..seen("b", 1, "L") };
+        let late = go_at(&[seen("a", number, old), new], wanted, 601);
+        assert_eq!(late.fates[0], Keep(old.matches('A').count().try_into().unwrap()));
+    }
+    // It goes where it holds the room that the new one needs, and when the new one answers.
+    assert_eq!(go_at(&[seen("a", 1, "S"), seen("b", 1, "R")], 1, 20).fates, [Keep(0), Keep(1)]);
+    assert_eq!(go(&[seen("a", 1, "S"), seen("b", 1, "A")], 1, Strategy::Auto).fates, [Keep(0), Keep(1)]);
+}
+
+#[test]
+fn what_serves_although_it_is_refused_is_not_lost_by_a_restart_and_what_is_wanted_more_comes_of_what_may_serve() {
+    let without_current = |seen: &[Seen], replicas: i32, second: i64| {
+        step(seen, &Wish { replicas, current: None, rollout: &Rollout::default() }, at(second)).fates
+    };
+    let refused = |states: &str| Seen { may_serve: false, refused_since: Some(at(-86_400)), ..seen("a", 2, states) };
+    assert_eq!(without_current(&[refused("SS")], 2, 10), [Keep(2)]);
+    assert_eq!(without_current(&[refused("AS")], 2, 10), [Keep(2)]);
+    assert_eq!(without_current(&[refused("AA")], 5, 10), [Keep(2)], "none is added of what is refused");
+    // What is asked for now is refused, and the one before it is not.
+    assert_eq!(without_current(&[seen("a", 2, "AA")], 5, 10), [Keep(5)]);
+    assert_eq!(without_current(&[seen("a", 5, "AAAAA")], 2, 10), [Keep(5)]);
+}
+
+#[test]
+fn it_is_gone_back_to_the_one_that_has_served_everybody() {
+    let whole = |seen: Seen| Seen { whole: true, ..seen };
+    let failed = Seen { standing: Standing::Failed, ..seen("c", 0, "") };
+    let back = |a: Seen, b: Seen| {
+        let wish = Wish { replicas: 4, current: Some("c"), rollout: &Rollout::default() };
+        step(&[a, b, failed.clone()], &wish, at(10)).target.unwrap()
+    };
+    assert_eq!(back(whole(seen("a", 3, "AAA")), seen("b", 1, "A")), "a");
+    assert_eq!(back(whole(seen("a", 2, "AA")), seen("b", 2, "AA")), "a");
+    assert_eq!(back(whole(seen("a", 1, "A")), whole(seen("b", 3, "AAA"))), "b");
+    // A release before noted less.
+    assert_eq!(back(seen("a", 3, "AAA"), seen("b", 1, "A")), "a");
+    assert_eq!(back(seen("a", 2, "AA"), seen("b", 2, "AA")), "b");
+}
+
+#[test]
+fn fewer_replicas_do_not_end_a_trial() {
+    let rollout = Rollout { strategy: Strategy::Canary, ..Rollout::default() };
+    let go = |tried: bool, second: i64| {
+        let new = Seen { tried, ..seen("b", 2, "AA") };
+        step(&[seen("a", 6, "AAAAAA"), new], &Wish { replicas: 4, current: Some("b"), rollout: &rollout }, at(second))
+    };
+    let on_trial = go(false, 10);
+    assert_eq!((on_trial.fates, on_trial.tried), (vec![Keep(6), Keep(2)], None));
+    assert_eq!(on_trial.drain, ["a-0", "a-1", "a-2"], "one of eight answers more than are wanted");
+    let passed = go(false, 600);
+    assert_eq!((passed.tried.as_deref(), passed.fates[1]), (Some("b"), Keep(2)));
+    assert_eq!(go(true, 10).tried, None);
+}
+
+#[test]
 fn what_loads_while_the_policies_refuse_it_gives_its_node_back_after_a_minute() {
     let refused = |states: &str| Seen {
         may_serve: false,
@@ -315,7 +385,10 @@ fn a_refused_revision_goes_to_zero_and_the_old_one_keeps_serving() {
 
 #[test]
 fn without_a_revision_that_may_be_served_nothing_is_added_and_nothing_is_lost() {
-    let left = |old: Seen, replicas| step(&[old], &Wish { replicas, current: None, rollout: &Rollout::default() }, at(10));
+    let left = |old: Seen, replicas| {
+        let old = Seen { may_serve: false, ..old };
+        step(&[old], &Wish { replicas, current: None, rollout: &Rollout::default() }, at(10))
+    };
     assert_eq!(left(seen("a", 2, "AA"), 2).fates, [Keep(2)]);
     assert_eq!(left(seen("a", 2, "AA"), 3).fates, [Keep(2)]);
     let less = left(seen("a", 2, "AA"), 0);

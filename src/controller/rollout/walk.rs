@@ -56,6 +56,7 @@ impl World {
             name: name.clone(),
             number: i64::try_from(self.made).unwrap(),
             asked: None,
+            asked_since: None,
             since: None,
             pods: vec![],
             leaving: 0,
@@ -65,6 +66,8 @@ impl World {
             may_serve: true,
             refused_since: None,
             answered: false,
+            whole: false,
+            tried: false,
             deadline: Duration::from_secs(600),
             trouble: None,
         });

@@ -113,7 +113,7 @@ pub(super) fn summarise(
         let message = format!(
             "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
         );
-        return trouble(State::Blocked, &Problem::new(Reason::NotVouched, message), false);
+        return trouble(State::Blocked, &Problem::new(Reason::NotVouched, message), true);
     }
     if let Some(failure) = &current.seen.failure {
         return trouble(State::Blocked, &not_created(failure), false);

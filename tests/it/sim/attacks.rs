@@ -215,3 +215,96 @@ fn what_is_refused_while_it_loads_gives_its_node_back() {
         world.ready("pear", 2).await;
     });
 }
+
+#[test]
+fn an_engine_that_is_started_again_while_it_is_refused_does_not_come_back_and_the_others_serve_on() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        let mut falls = true;
+        world.behave(move |_| {
+            let falls_after = std::mem::take(&mut falls).then_some(Duration::from_secs(600));
+            Behaviour { falls_after, ..Behaviour::default() }
+        });
+        world.deploy("pear", &[], json!({ "replicas": 3 }));
+        world.ready("pear", 3).await;
+        world.policy("strict", 1);
+        tokio::time::sleep(Duration::from_secs(1200)).await;
+        assert_eq!(serving(world), 2, "{}", world.oracle.story());
+        assert!(world.of("Pod", "pear").iter().filter(|pod| !pod["spec"]["nodeName"].is_null()).count() == 2, "its node is free");
+        world.delete("ClusterModelPolicy", "strict");
+        world.ready("pear", 3).await;
+    });
+}
+
+/// The new one loads for 20 minutes, and the engines of the old ones are started again meanwhile.
+#[test]
+fn an_old_replica_that_is_started_again_during_a_rollout_comes_back() {
+    for replicas in [1, 2] {
+        simulate(1, async |world| {
+            world.run_smoothly();
+            world.behave(|pod| match pod["spec"]["containers"][0]["args"].to_string().contains("512") {
+                true => Behaviour { load: Duration::from_secs(1200), ..Behaviour::default() },
+                false => Behaviour { falls_after: Some(Duration::from_secs(300)), ..Behaviour::default() },
+            });
+            world.deploy("pear", &[], json!({ "replicas": replicas }));
+            world.ready("pear", replicas).await;
+            world.oracle.floor("pear", 0);
+            world.change("ModelDeployment", "pear", json!({ "spec": { "engine": { "contextLength": 512 } } }));
+            let mut silent = 0;
+            for _ in 0..1500 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                silent += usize::from(serving(world) == 0);
+            }
+            assert!(silent < 120, "nobody answered for {silent} s\n{}", world.oracle.story());
+        });
+    }
+}
+
+/// How many answer with this context.
+fn with_context(world: &World, context: &str) -> usize {
+    let of_it = |pod: &&Arc<Value>| routed(pod) && pod["spec"]["containers"][0]["args"].to_string().contains(context);
+    world.of("Pod", "pear").iter().filter(of_it).count()
+}
+
+#[test]
+fn a_change_that_fails_after_one_that_was_on_trial_goes_back_to_what_served_before_both() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        world.behave(|pod| {
+            let fails = pod["spec"]["containers"][0]["args"].to_string().contains("1024");
+            Behaviour { crashes: fails.then_some((1, "it does not work")), ..Behaviour::default() }
+        });
+        let rollout = json!({ "strategy": "Canary", "canary": { "percent": 25, "hold": "2h" } });
+        world.deploy("pear", &[], json!({ "replicas": 4, "rollout": rollout, "engine": { "contextLength": 256 } }));
+        world.ready("pear", 4).await;
+        world.change("ModelDeployment", "pear", json!({ "spec": { "engine": { "contextLength": 512 } } }));
+        let on_trial = |world: &World| if with_context(world, "512") == 1 { Ok(()) } else { Err(String::new()) };
+        world.until("one is on trial", on_trial).await;
+        world.change("ModelDeployment", "pear", json!({ "spec": { "engine": { "contextLength": 1024 } } }));
+        let back = |world: &World| match (with_context(world, "256"), world.of("Pod", "pear").len()) {
+            (4, 4) => Ok(()),
+            found => Err(format!("{found:?}")),
+        };
+        world.until("what served before both serves", back).await;
+        assert_eq!(ready(world), "False");
+    });
+}
+
+#[test]
+fn fewer_replicas_do_not_end_a_trial() {
+    simulate(1, async |world| {
+        world.run_smoothly();
+        let rollout = json!({ "strategy": "Canary", "canary": { "percent": 20, "hold": "5h" } });
+        world.deploy("pear", &[], json!({ "replicas": 8, "rollout": rollout }));
+        world.ready("pear", 8).await;
+        world.change("ModelDeployment", "pear", json!({ "spec": { "engine": { "contextLength": 512 } } }));
+        let on_trial = |world: &World| if with_context(world, "512") == 2 { Ok(()) } else { Err(String::new()) };
+        world.until("two are on trial", on_trial).await;
+        world.change("ModelDeployment", "pear", json!({ "spec": { "replicas": 4 } }));
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(with_context(world, "512") <= 2 && serving(world) >= 4, "{}", world.oracle.story());
+        // When it is over, all follow; and a replica that is replaced then begins no trial anew.
+        tokio::time::sleep(Duration::from_secs(5 * 3600 + 1200)).await;
+        assert_eq!((with_context(world, "512"), world.of("Pod", "pear").len()), (4, 4), "{}", world.oracle.story());
+    });
+}

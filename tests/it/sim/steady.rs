@@ -83,6 +83,25 @@ fn a_pod_that_loads_while_a_policy_comes_is_not_vouched_for_although_the_policy_
     });
 }
 
+#[test]
+fn a_pod_that_is_made_when_a_policy_has_come_is_not_let_in_although_the_policy_is_heard_of_late() {
+    simulate(1, async |world| {
+        world.keep_running(|_| Box::new(LatePolicies));
+        world.deploy("pear", &[], json!({}));
+        world.ready("pear", 1).await;
+        world.policy("strict", 1);
+        world.change("ModelDeployment", "pear", json!({ "spec": { "replicas": 3 } }));
+        for _ in 0..120 {
+            tokio::time::sleep(FIRST).await;
+            let placed = world.of("Pod", "pear").iter().filter(|pod| !pod["spec"]["nodeName"].is_null()).count();
+            assert_eq!(placed, 1, "{}", world.oracle.story());
+        }
+        world.condition("pear", "Trusted", "False", "Unsigned").await;
+        world.delete("ClusterModelPolicy", "strict");
+        world.ready("pear", 3).await;
+    });
+}
+
 /// What is wished for and what was frozen of it is heard of five minutes late.
 struct LateRevisions;
 
