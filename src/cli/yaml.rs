@@ -103,7 +103,13 @@ pub fn written(path: &[Step]) -> String {
 /// # Errors
 /// What is wrong with the text, with its line.
 pub fn documents(text: &str) -> Result<Vec<Node>, String> {
-    let documents: Vec<Spanned<Raw>> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
+    let documents: Vec<Spanned<Raw>> = serde_saphyr::from_multiple(text).map_err(|error| {
+        // Of the library's report its first line, which has the place, and no word of its options.
+        let said = error.to_string();
+        let line = said.lines().next().unwrap_or_default();
+        let line = line.split_once(", set ").map_or(line, |(line, _)| line);
+        line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    })?;
     let nodes = documents.into_iter().map(|document| document.into_node(text));
     Ok(nodes.filter(|node| !matches!(node.kind, Kind::Scalar(Value::Null))).collect())
 }
@@ -206,6 +212,12 @@ fn as_kubectl_reads(value: Value, text: &str) -> Value {
     }
 }
 
+/// kubectl and API servers take `2.0` and `1e1` for whole numbers.
+pub fn whole_or_fraction(value: f64) -> Value {
+    let whole = (value.fract() == 0.0).then(|| format!("{value:.0}").parse::<i64>().ok()).flatten();
+    whole.map(Value::from).or_else(|| Number::from_f64(value).map(Value::Number)).unwrap_or_default()
+}
+
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
@@ -230,7 +242,7 @@ impl<'de> Deserialize<'de> for Raw {
                 visit_bool: bool => Value::Bool;
                 visit_i64: i64 => Value::from;
                 visit_u64: u64 => Value::from;
-                visit_f64: f64 => |value| Number::from_f64(value).map_or(Value::Null, Value::Number);
+                visit_f64: f64 => whole_or_fraction;
                 visit_str: &str => |value| Value::String(value.to_owned());
                 visit_string: String => Value::String;
             }
@@ -309,9 +321,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_without_a_fraction_is_whole() {
+        let documents = documents("a: 2.0\nb: 1e1\nc: -3.0\nd: 2.5\ne: 1e300\nf: '2.0'\n").unwrap();
+        assert_eq!(documents[0].value(), json!({"a": 2, "b": 10, "c": -3, "d": 2.5, "e": 1e300, "f": "2.0"}));
+    }
+
+    #[test]
     fn a_broken_text_says_where() {
         let error = documents("a: 1\nb: [1, 2\n").unwrap_err();
-        assert!(error.contains("line"), "{error}");
-        assert!(documents("a: 1\na: 2\n").is_err(), "one of the two would be lost");
+        assert!(error.starts_with("line "), "{error}");
+        let twice = documents("a: 1\na: 2\n").unwrap_err();
+        assert_eq!(twice, "line 2 column 1: duplicate mapping key: a", "one of the two would be lost");
     }
 }

@@ -130,7 +130,6 @@ impl Definitions {
         if self.told.get(name).is_some_and(|told| told == message) {
             return;
         }
-        self.told.insert(name.to_owned(), message.to_owned());
         let reference = ObjectReference {
             api_version: Some("apiextensions.k8s.io/v1".to_owned()),
             kind: Some("CustomResourceDefinition".to_owned()),
@@ -140,8 +139,9 @@ impl Definitions {
         };
         let said = Said { warning: true, reason: Reason::CrdOutdated.as_str(), action: "Read" };
         let note = truncate(format!("{message} {REMEDY}."));
-        if let Err(error) = Events::new(client.clone()).publish(&reference, &said, &note).await {
-            tracing::warn!(definition = name, %error, "an Event could not be written");
+        match Events::new(client.clone()).publish(&reference, &said, &note).await {
+            Ok(()) => drop(self.told.insert(name.to_owned(), message.to_owned())),
+            Err(error) => tracing::warn!(definition = name, %error, "an Event could not be written; it is tried again"),
         }
     }
 }

@@ -267,7 +267,7 @@ async fn announce(
             context.forget_what_is_gone().await;
         }
     };
-    match futures::join!(tidying, standing::run(&context)) {}
+    match futures::join!(tidying, standing::run(&context), context.events.run()) {}
 }
 
 /// One attempt at one object. A panic in it is this object's trouble and nobody else's.

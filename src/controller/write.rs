@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, Resource as _, ResourceExt as _,
+    Api, Resource as _,
     api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -44,6 +44,8 @@ pub struct Pace(Mutex<HashMap<String, Paced>>);
 struct Paced {
     at: Instant,
     due: Instant,
+    /// Until then it was told, and the status does not say so.
+    written: bool,
     told: ModelDeploymentStatus,
 }
 
@@ -54,10 +56,17 @@ impl Pace {
         paced.get(uid).map(|paced| paced.due.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
+    /// It was told, and the status is yet to be written.
+    fn telling(&self, uid: &str, told: ModelDeploymentStatus) {
+        let at = Instant::now();
+        let paced = Paced { at, due: at, written: false, told };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), paced);
+    }
+
     /// A status was written.
     fn note(&self, uid: &str, words_alone: bool, told: ModelDeploymentStatus) {
         let at = Instant::now();
-        let paced = Paced { at, due: at + if words_alone { WORDS_WAIT } else { SETTLES }, told };
+        let paced = Paced { at, due: at + if words_alone { WORDS_WAIT } else { SETTLES }, written: true, told };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), paced);
     }
 
@@ -66,10 +75,10 @@ impl Pace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|paced| paced.told.clone())
     }
 
-    /// Forgets the objects that are not in `alive`, and what is over.
+    /// Forgets the objects that are not in `alive`, and what the status has said for a while.
     pub fn keep_only(&self, alive: &HashSet<String>) {
         let mut paced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        paced.retain(|uid, paced| alive.contains(uid) && paced.at.elapsed() < WORDS_WAIT);
+        paced.retain(|uid, paced| alive.contains(uid) && (!paced.written || paced.at.elapsed() < WORDS_WAIT));
     }
 }
 
@@ -101,9 +110,12 @@ pub async fn status(context: &Context, picture: &Picture<'_>) -> Result<Option<D
     let counts = |kind: &str, known: bool| if kind == TRUSTED { !quiet && (!known || judged_anew) } else { !known };
     let told = tell(context, deployment, &before, &findings, counts);
     let wanted = json!(status);
+    let status = as_told(status);
+    // What is told is told, also when the status cannot be written.
+    context.pace.telling(uid, status.clone());
     let ((), written) = tokio::join!(told, replace(context, &deployment.metadata, &wanted));
     written?;
-    context.pace.note(uid, words_alone, as_told(status));
+    context.pace.note(uid, words_alone, status);
     Ok(None)
 }
 
@@ -233,9 +245,7 @@ pub async fn event(context: &Context, deployment: &ModelDeployment, reason: Reas
 
 async fn publish(context: &Context, deployment: &ModelDeployment, warning: bool, reason: Reason, note: String, action: &str) {
     let said = Said { warning, reason: reason.as_str(), action };
-    if let Err(error) = context.events.publish(&deployment.object_ref(&()), &said, &truncate(note)).await {
-        tracing::warn!(deployment = deployment.name_any(), %error, "an Event could not be written");
-    }
+    context.events.tell(&deployment.object_ref(&()), &said, &truncate(note)).await;
 }
 
 #[cfg(test)]

@@ -20,5 +20,5 @@ pub use key::{Curve, Hint, InvalidKey, PublicKey};
 pub use messages::WARNED;
 pub use policy::{Policy, PolicyState};
 pub use question::Candidate;
-pub use selector::{InvalidSelector, Selector};
+pub use selector::{InvalidSelector, Selector, is_label_key, is_label_value};
 pub use verdict::{Applicable, DefaultStance, PolicySet, Trust, Verdict};

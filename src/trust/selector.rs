@@ -80,7 +80,8 @@ fn requirement(expression: &LabelSelectorRequirement) -> Result<Requirement, Str
     Ok(Requirement { key: expression.key.clone(), test })
 }
 
-fn check_key(key: &str) -> Result<(), String> {
+/// Whether a label can have that key: a name, perhaps after a domain and '/'.
+pub fn is_label_key(key: &str) -> bool {
     let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let is_subdomain = |prefix: &str| {
         prefix.len() <= 253
@@ -88,18 +89,20 @@ fn check_key(key: &str) -> Result<(), String> {
                 bounded_by_alphanumeric(part) && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
             })
     };
-    if prefix.is_none_or(is_subdomain) && !name.is_empty() && is_label_text(name) {
-        return Ok(());
-    }
-    Err(format!("has key {}, which no label can have", shown(key)))
+    prefix.is_none_or(is_subdomain) && !name.is_empty() && is_label_text(name)
+}
+
+/// Whether a label can have that value.
+pub fn is_label_value(value: &str) -> bool {
+    value.is_empty() || is_label_text(value)
+}
+
+fn check_key(key: &str) -> Result<(), String> {
+    if is_label_key(key) { Ok(()) } else { Err(format!("has key {}, which no label can have", shown(key))) }
 }
 
 fn check_value(value: &str) -> Result<(), String> {
-    if value.is_empty() || is_label_text(value) {
-        Ok(())
-    } else {
-        Err(format!("has value {}, which no label can have", shown(value)))
-    }
+    if is_label_value(value) { Ok(()) } else { Err(format!("has value {}, which no label can have", shown(value))) }
 }
 
 fn is_label_text(text: &str) -> bool {

@@ -61,6 +61,11 @@ fn the_exit_code_tells_mistakes_from_files_that_cannot_be_read() {
     let report: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &report["checked"], &report["findings"][0]["line"]), (Some(1), &Value::from(1), &Value::from(4)), "{said}");
     assert_eq!(report["findings"][0]["path"], "spec.model.source");
+    let (code, said, wrong) = lint(&["-f", "-", "-f", "no-such-file.yaml", "-f", "no-other.yaml"], "a: [1");
+    assert_eq!((code, said.as_str()), (Some(2), "0 objects checked, 3 files not read: 0 errors\n"));
+    assert!(wrong.starts_with("error: the standard input: line 1"), "{wrong}");
+    let (_, said, _) = lint(&["-f", "-", "--output", "json"], "a: [1");
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["unreadable"], 1, "{said}");
     for (arguments, input, says) in [
         (&["-f", "-"][..], "a: [1", "standard input"),
         (&["-f", "no-such-file.yaml"], "", "no-such-file.yaml"),

@@ -1,5 +1,6 @@
 //! `bonafide lint`: what an API server and the manager would refuse, before anything is applied.
 
+mod beside;
 mod cel;
 mod offline;
 mod schema;
@@ -102,6 +103,7 @@ struct Report {
     errors: usize,
     checked: usize,
     skipped: usize,
+    unreadable: usize,
 }
 
 /// Lints.
@@ -110,7 +112,7 @@ pub fn run(args: &LintArgs) -> ExitCode {
         Ok(paths) => paths,
         Err(error) => return fail(USAGE, error),
     };
-    let mut unreadable = false;
+    let mut unreadable = 0;
     let mut read = vec![];
     for path in paths {
         let documents =
@@ -118,22 +120,24 @@ pub fn run(args: &LintArgs) -> ExitCode {
         match documents {
             Ok(documents) => read.push((path, documents)),
             Err(error) => {
-                unreadable = true;
+                unreadable += 1;
                 let _ = fail(USAGE, error);
             }
         }
     }
-    let report = lint(&read);
+    let report = Report { unreadable, ..lint(&read) };
     let printed = match args.output {
-        Output::Text => print(&report.text),
+        Output::Text => print(&format!("{}{}\n", report.text, report.summary())),
         Output::Json => {
-            print(&format!("{}\n", json!({ "findings": report.findings, "checked": report.checked, "skipped": report.skipped })))
+            let Report { findings, checked, skipped, unreadable, .. } = &report;
+            let all = json!({ "findings": findings, "checked": checked, "skipped": skipped, "unreadable": unreadable });
+            print(&format!("{all}\n"))
         }
     };
     match (unreadable, report.errors) {
-        (true, _) => ExitCode::from(USAGE),
-        (false, 0) => printed,
-        (false, _) => ExitCode::FAILURE,
+        (0, 0) => printed,
+        (0, _) => ExitCode::FAILURE,
+        _ => ExitCode::from(USAGE),
     }
 }
 
@@ -150,24 +154,23 @@ fn lint(read: &[(PathBuf, Vec<Node>)]) -> Report {
         }
     }
     let engines = objects.iter().filter(|object| object.is_ours() && object.text("/kind") == "InferenceEngine");
-    let engines = engines.filter_map(|object| serde_json::from_value::<InferenceEngine>(object.value.clone()).ok());
+    let engines = engines.filter_map(|object| serde_json::from_value::<InferenceEngine>(taken(&object.value).ok()?).ok());
     let catalogue = Catalogue::builtin().with_objects(engines);
     let mut report = Report::default();
-    for object in &objects {
+    let mut beside = beside::check(&objects);
+    for (number, object) in objects.iter().enumerate() {
         if !object.is_ours() {
             report.skipped += 1;
             continue;
         }
         report.checked += 1;
         let mut findings = check(&object.value, &catalogue);
+        findings.extend(beside.remove(&number).into_iter().flatten().map(|finding| (Severity::Error, finding)));
         findings.sort_by_key(|(_, finding)| object.node.place_of(&finding.path).byte);
         for (severity, finding) in findings {
             report.add(object, severity, &finding);
         }
     }
-    let (errors, checked, skipped) = (report.errors, report.checked, report.skipped);
-    let others = if skipped == 0 { String::new() } else { format!(", {skipped} of other kinds passed over") };
-    let _ = writeln!(report.text, "{} checked{others}: {}", counted(checked, "object"), counted(errors, "error"));
     report
 }
 
@@ -189,19 +192,25 @@ fn collect<'a>(file: &'a Path, node: &'a Node, objects: &mut Vec<Object<'a>>) {
 
 /// What is to be said of an object of ours.
 fn check(object: &Value, catalogue: &Catalogue) -> Vec<(Severity, Finding)> {
-    let refused = refused(object);
-    if refused.is_empty() {
-        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-        return offline::check(kind, object, catalogue);
+    match taken(object) {
+        Ok(taken) => {
+            let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+            offline::check(kind, &taken, catalogue)
+        }
+        Err(refused) => refused.into_iter().map(|finding| (Severity::Error, finding)).collect(),
     }
-    refused.into_iter().map(|finding| (Severity::Error, finding)).collect()
 }
 
 /// Why an API server with the definitions of this version would refuse an object of ours.
 pub fn refused(object: &Value) -> Vec<Finding> {
+    taken(object).err().unwrap_or_default()
+}
+
+/// An object of ours as an API server with the definitions of this version takes it, or why it would refuse it.
+fn taken(object: &Value) -> Result<Value, Vec<Finding>> {
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
     let error = |step: &str, message: String, next: String| {
-        vec![Finding { path: vec![Step::Key(step.to_owned())], message, next: Some(next) }]
+        Err(vec![Finding { path: vec![Step::Key(step.to_owned())], message, next: Some(next) }])
     };
     let definitions = crds();
     let kind_of =
@@ -220,10 +229,20 @@ pub fn refused(object: &Value) -> Vec<Finding> {
     if found != wanted {
         return error("apiVersion", format!("no matches for kind {kind:?} in version {found:?}"), format!("write {wanted}"));
     }
-    schema::check(definition.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap_or(&Value::Null), object)
+    let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap_or(&Value::Null);
+    let refused = schema::check(schema, object);
+    if refused.is_empty() { Ok(schema::taken(schema, object)) } else { Err(refused) }
 }
 
 impl Report {
+    /// How much was looked at and found, in a line.
+    fn summary(&self) -> String {
+        let others = if self.skipped == 0 { String::new() } else { format!(", {} of other kinds passed over", self.skipped) };
+        let unread =
+            if self.unreadable == 0 { String::new() } else { format!(", {} not read", counted(self.unreadable, "file")) };
+        format!("{} checked{others}{unread}: {}", counted(self.checked, "object"), counted(self.errors, "error"))
+    }
+
     fn add(&mut self, object: &Object<'_>, severity: Severity, finding: &Finding) {
         let place = object.node.place_of(&finding.path);
         let path = written(&finding.path);

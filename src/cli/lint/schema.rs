@@ -5,11 +5,57 @@ use serde_json::{Map, Value, json};
 use super::{Finding, cel::Expression};
 use crate::{
     api::Duration,
-    cli::yaml::{Step, written},
+    cli::yaml::{Step, whole_or_fraction, written},
+    trust::{is_label_key, is_label_value},
 };
+
+/// What the keys of labels and annotations have to be.
+const KEY: &str = "it must have at most 63 letters, digits, '-', '_' and '.', begin and end with a letter or digit, and may have a domain \
+                   and '/' before it: example.com/team";
+/// What the values of labels have to be.
+const VALUE: &str = "a label has at most 63 letters, digits, '-', '_' and '.', and begins and ends with a letter or digit";
 
 /// What `object` breaks of `schema`, rules included. The schema is the definition's; of the metadata it says nothing.
 pub fn check(schema: &Value, object: &Value) -> Vec<Finding> {
+    let schema = whole(schema);
+    let mut check = Check { root: &schema, findings: vec![] };
+    let mut object = settled(&schema, object);
+    check.value(&schema, &object, &mut vec![]);
+    let labels = |of: &str| object.pointer(of).and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in labels("/metadata/labels") {
+        let path = [key("metadata"), key("labels"), key(name)];
+        if !is_label_key(name) {
+            check.say(&path, format!("Invalid value: {name:?}: {KEY}"), None);
+        }
+        if let Some(value) = value.as_str().filter(|value| !is_label_value(value)) {
+            check.say(&path, format!("Invalid value: {value:?}: {VALUE}"), None);
+        }
+    }
+    for (name, _) in labels("/metadata/annotations").filter(|(name, _)| !is_label_key(&name.to_lowercase())) {
+        check.say(&[key("metadata"), key("annotations"), key(name)], format!("Invalid value: {name:?}: {KEY}"), None);
+    }
+    match object.pointer("/metadata/generateName").and_then(Value::as_str).map(str::to_owned) {
+        _ if object.pointer("/metadata/name").is_some() => {}
+        // What an API server adds is as good as these letters.
+        Some(stem) => {
+            if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.insert("name".to_owned(), json!(format!("{stem}xxxxx")));
+            }
+        }
+        None => check.say(&[key("metadata"), key("name")], "Required value: name or generateName is required", None),
+    }
+    let sound = check.findings.is_empty();
+    check.rules(&schema, &object, &mut vec![], sound);
+    check.findings
+}
+
+/// As an API server takes an object that keeps `schema`: what is null is not there, and defaults are.
+pub fn taken(schema: &Value, object: &Value) -> Value {
+    settled(&whole(schema), object)
+}
+
+/// The schema of a definition, with what every object has.
+fn whole(schema: &Value) -> Value {
     let mut schema = schema.clone();
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         let text = json!({ "type": "string" });
@@ -19,15 +65,7 @@ pub fn check(schema: &Value, object: &Value) -> Vec<Finding> {
             ("metadata".to_owned(), metadata()),
         ]);
     }
-    let mut check = Check { root: &schema, findings: vec![] };
-    let object = settled(&schema, object);
-    check.value(&schema, &object, &mut vec![]);
-    if object.pointer("/metadata/name").is_none() && object.pointer("/metadata/generateName").is_none() {
-        check.say(&[key("metadata"), key("name")], "Required value: name or generateName is required", None);
-    }
-    let sound = check.findings.is_empty();
-    check.rules(&schema, &object, &mut vec![], sound);
-    check.findings
+    schema
 }
 
 /// What every object has, as far as a person writes it.
@@ -49,7 +87,7 @@ fn metadata() -> Value {
     json!({ "type": "object", "properties": properties })
 }
 
-/// As an API server sees it before it looks for mistakes: a null is as if nothing stood there, and defaults are filled in.
+/// As an API server sees it before it looks for mistakes: a null is as if nothing stood there, 2.0 is 2, and defaults are filled in.
 fn settled(schema: &Value, value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -71,6 +109,9 @@ fn settled(schema: &Value, value: &Value) -> Value {
         }
         Value::Array(items) => {
             items.iter().map(|item| schema.get("items").map_or_else(|| item.clone(), |part| settled(part, item))).collect()
+        }
+        Value::Number(number) if number.is_f64() && schema.get("type").is_some_and(|wanted| wanted == "integer") => {
+            number.as_f64().map_or_else(|| value.clone(), whole_or_fraction)
         }
         other => other.clone(),
     }

@@ -21,7 +21,8 @@ fn not_understood(schema: &Value) -> Vec<String> {
 }
 
 fn said(text: &str) -> String {
-    lint(&[(PathBuf::from("x.yaml"), yaml::documents(text).unwrap())]).text
+    let report = lint(&[(PathBuf::from("x.yaml"), yaml::documents(text).unwrap())]);
+    format!("{}{}\n", report.text, report.summary())
 }
 
 #[test]
@@ -109,11 +110,7 @@ fn a_context_that_would_take_all_memory_of_a_node_is_a_hint_unless_something_lim
         "  engine: {contextLength: 9999999}\n  resources: {memory: 64Gi}\n",
         "  engine: {contextLength: 9999999}\n  resources: {accelerator: {class: nvidia}}\n",
     ] {
-        assert_eq!(
-            lint(&[(PathBuf::from("x.yaml"), yaml::documents(&model(limited)).unwrap())]).text,
-            "1 object checked: 0 errors\n",
-            "{limited}"
-        );
+        assert_eq!(self::said(&model(limited)), "1 object checked: 0 errors\n", "{limited}");
     }
 }
 
@@ -213,4 +210,87 @@ fn the_items_of_a_list_are_objects() {
         "{said}"
     );
     assert!(said.contains("1 object checked, 1 of other kinds passed over"), "{said}");
+}
+
+#[test]
+fn what_is_null_is_not_there_and_whole_numbers_may_have_a_point() {
+    for spec in [
+        "  replicas: null\n",
+        "  engine: null\n",
+        "  engine: {args: null, env: }\n",
+        "  resources: {memory: ~, accelerator: null}\n  pod: {labels: {a: null}}\n",
+        "  replicas: 2.0\n  engine: {contextLength: 1e3}\n",
+    ] {
+        assert_eq!(said(&model(spec)), "1 object checked: 0 errors\n", "{spec}");
+    }
+    for (spec, says) in [("  engine: {args: [null]}\n", "spec.engine.args[0]"), ("  replicas: 2.5\n", "must be of type integer")]
+    {
+        assert!(said(&model(spec)).contains(says), "{spec}");
+    }
+    let none = said("apiVersion: bonafide.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: p}\nspec: {model: null}\n");
+    assert!(none.contains("spec.model: Required value"), "{none}");
+}
+
+#[test]
+fn labels_that_no_object_can_have_are_told_with_their_place() {
+    let with = |metadata: &str| said(&model("").replace("{name: parrot}", &format!("{{name: parrot, {metadata}}}")));
+    for (metadata, says) in [
+        (
+            "labels: {a/b/c: d}",
+            "x.yaml:3:35: error: ModelDeployment parrot: metadata.labels.a/b/c: Invalid value: \"a/b/c\": it must",
+        ),
+        ("labels: {a: bad value!}", "metadata.labels.a: Invalid value: \"bad value!\": a label has at most 63"),
+        ("labels: {-a: b}", "Invalid value: \"-a\""),
+        ("annotations: {a b: c}", "metadata.annotations.a b: Invalid value: \"a b\""),
+    ] {
+        let said = with(metadata);
+        assert!(said.contains(says) && said.ends_with(": 1 error\n"), "{metadata}: {said}");
+    }
+    for right in ["labels: {example.com/Team_1: '', b: 1.a-b}", "annotations: {Example.com/x: any thing!}", "labels: null"] {
+        assert_eq!(with(right), "1 object checked: 0 errors\n", "{right}");
+    }
+}
+
+#[test]
+fn a_name_that_the_api_server_makes_is_as_good_as_one_that_is_written() {
+    assert_eq!(said(&model("").replace("{name: parrot}", "{generateName: parrot-}")), "1 object checked: 0 errors\n");
+    let long = said(&model("").replace("{name: parrot}", &format!("{{generateName: {}}}", "a".repeat(36))));
+    assert!(long.contains("metadata.name must have at most 40"), "{long}");
+}
+
+#[test]
+fn two_objects_of_one_name_are_told_with_both_places() {
+    let of = |namespace: &str| model("").replace("{name: parrot}", &format!("{{name: parrot, namespace: {namespace}}}"));
+    let twice = said(&format!("{}---\n{}", of("birds"), of("birds")));
+    assert_eq!(
+        twice,
+        "x.yaml:9:12: error: ModelDeployment parrot: metadata.name: Duplicate value: \"parrot\": x.yaml:1 is another ModelDeployment of that name; rename one of the two, or remove the one that is not needed
+2 objects checked: 1 error
+"
+    );
+    let policy = |namespace: &str| of(namespace).replace("ModelDeployment", "ClusterModelPolicy");
+    let apart = said(&format!("{}---\n{}---\n{}", of("birds"), of("sea"), policy("birds")));
+    assert!(!apart.contains("Duplicate value"), "{apart}");
+    let wide = said(&format!("{}---\n{}", policy("birds"), policy("sea")));
+    assert!(wide.contains("x.yaml:1 is another ClusterModelPolicy of that name"), "policies have no namespace: {wide}");
+}
+
+#[test]
+fn a_name_that_two_claim_is_told_of_the_second() {
+    let claims = |name: &str, namespace: &str, served: &str| {
+        format!(
+            "---\napiVersion: bonafide.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  model: {{source: hf://a/b, servedNames: [{served}]}}\n"
+        )
+    };
+    let twice = said(&format!("{}{}", claims("a", "birds", "x, chat"), claims("b", "birds", "chat")));
+    assert_eq!(
+        twice,
+        "x.yaml:12:43: error: ModelDeployment b: spec.model.servedNames[0]: NameTaken: ModelDeployment a of namespace birds claims chat too (x.yaml:2); give one of them another name with spec.model.servedNames, or remove a
+2 objects checked: 1 error
+"
+    );
+    for apart in [claims("b", "sea", "chat"), claims("b", "birds", "talk")] {
+        let apart = said(&format!("{}{apart}", claims("a", "birds", "chat")));
+        assert_eq!(apart, "2 objects checked: 0 errors\n");
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, Resource as _};
 
 use crate::{
     api::{ModelSignature, ModelSignatureSpec, truncate},
@@ -80,9 +80,7 @@ async fn tell(context: &Context, live: &ModelSignature) {
     let note = format!(
         "spec.bundle {rejected}. It counts for nothing. Put the signature there as model_signing writes it, or delete this object."
     );
-    if let Err(error) = context.events.publish_once(&live.object_ref(&()), &said, &truncate(note), bundle).await {
-        tracing::warn!(signature = live.name_any(), %error, "an Event could not be written");
-    }
+    context.events.tell_once(&live.object_ref(&()), &said, &truncate(note), bundle).await;
 }
 
 #[cfg(test)]

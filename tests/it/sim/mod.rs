@@ -23,6 +23,7 @@ mod quiet;
 mod shelf;
 mod steady;
 mod stories;
+mod telling;
 mod world;
 
 pub use cluster::collector;

@@ -55,7 +55,7 @@ pub fn apply(kind: &Kind, live: &Value, applied: &Value, by: &Applier<'_>) -> Re
     };
     let mine_still = |path: &Path| set.0.iter().any(|other| other.starts_with(path));
     let gone: BTreeSet<Path> = prior.0.iter().filter(|path| !mine_still(path) && !owned_by_others(path)).cloned().collect();
-    if let Some(pruned) = without(&merged, &gone.iter().map(Vec::as_slice).collect::<Vec<_>>(), true) {
+    if let Some(pruned) = without(&merged, &gone.iter().map(Vec::as_slice).collect::<Vec<_>>(), Some(&set)) {
         merged = pruned;
     }
 
@@ -127,9 +127,9 @@ fn merge_fields(kind: &Kind, names: &mut Vec<String>, live: &mut Value, fields: 
     }
 }
 
-/// `value` without these paths; `None`: nothing is left. A part at the top that becomes empty by that becomes null, as with the
-/// real one.
-fn without(value: &Value, paths: &[&[Step]], top: bool) -> Option<Value> {
+/// `value` without these paths; `None`: nothing is left. A part at the top of which nothing is left goes, but becomes null when it is
+/// applied as an empty one, as with the real one.
+fn without(value: &Value, paths: &[&[Step]], top: Option<&Set>) -> Option<Value> {
     if paths.is_empty() {
         return Some(value.clone());
     }
@@ -141,11 +141,14 @@ fn without(value: &Value, paths: &[&[Step]], top: bool) -> Option<Value> {
         Value::Object(map) => {
             let mut left = Map::new();
             for (name, value) in map {
-                let (removed, deeper) = below(&Step::Field(name.clone()));
-                let kept = if removed { None } else { without(value, &deeper, false) };
+                let step = Step::Field(name.clone());
+                let (removed, deeper) = below(&step);
+                let kept = if removed { None } else { without(value, &deeper, None) };
                 match kept {
                     Some(value) => drop(left.insert(name.clone(), value)),
-                    None if top && !removed => drop(left.insert(name.clone(), Value::Null)),
+                    None if top.is_some_and(|applied| applied.0.contains(&vec![step])) => {
+                        drop(left.insert(name.clone(), Value::Null));
+                    }
                     None => {}
                 }
             }
@@ -164,7 +167,7 @@ fn without(value: &Value, paths: &[&[Step]], top: bool) -> Option<Value> {
                     Some(step) => {
                         let (removed, deeper) = below(step);
                         if !removed {
-                            left.extend(without(item, &deeper, false));
+                            left.extend(without(item, &deeper, None));
                         }
                     }
                 }

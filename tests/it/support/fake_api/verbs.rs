@@ -131,7 +131,11 @@ impl State {
             })?;
             return Ok((200, Arc::new(rules::scale(kind, &stored))));
         }
-        let object = to(&live)?;
+        let mut object = to(&live)?;
+        // Who says null says that nothing is there. (Who applies a status that thereby becomes null is refused.)
+        if kind.schema.is_some() && object["status"].is_null() {
+            object_mut(&mut object).remove("status");
+        }
         let stored = self.settle(asked, by, &live, object, |managers, before, after| {
             after_update_or(managers, kind, before, after, by, &asked.subresource)
         })?;
