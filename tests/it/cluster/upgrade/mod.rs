@@ -55,7 +55,7 @@ async fn upgraded_from(version: &str) -> (Vec<String>, Vec<String>) {
     let _node = Node::new(&place.client, PLACE, 20).await;
     restore::all(&place, version).await;
     let (versions, pods) = seen(&place).await;
-    assert_eq!(pods.len(), 1 + 2 + 1 + 4, "{pods:?}");
+    assert_eq!(pods.len(), restore::pods(version), "{pods:?}");
 
     world.install("upgrade", &path("charts/bonafide"), &hub).await;
     let operator = world.operator_of("new", None).await;
@@ -94,4 +94,10 @@ async fn an_upgrade_from_0_1_0_restarts_no_pod() {
     let noted = changed.iter().all(|name| name.starts_with("ControllerRevision bonafide-changing-")) && changed.len() == 1;
     assert!(noted, "{changed:?} {writes:?}");
     assert_eq!(writes, ["ControllerRevision patch", "PodDisruptionBudget apply"]);
+}
+
+#[tokio::test]
+async fn an_upgrade_from_0_2_0_restarts_no_pod_and_writes_nothing() {
+    let (changed, writes) = upgraded_from("0.2.0").await;
+    assert_eq!((changed, writes), (Vec::<String>::new(), Vec::<String>::new()));
 }

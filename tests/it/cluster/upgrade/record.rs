@@ -77,7 +77,8 @@ async fn deploy(place: &Place<'_>) {
     for (name, replicas) in [("parrot", 1), ("everything", 2), ("changing", 2)] {
         let look = async || {
             let ready = place.of("Pod", name).await.iter().filter(|pod| is(pod, "Ready")).count();
-            if ready == replicas { Ok(()) } else { Err(format!("{ready} of {replicas}")) }
+            let said = || place.get("ModelDeployment", name);
+            if ready == replicas { Ok(()) } else { Err(format!("{ready} of {replicas}: {}", said().await.unwrap()["status"])) }
         };
         place.world.eventually(&format!("{name} answers"), look).await;
     }
@@ -86,7 +87,7 @@ async fn deploy(place: &Place<'_>) {
     let running = |pod: &Value| text(&pod["status"]["phase"]) == "Running";
     let look = async || {
         let pods = place.of("Pod", "changing").await;
-        if pods.iter().filter(|pod| running(pod)).count() == 4 { Ok(()) } else { Err(format!("{} pods", pods.len())) }
+        if pods.iter().filter(|pod| running(pod)).count() == 3 { Ok(()) } else { Err(format!("{} pods", pods.len())) }
     };
     place.world.eventually("both revisions of changing are there", look).await;
 }

@@ -25,6 +25,11 @@ pub fn hub(version: &str) -> String {
     text(&recorded(version).iter().find(|object| object["kind"] == "Hub").unwrap()["url"])
 }
 
+/// How many pods there were.
+pub fn pods(version: &str) -> usize {
+    recorded(version).iter().filter(|object| object["kind"] == "Pod").count()
+}
+
 /// All objects, and pods that are what they were.
 pub async fn all(place: &Place<'_>, version: &str) {
     let secret = json!({"type": "bonafide.dev/source", "stringData": {"token": TOKEN, "hosts": "h:1"}});
