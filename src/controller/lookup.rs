@@ -42,6 +42,8 @@ const MOST: usize = 16;
 const AT_ONCE: usize = 8;
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the list of all nodes is waited for.
+const LISTING: Duration = Duration::from_secs(30);
 /// How long an answer is taken for what is so: several looks in a row ask once.
 const FRESH: Duration = Duration::from_secs(1);
 /// The most events of a pod that are read.
@@ -326,7 +328,7 @@ async fn nodes(context: &Context, since: Timestamp) -> Option<Arc<Vec<Node>>> {
         let (client, clock, latest) = (context.client.clone(), context.clock.clone(), listing.latest.clone());
         tokio::spawn(async move {
             let (time, began) = (clock.now(), Instant::now());
-            let nodes = match timeout(PATIENCE * 10, list_nodes(&client)).await {
+            let nodes = match timeout(LISTING, list_nodes(&client)).await {
                 Ok(Ok(nodes)) => Some(Arc::new(nodes)),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "the nodes could not be looked up");
@@ -339,7 +341,9 @@ async fn nodes(context: &Context, since: Timestamp) -> Option<Arc<Vec<Node>>> {
             drop(turn);
         });
     }
-    let _ = timeout(PATIENCE, listing.turn.lock()).await;
+    // Who knows nothing yet waits for it: a message that is put right a moment later is written twice.
+    let patience = if listing.is_empty() { LISTING } else { PATIENCE };
+    let _ = timeout(patience, listing.turn.lock()).await;
     let latest = listing.latest.lock().unwrap_or_else(PoisonError::into_inner);
     latest.as_ref().and_then(|latest| latest.nodes.clone())
 }
@@ -363,6 +367,11 @@ async fn list_nodes(client: &Client) -> Result<Vec<Node>, kube::Error> {
 }
 
 impl Listing {
+    /// Whether they were never listed.
+    fn is_empty(&self) -> bool {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Whether what was listed last is too old. It is listed in at most a twentieth of the time, and in a fifth while pods are made.
     fn is_due(&self, since: Timestamp) -> bool {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
