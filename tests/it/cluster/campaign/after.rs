@@ -95,12 +95,18 @@ pub async fn same(world: &World, client: &Client, wishes: &Wishes) {
                 return Err(format!("{name} is not as it was wished, in peace: {wanted} replicas\n{calm:#}"));
             }
             if stormy != calm {
-                return Err(format!("{name} differs. After the storm:\n{stormy:#}\nin peace:\n{calm:#}"));
+                let pods = by_deployment(client, STORMY, "Pod").await.remove(name).unwrap_or_default();
+                let pods: Vec<Value> = pods.iter().map(|pod| json!([pod["metadata"], pod["status"]["phase"]])).collect();
+                return Err(format!(
+                    "{name} differs. After the storm:\n{stormy:#}\nin peace:\n{calm:#}\nits pods: {}",
+                    json!(pods)
+                ));
             }
         }
         Ok(())
     };
-    world.within(Duration::from_secs(300), "the storm has left no trace", look).await;
+    // Kubernetes' own controllers wait five minutes for a deletion of which they did not hear.
+    world.within(Duration::from_secs(420), "the storm has left no trace", look).await;
 }
 
 /// Everything belongs to a ModelDeployment that is there, and no record is kept that nobody needs.
