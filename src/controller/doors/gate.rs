@@ -36,9 +36,12 @@ use crate::{
 /// So long it counts that the policies are those of the verdicts.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// Pods that were compared with their template, by UID.
+/// So long the watch may take to tell that a gate was lifted, before it is tried again.
+const HEARD: Duration = Duration::from_secs(5);
+
+/// Pods that were compared with their template, by UID; and those whose gate was lifted, and when.
 #[derive(Default)]
-pub struct Vouchers(Mutex<HashMap<String, Comparison>>);
+pub struct Vouchers(Mutex<HashMap<String, Comparison>>, Mutex<HashMap<String, Instant>>);
 
 /// A pod's generation, the revision whose template it was compared with, and what speaks against it.
 type Comparison = (Option<i64>, String, Option<String>);
@@ -315,11 +318,18 @@ impl Vouchers {
     /// Forgets the pods that are not in `alive`.
     pub fn keep_only(&self, alive: &std::collections::HashSet<String>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| alive.contains(uid));
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, at| alive.contains(uid) && at.elapsed() < HEARD);
     }
 }
 
+/// Lifts the gate, once: while the watch has not told of it, it is not done again.
 async fn lift(context: &Context, owner: &Owner, pod: &SlimPod) -> Result<(), kube::Error> {
     let Some(at) = pod.spec.scheduling_gates.iter().position(|gate| gate.name == GATE) else { return Ok(()) };
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let lifted = || context.vouchers.1.lock().unwrap_or_else(PoisonError::into_inner);
+    if lifted().get(&uid).is_some_and(|at| at.elapsed() < HEARD) {
+        return Ok(());
+    }
     let path = format!("/spec/schedulingGates/{at}");
     let operations = json!([
         { "op": "test", "path": "/metadata/uid", "value": pod.metadata.uid },
@@ -329,7 +339,10 @@ async fn lift(context: &Context, owner: &Owner, pod: &SlimPod) -> Result<(), kub
     let patch: json_patch::Patch = serde_json::from_value(operations).map_err(kube::Error::SerdeError)?;
     context.metrics.wrote("Pod", "patch");
     match api(context, owner).patch(pod.name(), &PatchParams::default(), &Patch::<()>::Json(patch)).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            lifted().insert(uid, Instant::now());
+            Ok(())
+        }
         // Deleted, replaced or lifted meanwhile: the next event tells.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
         Err(error) => Err(error),
