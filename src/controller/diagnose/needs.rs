@@ -87,8 +87,10 @@ fn of_engine(engine: &SlimContainer, node: Needs, again: Option<Duration>) -> Ne
     let events = !engine.ready;
     // Where a container waits only to be made, nothing but an event tells what is in its way.
     let silent = engine.state.running.is_none() && log.is_none();
+    // Nor what a probe hears of an engine that has started.
+    let told_by_events = silent || engine.started == Some(true);
     // An engine that was ready in a pod that is not: its node may be lost.
-    let again = if engine.ready { Some(PERIOD) } else { again.filter(|_| silent).or(node.again) };
+    let again = if engine.ready { Some(PERIOD) } else { again.filter(|_| told_by_events).or(node.again) };
     Needs { events, log: log.filter(|_| !engine.ready), limit, again, ..node }
 }
 
@@ -138,6 +140,8 @@ mod tests {
         assert_eq!(again.log, Some(true));
         let loading = engine(json!({ "name": "engine", "state": { "running": {} } }));
         assert_eq!((loading.log, loading.node, loading.again), (None, true, Some(LOADING)));
+        let unready = engine(json!({ "name": "engine", "started": true, "state": { "running": {} } }));
+        assert_eq!(unready.again, Some(PERIOD));
         let ready = engine(json!({ "name": "engine", "ready": true, "state": { "running": {} }, "lastState": ended }));
         assert_eq!((ready.log, ready.events, ready.again), (None, false, Some(PERIOD)));
     }
