@@ -178,11 +178,9 @@ impl Context {
         self.delivered.keep_only(&alive(&self.stores.signatures));
         let pods = alive(&self.stores.pods);
         self.vouchers.keep_only(&pods);
-        let children = self.stores.deployments.state();
-        let owners = children.iter().flat_map(|child| child.metadata.owner_references.iter().flatten());
-        let owners: HashSet<String> = owners.map(|owner| owner.uid.clone()).collect();
         let wishes = self.stores.wishes.state();
-        self.pace.keep_only(&wishes.iter().filter_map(|wish| wish.meta().uid.clone()).collect());
+        let owners: HashSet<String> = wishes.iter().filter_map(|wish| wish.meta().uid.clone()).collect();
+        self.pace.keep_only(&owners);
         self.sightings.keep_only(&owners);
         self.lookups.keep_only(&pods, &owners);
         self.answers.keep_only(&pods);

@@ -127,11 +127,12 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
     }
     let mut decision = Decision {
         artifacts: revisions.iter().filter_map(|judged| judged.artifact.clone()).collect(),
+        // Whatever is in the way of asking again changes nothing about what was found.
+        model: known_model(deployment, &revisions),
         revisions,
         current: None,
         looked: false,
         blocked: None,
-        model: None,
         verdict: None,
         engine: None,
         shared: None,
@@ -143,7 +144,6 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
             Err(blocked) => decision.blocked = Some(blocked),
         }
         if decision.current.is_some() || answer.is_none() {
-            decision.model = decision.model.or_else(|| known_model(deployment, &decision.revisions));
             return Ok(decision);
         }
     }
@@ -151,7 +151,6 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         if is_gone_back_to(deployment, judged)
             && let Some(problem) = claims::lost(context, deployment, &observed.owner)
         {
-            decision.model = known_model(deployment, &decision.revisions);
             decision.blocked = Some(Blocked { stage: Stage::Spec, problem, retry: Some(NAME_TAKEN) });
             return Ok(decision);
         }
@@ -397,8 +396,7 @@ async fn recall(
     pin: Option<Digest>,
     decision: &mut Decision,
 ) -> Result<(), kube::Error> {
-    let known = deployment.status.as_ref().and_then(|status| status.model.as_ref()).filter(|model| is_of(deployment, model));
-    let Some(known) = known else { return Ok(()) };
+    let Some(known) = resolved_before(deployment) else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
         let assurance = plan::assurance_of(&deployment.spec.model);
         decision.verdict = judge(context, applicable, observed, &artifact, pin, assurance).await?;
@@ -408,29 +406,27 @@ async fn recall(
     Ok(())
 }
 
-/// Whether `model` is what the spec's source and revision were resolved to.
-fn is_of(deployment: &ModelDeployment, model: &ResolvedModel) -> bool {
-    let wanted = &deployment.spec.model;
+/// What the spec's source and revision were resolved to, as the status says.
+fn resolved_before(deployment: &ModelDeployment) -> Option<&ResolvedModel> {
+    let (wanted, known) = (&deployment.spec.model, deployment.status.as_ref()?.model.as_ref()?);
     let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
-    let source = Source::in_namespace(&wanted.source, namespace);
-    source.is_ok_and(|source| source.to_string() == model.source)
-        && model.wanted_revision == wanted.revision.clone().unwrap_or_default()
+    let source = Source::in_namespace(&wanted.source, namespace).ok()?;
+    let same = source.to_string() == known.source && known.wanted_revision == wanted.revision.clone().unwrap_or_default();
+    same.then_some(known)
 }
 
-/// What the source and revision were resolved to before, as long as there is a revision of it: what is in the way of asking again
-/// changes nothing about what was found.
+/// The same, as long as there is a revision of it.
 fn known_model(deployment: &ModelDeployment, revisions: &[Judged]) -> Option<ResolvedModel> {
-    let known = deployment.status.as_ref()?.model.as_ref().filter(|model| is_of(deployment, model))?;
+    let known = resolved_before(deployment)?;
     revisions.iter().any(|judged| judged.seen.revision.artifact == known.artifact).then(|| known.clone())
 }
 
 /// Once something of this source and revision was served, a branch is not looked up again: it stays what it was.
 fn pinned_commit(deployment: &ModelDeployment) -> Option<&str> {
-    let status = deployment.status.as_ref()?;
-    let model = status.model.as_ref()?;
-    let same = is_of(deployment, model);
-    let served = status.revisions.iter().any(|revision| revision.artifact == model.artifact);
-    (same && served && !model.revision.is_empty()).then_some(model.revision.as_str())
+    let model = resolved_before(deployment)?;
+    let served =
+        deployment.status.iter().flat_map(|status| &status.revisions).any(|revision| revision.artifact == model.artifact);
+    (served && !model.revision.is_empty()).then_some(model.revision.as_str())
 }
 
 fn resolved_model(deployment: &ModelDeployment, artifact: &Artifact) -> ResolvedModel {

@@ -50,10 +50,10 @@ const FRESH: Duration = Duration::from_secs(1);
 const EVENTS: u32 = 100;
 /// The most bytes and lines of a log that are read: the cause may stand more than a hundred lines above the last one.
 const LOG: (i64, i64) = (256 * 1024, 1000);
-/// The nodes are listed at most in this part of the time, and not more often than this.
+/// The time between two lists of the nodes, as a multiple of what the last one took; and while there are pods that were made since.
 const SHARE: u32 = 20;
-/// The same while there are pods that were made since.
 const NEW_SHARE: u32 = 4;
+/// The nodes are not listed more often than this.
 const NODES_AGAIN: Duration = Duration::from_secs(1);
 /// Nodes and pods come in pages of so many.
 const PAGE: u32 = 500;

@@ -39,9 +39,14 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// So long the watch may take to tell that a gate was lifted, before it is tried again.
 const HEARD: Duration = Duration::from_secs(5);
 
-/// Pods that were compared with their template, by UID; and those whose gate was lifted, and when.
+/// What is known of pods at the doors, by UID.
 #[derive(Default)]
-pub struct Vouchers(Mutex<HashMap<String, Comparison>>, Mutex<HashMap<String, Instant>>);
+pub struct Vouchers {
+    /// Those that were compared with their template.
+    compared: Mutex<HashMap<String, Comparison>>,
+    /// When the gate was lifted.
+    lifted: Mutex<HashMap<String, Instant>>,
+}
 
 /// A pod's generation, the revision whose template it was compared with, and what speaks against it.
 type Comparison = (Option<i64>, String, Option<String>);
@@ -288,7 +293,7 @@ async fn compare(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Judge
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let generation = pod.metadata.generation;
     let revision = &judged.seen.revision.name;
-    let known = context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
+    let known = context.vouchers.compared.lock().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned();
     if let Some((seen, of, objection)) = known
         && seen == generation
         && of == *revision
@@ -310,15 +315,20 @@ async fn compare(context: &Context, owner: &Owner, pod: &SlimPod, judged: &Judge
             "a pod is not what we wrote: it is not vouched for"
         );
     }
-    context.vouchers.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (seen, revision.clone(), objection.clone()));
+    context
+        .vouchers
+        .compared
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(uid, (seen, revision.clone(), objection.clone()));
     Ok(Compared::by(objection))
 }
 
 impl Vouchers {
     /// Forgets the pods that are not in `alive`.
     pub fn keep_only(&self, alive: &std::collections::HashSet<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| alive.contains(uid));
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, at| alive.contains(uid) && at.elapsed() < HEARD);
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| alive.contains(uid));
+        self.lifted.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, at| alive.contains(uid) && at.elapsed() < HEARD);
     }
 }
 
@@ -326,7 +336,7 @@ impl Vouchers {
 async fn lift(context: &Context, owner: &Owner, pod: &SlimPod) -> Result<(), kube::Error> {
     let Some(at) = pod.spec.scheduling_gates.iter().position(|gate| gate.name == GATE) else { return Ok(()) };
     let uid = pod.metadata.uid.clone().unwrap_or_default();
-    let lifted = || context.vouchers.1.lock().unwrap_or_else(PoisonError::into_inner);
+    let lifted = || context.vouchers.lifted.lock().unwrap_or_else(PoisonError::into_inner);
     if lifted().get(&uid).is_some_and(|at| at.elapsed() < HEARD) {
         return Ok(());
     }

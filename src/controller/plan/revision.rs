@@ -4,11 +4,12 @@
 //! is, until the spec changes. That is why an upgrade of ours restarts no pod.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     input::RevisionInput,
     pod::{PodInput, pod_template},
+    why::spec_of,
 };
 use crate::{api::ModelDeploymentSpec, model::Digest};
 
@@ -52,14 +53,14 @@ pub struct Revision {
 /// `replicas` is not part of it, nor is the pin: it only checks. Fields that are absent are not written, so that a field
 /// which is added to the API later changes nothing for those who do not use it.
 pub fn wish(spec: &ModelDeploymentSpec) -> String {
-    let mut model = serde_json::to_value(&spec.model).unwrap_or_default();
-    if let Some(model) = model.as_object_mut() {
+    let mut wish = spec_of(spec);
+    if let Some(model) = wish.get_mut("model").and_then(Value::as_object_mut) {
         model.remove("digest");
     }
-    let mut wish = json!({ "model": model, "engine": spec.engine, "resources": spec.resources, "pod": spec.pod });
-    // The one part of a rollout that stands in pods.
-    if let (Some(drain), Some(wish)) = (&spec.rollout.drain, wish.as_object_mut()) {
-        wish.insert("drain".to_owned(), json!(drain));
+    // It stands where the first release had it: the digest of a wish never changes.
+    let drain = wish.as_object_mut().and_then(|wish| wish.remove("rollout")?.get("drain").cloned());
+    if let (Some(drain), Some(wish)) = (drain, wish.as_object_mut()) {
+        wish.insert("drain".to_owned(), drain);
     }
     Digest::of(wish.to_string()).hex()
 }

@@ -14,7 +14,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use super::rollout::{
+pub use self::{
     failure::deadline,
     say::Said,
     seen::{Looks, is_leaving, of_pod},

@@ -12,7 +12,7 @@ use crate::{
 /// The first wait, and every one while the source is silent and does not say when it will answer.
 pub const FIRST: Duration = Duration::from_secs(20);
 /// The longest wait while only a person can mend it: so long a repository that appears goes unseen.
-pub const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_secs(300);
 /// The shortest wait for what asking again does not mend.
 const FRUITLESS: Duration = Duration::from_secs(120);
 
