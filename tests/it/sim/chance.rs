@@ -264,7 +264,7 @@ fn a_run_is_the_same_when_it_is_told_again() {
 fn whatever_the_weather_every_story_comes_to_its_end() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seeds = match (number("SEED"), number("SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
+        (Some(seed), many) => seed..seed + many.unwrap_or(1),
         (None, many) => 0..many.unwrap_or(RUNS),
     };
     for seed in seeds {
