@@ -98,7 +98,7 @@ pub enum UnsignedFiles {
 /// Somebody whose signature can be demanded.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.publicKey)].exists_one(x, x)").message("a signer needs exactly one method: publicKey"))]
+#[x_kube(validation = Rule::new("[has(self.publicKey), has(self.certificate)].exists_one(x, x)").message("a signer needs exactly one method: publicKey or certificate"))]
 pub struct Signer {
     /// The name that rules use.
     #[schemars(length(min = 1, max = 63))]
@@ -106,6 +106,76 @@ pub struct Signer {
     /// A public key: EC P-256, P-384 or P-521.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<PublicKeySource>,
+    /// Whoever has a certificate for code signing from an authority of one's own, under a given name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateSigner>,
+}
+
+impl Signer {
+    /// The entries of Secrets that it names.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
+        let key = self.public_key.as_ref().and_then(|key| key.secret_key_ref.as_ref());
+        key.into_iter().chain(self.certificate.as_ref().and_then(|certificate| certificate.ca.secret_key_ref.as_ref()))
+    }
+}
+
+/// Whoever has a certificate from an authority, under a given name. The certificate must be valid when a verdict is reached.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.subject) || has(self.san)").message("certificate needs subject or san: without either, everybody with a certificate of the authority could sign"))]
+pub struct CertificateSigner {
+    /// The authority. The way from a signer's certificate to it is taken from the signature.
+    pub ca: AuthoritySource,
+    /// The certificate's subject, as RFC 4514 writes it, the most specific part first: `CN=Models,O=Acme`. Where `san` is given
+    /// too, both must fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<NamePattern>,
+    /// A name beside the subject (subjectAltName).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub san: Option<AlternativeName>,
+}
+
+/// Where an authority's certificates are.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.pem), has(self.secretKeyRef)].exists_one(x, x)").message("ca needs exactly one of pem and secretKeyRef"))]
+pub struct AuthoritySource {
+    /// PEM blocks `CERTIFICATE`, several while the authority changes its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub pem: Option<String>,
+    /// The same in a Secret in the operator's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+}
+
+/// What a name must be.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.exact), has(self.regex)].exists_one(x, x)").message("a name needs exactly one of exact and regex"))]
+pub struct NamePattern {
+    /// This and nothing else; case matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub exact: Option<String>,
+    /// An expression that must fit the whole name, from its first character to its last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub regex: Option<String>,
+}
+
+/// A name beside the subject of a certificate. One of the same kind must fit.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.email), has(self.uri), has(self.dns)].exists_one(x, x)").message("san needs exactly one of email, uri and dns"))]
+pub struct AlternativeName {
+    /// A mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<NamePattern>,
+    /// A URI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<NamePattern>,
+    /// A DNS name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<NamePattern>,
 }
 
 /// Where a public key is.

@@ -1,4 +1,4 @@
-//! `bonafide verify`: is the model in this directory the one that was signed? Offline, with a public key.
+//! `bonafide verify`: is the model in this directory the one that was signed? Offline, with a public key or an authority.
 
 pub(super) mod hash;
 #[cfg(test)]
@@ -13,17 +13,18 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{
     api::{Problem, Reason},
     model::{CleanPath, Digest, File, Manifest},
-    trust::{Bundle, Contents, PublicKey},
+    trust::{Anchor, Authority, Bundle, Contents, Kind, MAX_PEM, Pattern, PublicKey, Roots, Wanted},
     weights::WebManifest,
 };
 use tree::{Beside, Tree};
 
-/// Check that the files in a directory are the ones that a key signed (OpenSSF Model Signing v1.0)
+/// Check that the files in a directory are the ones that a key or a certificate's owner signed (OpenSSF Model Signing v1.0)
 ///
 /// Every file in DIR must be signed and every signed file must be there, with the signed content. Nothing is passed over
 /// silently: what git and download tools leave behind counts as unsigned unless --ignore names it. Only a bonafide.json that is
@@ -38,14 +39,29 @@ Exit codes:
 
 Examples:
   bonafide verify ./SmolLM2-135M --key platform.pub
-  bonafide verify ./SmolLM2-135M --key platform.pub --ignore .git --ignore .gitattributes")]
+  bonafide verify ./SmolLM2-135M --key platform.pub --ignore .git --ignore .gitattributes
+  bonafide verify ./SmolLM2-135M --certificate-chain acme-ca.pem --subject 'CN=Models,O=Acme'
+  bonafide verify ./SmolLM2-135M --certificate-chain acme-ca.pem --san email:models@acme.example")]
+#[command(group(clap::ArgGroup::new("method").required(true).args(["key", "certificate_chain"])))]
+#[command(group(clap::ArgGroup::new("named").multiple(true).args(["subject", "san"])))]
 pub struct VerifyArgs {
     /// The model's directory, or its only file
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// The signer's public key: EC P-256, P-384 or P-521, PEM
     #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
+    pub key: Option<PathBuf>,
+    /// The certificates of the authority that issues the signer's certificate, PEM; needs --subject or --san
+    ///
+    /// The signer's certificate must be for code signing and valid now. The way from it to the authority comes with the signature.
+    #[arg(long, alias = "certificate_chain", value_name = "FILE", requires = "named")]
+    pub certificate_chain: Option<PathBuf>,
+    /// The subject of the signer's certificate, as RFC 4514 writes it: openssl x509 -noout -subject -nameopt RFC2253 -in FILE
+    #[arg(long, value_name = "NAME", conflicts_with = "key")]
+    pub subject: Option<String>,
+    /// A name beside the subject (subjectAltName): email:NAME, URI:NAME or DNS:NAME
+    #[arg(long, value_name = "KIND:NAME", conflicts_with = "key")]
+    pub san: Option<String>,
     /// The signature [default: model.sig, else *.oms.sig, else *.sig in DIR]
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
@@ -79,8 +95,10 @@ pub enum Output {
 /// What was found to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// The hint of the key.
+    /// The hint of the key, or whom the certificate is for.
     pub signer: String,
+    /// What that names, in words.
+    pub kind: &'static str,
     /// How many files were signed.
     pub files: usize,
     /// Whether the manifest for a server of files lies beside them, which is no part of the model.
@@ -135,13 +153,15 @@ const fn code(result: &Result<Verified, Failure>) -> u8 {
 }
 
 fn in_words(verified: &Verified) -> String {
-    let Verified { signer, files, manifest, contents } = verified;
+    let Verified { signer, kind, files, manifest, contents } = verified;
     let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
     let mut words = match contents {
-        None => format!("The signature of key {signer} holds, and the {files} it lists are there. Their contents were not read."),
+        None => {
+            format!("The signature of {kind} {signer} holds, and the {files} it lists are there. Their contents were not read.")
+        }
         Some(Hashed { bytes, digest }) => {
             let digest = digest.map(|digest| format!("\nContent digest of these files: {digest} (a deployment that serves fewer of them has another: status.model.digest)")).unwrap_or_default();
-            format!("Verified: {files}, {bytes} bytes, signed by key {signer}.{digest}")
+            format!("Verified: {files}, {bytes} bytes, signed by {kind} {signer}.{digest}")
         }
     };
     if *manifest {
@@ -178,8 +198,7 @@ fn as_json(result: &Result<Verified, Failure>) -> serde_json::Value {
 /// See [`Failure`]; the first thing that is wrong, the cheap checks before the long ones.
 pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
     let ignored = args.ignore.iter().map(|path| ignored(path)).collect::<Result<Vec<_>, _>>()?;
-    let key = String::from_utf8_lossy(&read(&args.key, PublicKey::MAX_PEM)?).into_owned();
-    let key = PublicKey::from_pem(&key).map_err(|error| Failure::Unknown(format!("{}: {error}.", args.key.display())))?;
+    let anchor = anchor(args)?;
     let tree = Tree::at(&args.dir)?;
     let signature = match &args.signature {
         Some(path) => path.clone(),
@@ -188,7 +207,7 @@ pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
     let bundle = read(&signature, Bundle::MAX_FILE)?;
     let doubted = |rejected: crate::trust::Rejected| not_genuine(rejected.reason, format!("{} {rejected}.", signature.display()));
     let bundle = Bundle::parse(&bundle, Bundle::MAX_FILE).map_err(doubted)?;
-    let attested = bundle.verify(&key).map_err(doubted)?;
+    let (attested, _) = bundle.verify_as(&anchor, Timestamp::now(), &mut Vec::new()).map_err(doubted)?;
 
     let beside = tree.beside()?;
     let nameless;
@@ -211,7 +230,41 @@ pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
     let found = tree.compare(signed, &signature, beside)?;
     found.check(&ignored, args.ignore_unsigned)?;
     let contents = if args.signature_only { None } else { Some(contents(tree.root(), signed, progress)?) };
-    Ok(Verified { signer: key.hint().to_string(), files: signed.len(), manifest: beside == Beside::Manifest, contents })
+    let (kind, signer) = match &anchor {
+        Anchor::Key(key) => ("key", key.hint().to_string()),
+        Anchor::Certificate(authority) => ("the owner of a certificate for", authority.wanted().to_string()),
+    };
+    Ok(Verified { signer, kind, files: signed.len(), manifest: beside == Beside::Manifest, contents })
+}
+
+/// Whose signature is wanted.
+fn anchor(args: &VerifyArgs) -> Result<Anchor, Failure> {
+    let text = |path: &Path, max| Ok(String::from_utf8_lossy(&read(path, max)?).into_owned());
+    let unusable = |path: &Path, why: String| Failure::Unknown(format!("{}: {why}.", path.display()));
+    if let Some(path) = &args.key {
+        let key = PublicKey::from_pem(&text(path, PublicKey::MAX_PEM)?);
+        return key.map(Anchor::Key).map_err(|error| unusable(path, error.to_string()));
+    }
+    let Some(path) = &args.certificate_chain else {
+        return Err(Failure::Unknown("--key or --certificate-chain is needed.".to_owned()));
+    };
+    let roots = Roots::from_pem(&text(path, MAX_PEM)?).map_err(|why| unusable(path, why))?;
+    let san = args.san.as_deref().map(san).transpose()?;
+    let wanted = Wanted::new(args.subject.as_deref().map(Pattern::exact), san)
+        .map_err(|(field, why)| Failure::Unknown(format!("--{field}: {why}.")))?;
+    Ok(Anchor::Certificate(Authority::new(roots, wanted)))
+}
+
+/// `email:ann@acme.example`, as openssl writes it.
+fn san(text: &str) -> Result<(Kind, Result<Pattern, String>), Failure> {
+    let (kind, name) = text.split_once(':').unwrap_or(("", text));
+    let kind = match kind.to_ascii_lowercase().as_str() {
+        "email" => Kind::Email,
+        "uri" => Kind::Uri,
+        "dns" => Kind::Dns,
+        _ => return Err(Failure::Unknown(format!("--san: {text:?} is not email:NAME, URI:NAME or DNS:NAME."))),
+    };
+    Ok((kind, Pattern::exact(name)))
 }
 
 /// Reads every signed file and compares.

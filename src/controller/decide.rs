@@ -1,6 +1,11 @@
 //! Which revisions there are to be, and what the policies say of each today.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
 
 use super::{
     claims,
@@ -107,6 +112,15 @@ pub struct Decision {
     pub shared: Option<Problem>,
 }
 
+impl Decision {
+    /// How long every verdict in it holds if nothing but time passes, at least a second; `None`: for good.
+    pub fn holds_for(&self, now: Timestamp) -> Option<Duration> {
+        let verdicts = self.revisions.iter().filter_map(|judged| judged.verdict.as_ref()).chain(&self.verdict);
+        let until = verdicts.filter_map(Verdict::holds_until).min()?;
+        Some(Duration::try_from(until.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1)))
+    }
+}
+
 /// Decides. An error means that the API server could not be asked.
 pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &Observed) -> Result<Decision, kube::Error> {
     let applicable = observed.policies.set.for_namespace(&observed.namespace_labels);
@@ -205,6 +219,7 @@ async fn judge(
     let Ok(source) = artifact.spec.source.parse::<Source>() else { return Ok(None) };
     let beside = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone()));
     let delivered = signatures::about(context, namespace, artifact.manifest.digest()).await?;
+    let now = context.clock.now();
     let question = judgements::Question {
         namespace,
         policies: &observed.policies,
@@ -213,17 +228,19 @@ async fn judge(
         delivered: &delivered,
         pin,
         assurance,
+        now,
     };
     Ok(context.judgements.reach(&question, || {
         let bundles: Vec<_> = beside.chain(delivered.iter().map(|bundle| (**bundle).clone())).collect();
-        Some(applicable.judge(&Candidate {
+        let candidate = Candidate {
             source: &source,
             revision: &artifact.spec.revision,
             manifest: &artifact.manifest,
             bundles: &bundles,
             pin,
             assurance,
-        }))
+        };
+        Some(applicable.judge(&candidate, now))
     }))
 }
 

@@ -139,7 +139,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     };
     let held_back = write::status(context, &picture).await?;
     let shared = decision.shared.as_ref().map(|_| decide::NAME_TAKEN);
-    let again = [hurry, retry, step.again, found.again, held_back, shared, Some(RESYNC)].into_iter().flatten().min();
+    let edge = decision.holds_for(context.clock.now());
+    let again = [hurry, retry, step.again, found.again, held_back, shared, edge, Some(RESYNC)].into_iter().flatten().min();
     if let Some(error) = failed {
         return Err(error);
     }

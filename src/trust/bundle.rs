@@ -7,9 +7,13 @@ use base64::{
     alphabet::{STANDARD, URL_SAFE},
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use jiff::Timestamp;
 use sha2::Digest as _;
 
-use super::{key::PublicKey, wire};
+use super::{
+    method::{Anchor, SignerId, certificate, key::PublicKey},
+    wire,
+};
 use crate::{
     api::Reason,
     model::{CleanPath, Digest},
@@ -32,8 +36,8 @@ pub enum Material {
         /// As it stands in the bundle.
         hint: Option<String>,
     },
-    /// By an X.509 certificate of an authority. Recognised; not supported yet.
-    Certificate,
+    /// By the key of the first of these X.509 certificates, in DER; the others lead from it to an authority.
+    Certificate(Vec<Vec<u8>>),
     /// By a short-lived certificate and a transparency log. Recognised; not supported yet.
     Keyless,
 }
@@ -47,7 +51,7 @@ pub enum Contents {
     Nameless(Digest),
 }
 
-/// The contents of a bundle whose signature holds. Only [`Bundle::verify`] makes one.
+/// The contents of a bundle whose signature holds. Only [`Bundle::verify`] and [`Bundle::verify_as`] make one.
 #[derive(Debug, Clone, Copy)]
 pub struct Attested<'a> {
     contents: &'a Contents,
@@ -57,7 +61,7 @@ pub struct Attested<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejected {
-    /// `SignatureMalformed`, `SignatureUnsupported`, `WrongSigner` or `SignatureInvalid`.
+    /// `SignatureMalformed`, `SignatureUnsupported`, `WrongSigner`, `SignatureInvalid`, or one of those about certificates.
     pub reason: Reason,
     /// What is wrong with it.
     pub message: String,
@@ -137,8 +141,41 @@ impl Bundle {
             Material::Key { hint: None } => {
                 rejected(Reason::WrongSigner, format!("names no key, and key {} did not sign it", key.hint()))
             }
-            Material::Certificate => rejected(Reason::SignatureUnsupported, unsupported("an X.509 certificate")),
+            Material::Certificate(_) => rejected(
+                Reason::WrongSigner,
+                format!("was signed with an X.509 certificate, and wanted is a signature of key {}", key.hint()),
+            ),
             Material::Keyless => rejected(Reason::SignatureUnsupported, unsupported("Sigstore's keyless method")),
+        }
+    }
+
+    /// Checks that the one whom `anchor` means signed this, and says who that is. `edges` gets the moments after `now` at which
+    /// that may change by itself.
+    pub fn verify_as(
+        &self,
+        anchor: &Anchor,
+        now: Timestamp,
+        edges: &mut Vec<Timestamp>,
+    ) -> Result<(Attested<'_>, SignerId), Rejected> {
+        let authority = match anchor {
+            Anchor::Key(key) => return Ok((self.verify(key)?, SignerId::of_key(key.hint().clone()))),
+            Anchor::Certificate(authority) => authority,
+        };
+        let wrong = |what: &str| {
+            let message = format!("{what}, and wanted is one with a certificate for {}", authority.wanted());
+            Err(Rejected { reason: Reason::WrongSigner, message })
+        };
+        match &self.material {
+            Material::Certificate(chain) => {
+                let holds = |key: &PublicKey| key.holds(&[&self.preamble(), &self.payload], &self.signature);
+                let signer = authority.vouches(chain, holds, now, edges)?;
+                Ok((Attested { contents: &self.contents }, signer))
+            }
+            Material::Key { hint: Some(hint) } => wrong(&format!("has a signature of key {} without a certificate", Cut(hint))),
+            Material::Key { hint: None } => wrong("has a signature by a key without a certificate"),
+            Material::Keyless => {
+                Err(Rejected { reason: Reason::SignatureUnsupported, message: unsupported("Sigstore's keyless method") })
+            }
         }
     }
 
@@ -165,7 +202,14 @@ impl Material {
                 };
                 Ok(Self::Key { hint: hint.or_else(written_out) })
             }
-            (None, Some(_), None) => Ok(Self::Certificate),
+            (None, Some(chain), None) => {
+                let (count, most) = (chain.certificates.len(), certificate::MAX_CERTIFICATES);
+                if count == 0 || count > most {
+                    return Err(malformed(format!("has {count} certificates in its chain, where 1 to {most} are read here")));
+                }
+                let der = chain.certificates.iter().map(|certificate| decode(&certificate.raw_bytes)).collect::<Option<_>>();
+                der.map(Self::Certificate).ok_or_else(|| malformed("has a certificate that is not base64".to_owned()))
+            }
             (None, None, Some(_)) => Ok(Self::Keyless),
             _ => Err(malformed(
                 "does not say by which one of publicKey, x509CertificateChain and certificate it can be checked".to_owned(),

@@ -1,10 +1,12 @@
-//! What the signatures that were found say about one model: does a given key vouch for every file of it?
+//! What the signatures that were found say about one model: does somebody vouch for every file of it?
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
+use jiff::Timestamp;
+
 use super::{
     bundle::{Attested, Bundle, Contents, Material, Rejected},
-    key::{Hint, PublicKey},
+    method::{Anchor, SignerId},
     question::Candidate,
 };
 use crate::{
@@ -16,10 +18,15 @@ use crate::{
 pub(super) struct Evidence<'a> {
     manifest: &'a Manifest,
     bundles: Vec<(&'a str, Result<Bundle, Rejected>)>,
-    answers: BTreeMap<Hint, Result<(), Box<Failures>>>,
+    answers: BTreeMap<String, Answer>,
+    now: Timestamp,
+    holds_until: Option<Timestamp>,
 }
 
-/// Why a key does not vouch for the model: of what is wrong with each bundle, what helps most.
+/// Who vouches, as what an anchor means may be several people; or why nobody does.
+type Answer = Result<Vec<SignerId>, Box<Failures>>;
+
+/// Why nobody whom an anchor means vouches for the model: of what is wrong with each bundle, what helps most.
 #[derive(Debug, Clone)]
 pub(super) struct Failures {
     pub nearest: Failure,
@@ -27,15 +34,26 @@ pub(super) struct Failures {
     pub grave: Option<Failure>,
 }
 
-/// Why a bundle does not make a key vouch for the model.
+/// Why a bundle does not make somebody vouch for the model.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
     /// No bundle was found.
     Unsigned,
+    /// Everybody vouches, and these are no more than that many people.
+    SamePerson { people: usize },
     /// The bundle is not believed.
-    Rejected { from: String, why: Rejected, hint: Option<String> },
-    /// The key signed the bundle, and the bundle does not say what is served.
+    Rejected { from: String, why: Rejected, clue: Clue },
+    /// The bundle is genuine, and the bundle does not say what is served.
     Gap { from: String, gap: Gap },
+}
+
+/// What helps to see whose signature it is instead.
+#[derive(Debug, Clone)]
+pub(super) enum Clue {
+    /// The key that a bundle names when a key is wanted; none when it names none.
+    Key(Option<String>),
+    /// Why it is rejected says so.
+    Told,
 }
 
 /// How a genuine signature fails to cover a model.
@@ -52,28 +70,33 @@ pub(super) enum Gap {
 }
 
 impl<'a> Evidence<'a> {
-    pub fn new(candidate: &Candidate<'a>) -> Self {
+    pub fn new(candidate: &Candidate<'a>, now: Timestamp) -> Self {
         let read =
             |(from, content): &'a (String, String)| (from.as_str(), Bundle::parse(content.as_bytes(), Bundle::MAX_RECORDED));
-        Self { manifest: candidate.manifest, bundles: candidate.bundles.iter().map(read).collect(), answers: BTreeMap::new() }
+        let bundles = candidate.bundles.iter().map(read).collect();
+        Self { manifest: candidate.manifest, bundles, answers: BTreeMap::new(), now, holds_until: None }
     }
 
-    /// Whether one of the bundles is `key`'s and covers every file. Of several failures, the one that helps most.
-    pub fn vouches(&mut self, key: &PublicKey) -> Result<(), Box<Failures>> {
-        if let Some(known) = self.answers.get(key.hint()) {
+    /// Whose bundles cover every file, of those whom `anchor` means. Of several failures, the one that helps most.
+    pub fn vouches(&mut self, anchor: &Anchor) -> Answer {
+        if let Some(known) = self.answers.get(anchor.id()) {
             return known.clone();
         }
-        let mut failures = Vec::new();
+        let (mut signers, mut failures, mut edges) = (Vec::new(), Vec::new(), Vec::new());
         for (from, bundle) in &self.bundles {
-            match check(from, bundle, key, self.manifest) {
-                Ok(()) => return self.remember(key, Ok(())),
+            match check(from, bundle, anchor, self.manifest, self.now, &mut edges) {
+                Ok(signer) => signers.push(signer),
                 Err(failure) => failures.push(failure),
             }
+        }
+        self.holds_until = self.holds_until.into_iter().chain(edges).min();
+        if !signers.is_empty() {
+            return self.remember(anchor, Ok(signers));
         }
         let helps = |failure: &Failure| Reverse(failure.helps());
         let grave = failures.iter().filter(|failure| failure.is_grave()).min_by_key(|failure| helps(failure)).cloned();
         let nearest = failures.into_iter().min_by_key(helps).unwrap_or(Failure::Unsigned);
-        self.remember(key, Err(Box::new(Failures { nearest, grave })))
+        self.remember(anchor, Err(Box::new(Failures { nearest, grave })))
     }
 
     /// Where the bundles come from that cannot be read.
@@ -81,23 +104,36 @@ impl<'a> Evidence<'a> {
         self.bundles.iter().filter(|(_, bundle)| bundle.is_err()).map(|(from, _)| (*from).to_owned()).collect()
     }
 
-    fn remember(&mut self, key: &PublicKey, answer: Result<(), Box<Failures>>) -> Result<(), Box<Failures>> {
-        self.answers.insert(key.hint().clone(), answer.clone());
+    /// When time alone may change an answer that was given.
+    pub const fn holds_until(&self) -> Option<Timestamp> {
+        self.holds_until
+    }
+
+    fn remember(&mut self, anchor: &Anchor, answer: Answer) -> Answer {
+        self.answers.insert(anchor.id().to_owned(), answer.clone());
         answer
     }
 }
 
-fn check(from: &str, bundle: &Result<Bundle, Rejected>, key: &PublicKey, manifest: &Manifest) -> Result<(), Failure> {
-    let rejected = |why: &Rejected, hint| Failure::Rejected { from: from.to_owned(), why: why.clone(), hint };
-    let bundle = bundle.as_ref().map_err(|why| rejected(why, None))?;
-    let attested = bundle.verify(key).map_err(|why| {
-        let hint = match bundle.material() {
-            Material::Key { hint } => hint.clone(),
-            Material::Certificate | Material::Keyless => None,
+fn check(
+    from: &str,
+    bundle: &Result<Bundle, Rejected>,
+    anchor: &Anchor,
+    manifest: &Manifest,
+    now: Timestamp,
+    edges: &mut Vec<Timestamp>,
+) -> Result<SignerId, Failure> {
+    let rejected = |why: &Rejected, clue| Failure::Rejected { from: from.to_owned(), why: why.clone(), clue };
+    let bundle = bundle.as_ref().map_err(|why| rejected(why, Clue::Told))?;
+    let (attested, signer) = bundle.verify_as(anchor, now, edges).map_err(|why| {
+        let clue = match (anchor, bundle.material()) {
+            (Anchor::Key(_), Material::Key { hint }) => Clue::Key(hint.clone()),
+            _ => Clue::Told,
         };
-        rejected(&why, hint)
+        rejected(&why, clue)
     })?;
-    covers(attested, manifest).map_err(|gap| Failure::Gap { from: from.to_owned(), gap })
+    covers(attested, manifest).map_err(|gap| Failure::Gap { from: from.to_owned(), gap })?;
+    Ok(signer)
 }
 
 /// Whether every file of `manifest` was signed with the digest it has. Files that were signed and are not served do not
@@ -137,7 +173,7 @@ impl Failure {
     /// Where the bundle comes from, if there is one.
     pub fn from(&self) -> Option<&str> {
         match self {
-            Self::Unsigned => None,
+            Self::Unsigned | Self::SamePerson { .. } => None,
             Self::Rejected { from, .. } | Self::Gap { from, .. } => Some(from),
         }
     }
@@ -146,6 +182,7 @@ impl Failure {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Unsigned => Reason::Unsigned,
+            Self::SamePerson { .. } => Reason::WrongSigner,
             Self::Rejected { why, .. } => why.reason,
             Self::Gap { gap: Gap::Differs { .. }, .. } => Reason::DigestMismatch,
             Self::Gap { .. } => Reason::UnsignedFile,
@@ -161,16 +198,17 @@ impl Failure {
     /// How much it helps to hear of this failure rather than of another one: the nearer to success, the more.
     pub const fn helps(&self) -> u8 {
         match self {
-            Self::Unsigned => 0,
+            Self::Unsigned | Self::SamePerson { .. } => 0,
             Self::Rejected { why, .. } => match why.reason {
                 Reason::SignatureMalformed => 1,
                 Reason::SignatureUnsupported => 2,
                 Reason::WrongSigner => 3,
-                _ => 4,
+                Reason::CertificateUnfit => 4,
+                _ => 5,
             },
-            Self::Gap { gap: Gap::OtherModel { .. } | Gap::Nameless, .. } => 5,
-            Self::Gap { gap: Gap::Unlisted { .. }, .. } => 6,
-            Self::Gap { gap: Gap::Differs { .. }, .. } => 7,
+            Self::Gap { gap: Gap::OtherModel { .. } | Gap::Nameless, .. } => 6,
+            Self::Gap { gap: Gap::Unlisted { .. }, .. } => 7,
+            Self::Gap { gap: Gap::Differs { .. }, .. } => 8,
         }
     }
 }

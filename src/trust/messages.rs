@@ -1,7 +1,8 @@
 //! The sentences of a refusal: what, where, expected and found, what happened, what to do.
 
 use super::{
-    evidence::{Failure, Gap},
+    evidence::{Clue, Failure, Gap},
+    method::{Anchor, key::PublicKey},
     policy::{Demand, Deny, Policy, PolicyState, Rule},
     question::Candidate,
 };
@@ -173,11 +174,20 @@ impl Unmet<'_> {
                     "{place} has no signature. {fate} Have it signed, and put the signature beside the model as model.sig, or deliver it as a ModelSignature."
                 )
             }
+            Failure::SamePerson { people } => format!(
+                "{place} is signed under every name that is asked for, but {} {} one person's: {people} different {} signed. {fate} Have it signed by somebody else too, with a key and a name of their own.",
+                self.signed.join(" and "),
+                if *people == 1 { "are" } else { "are partly" },
+                if *people == 1 { "person" } else { "people" },
+            ),
             Failure::Rejected { why, .. } if why.reason == Reason::WrongSigner && !self.signed.is_empty() => {
                 format!("{place} is not signed by {}. {fate} Have it signed by them too.", self.missing.join(" or "))
             }
-            Failure::Rejected { from, why, hint } if why.reason == Reason::WrongSigner => {
-                let by = self.who(hint.as_deref());
+            Failure::Rejected { from, why, clue } if why.reason == Reason::WrongSigner => {
+                let by = match clue {
+                    Clue::Key(hint) => self.who(hint.as_deref()),
+                    Clue::Told => why.message.clone(),
+                };
                 format!(
                     "{place} is signed, but not by {}: {from} {by}. {fate} Have it signed by somebody who is wanted, or ask for the signer to be added to the policy.",
                     self.missing.join(" or "),
@@ -208,7 +218,9 @@ impl Unmet<'_> {
 
     /// Whose key a bundle names: a claim, but a good clue to a wrong rule.
     fn who(&self, hint: Option<&str>) -> String {
-        let known = |hint: &str| self.policy.signers.iter().find(|(_, key)| key.hint().as_str() == hint).map(|(name, _)| name);
+        let is_named =
+            |anchor: &Anchor, hint: &str| anchor.key().map(PublicKey::hint).is_some_and(|known| known.as_str() == hint);
+        let known = |hint: &str| self.policy.signers.iter().find(|(_, anchor)| is_named(anchor, hint)).map(|(name, _)| name);
         match hint {
             None => "names no key, and none of theirs fits".to_owned(),
             Some(hint) => known(hint).map_or_else(

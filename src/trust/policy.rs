@@ -4,7 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::{key::PublicKey, selector::Selector};
+use super::{
+    method::{
+        Anchor,
+        certificate::{Authority, Roots},
+        key::PublicKey,
+        name::{Kind, Pattern, Wanted},
+    },
+    selector::Selector,
+};
 use crate::{
     api::{self, ClusterModelPolicy, Problem, Reason, SecretKeyRef, UnsignedFiles},
     model::{Digest, Glob, Source},
@@ -20,7 +28,7 @@ pub struct Policy {
     pub(super) minimum_assurance: api::Assurance,
     pub(super) unmatched: api::Unmatched,
     pub(super) unsigned_files: UnsignedFiles,
-    pub(super) signers: BTreeMap<String, PublicKey>,
+    pub(super) signers: BTreeMap<String, Anchor>,
     pub(super) rules: Vec<Rule>,
     pub(super) deny: Vec<Deny>,
 }
@@ -34,7 +42,7 @@ pub(super) struct Rule {
     pub demands: Vec<Demand>,
 }
 
-/// Signatures that must be there: of `minimum` different keys among those of `any_of`.
+/// Signatures that must be there: of `minimum` different people among those of `any_of`.
 #[derive(Debug, Clone)]
 pub(super) struct Demand {
     pub name: String,
@@ -46,7 +54,7 @@ pub(super) struct Demand {
 #[derive(Debug, Clone)]
 pub(super) struct Signer {
     pub name: String,
-    pub key: PublicKey,
+    pub anchor: Anchor,
 }
 
 /// Bytes that are never served.
@@ -171,41 +179,80 @@ impl PolicyState {
     }
 }
 
-fn signers(
-    signers: &[api::Signer],
-    secret: &dyn Fn(&SecretKeyRef) -> Option<String>,
-) -> Result<BTreeMap<String, PublicKey>, Problem> {
+type Secret<'a> = &'a dyn Fn(&SecretKeyRef) -> Option<String>;
+
+fn signers(signers: &[api::Signer], secret: Secret<'_>) -> Result<BTreeMap<String, Anchor>, Problem> {
     let mut known = BTreeMap::new();
     for signer in signers {
-        let at = format!("spec.signers[{}].publicKey", signer.name);
-        let invalid =
-            |field: &str, what: &dyn std::fmt::Display| Problem::new(Reason::InvalidKey, format!("{at}{field}: {what}."));
-        let pair = signer.public_key.as_ref().map(|source| (source.pem.as_ref(), source.secret_key_ref.as_ref()));
-        let key = match pair {
-            Some((Some(pem), None)) => PublicKey::from_pem(pem).map_err(|error| invalid(".pem", &error))?,
-            Some((None, Some(reference))) => {
-                let pem = secret(reference).ok_or_else(|| {
-                    Problem::new(
-                        Reason::SecretNotFound,
-                        format!(
-                            "{at}.secretKeyRef: there is no Secret {} with an entry {} in the operator's namespace. Create it, or correct the reference.",
-                            reference.name, reference.key
-                        ),
-                    )
-                })?;
-                PublicKey::from_pem(&pem).map_err(|error| invalid(".secretKeyRef", &error))?
+        let at = format!("spec.signers[{}]", signer.name);
+        let anchor = match (&signer.public_key, &signer.certificate) {
+            (Some(source), None) => {
+                let read = |pem: &str| PublicKey::from_pem(pem).map_err(|error| error.to_string());
+                let at = format!("{at}.publicKey");
+                Anchor::Key(pem(&at, source.pem.as_deref(), source.secret_key_ref.as_ref(), secret, read)?)
             }
-            _ => return Err(invalid("", &"exactly one of pem and secretKeyRef is needed")),
+            (None, Some(signer)) => Anchor::Certificate(authority(&format!("{at}.certificate"), signer, secret)?),
+            _ => return Err(invalid_key(&at, &"exactly one of publicKey and certificate is needed")),
         };
-        if known.insert(signer.name.clone(), key).is_some() {
+        if known.insert(signer.name.clone(), anchor).is_some() {
             return Err(Problem::new(Reason::InvalidSpec, format!("spec.signers: two signers are named {}.", signer.name)));
         }
     }
     Ok(known)
 }
 
+fn invalid_key(at: &str, what: &dyn std::fmt::Display) -> Problem {
+    Problem::new(Reason::InvalidKey, format!("{at}: {what}."))
+}
+
+/// Reads what stands in a policy, or in a Secret that it names.
+fn pem<T>(
+    at: &str,
+    inline: Option<&str>,
+    reference: Option<&SecretKeyRef>,
+    secret: Secret<'_>,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, Problem> {
+    match (inline, reference) {
+        (Some(pem), None) => read(pem).map_err(|error| invalid_key(&format!("{at}.pem"), &error)),
+        (None, Some(reference)) => {
+            let pem = secret(reference).ok_or_else(|| {
+                Problem::new(
+                    Reason::SecretNotFound,
+                    format!(
+                        "{at}.secretKeyRef: there is no Secret {} with an entry {} in the operator's namespace. Create it, or correct the reference.",
+                        reference.name, reference.key
+                    ),
+                )
+            })?;
+            read(&pem).map_err(|error| invalid_key(&format!("{at}.secretKeyRef"), &error))
+        }
+        _ => Err(invalid_key(at, &"exactly one of pem and secretKeyRef is needed")),
+    }
+}
+
+fn authority(at: &str, signer: &api::CertificateSigner, secret: Secret<'_>) -> Result<Authority, Problem> {
+    let ca = &signer.ca;
+    let roots = pem(&format!("{at}.ca"), ca.pem.as_deref(), ca.secret_key_ref.as_ref(), secret, Roots::from_pem)?;
+    let pattern = |wanted: &api::NamePattern| match (&wanted.exact, &wanted.regex) {
+        (Some(text), None) => Pattern::exact(text),
+        (None, Some(text)) => Pattern::regex(text),
+        _ => Err("exactly one of exact and regex is needed".to_owned()),
+    };
+    let san = match signer.san.as_ref().map(|san| (&san.email, &san.uri, &san.dns)) {
+        None => None,
+        Some((Some(email), None, None)) => Some((Kind::Email, pattern(email))),
+        Some((None, Some(uri), None)) => Some((Kind::Uri, pattern(uri))),
+        Some((None, None, Some(dns))) => Some((Kind::Dns, pattern(dns))),
+        Some(_) => Some((Kind::Email, Err("exactly one of email, uri and dns is needed".to_owned()))),
+    };
+    let wanted = Wanted::new(signer.subject.as_ref().map(pattern), san)
+        .map_err(|(field, why)| Problem::new(Reason::InvalidPattern, format!("{at}.{field}: {why}.")))?;
+    Ok(Authority::new(roots, wanted))
+}
+
 impl Rule {
-    fn compile(rule: &api::PolicyRule, signers: &BTreeMap<String, PublicKey>) -> Result<Self, Problem> {
+    fn compile(rule: &api::PolicyRule, signers: &BTreeMap<String, Anchor>) -> Result<Self, Problem> {
         let at = format!("spec.rules[{}]", rule.name);
         if rule.sources.include.is_empty() {
             return Err(Problem::new(
@@ -257,17 +304,17 @@ fn no_source(pattern: &str) -> String {
 }
 
 impl Demand {
-    fn compile(demand: &api::SignedBy, rule: &str, signers: &BTreeMap<String, PublicKey>) -> Result<Self, Problem> {
+    fn compile(demand: &api::SignedBy, rule: &str, signers: &BTreeMap<String, Anchor>) -> Result<Self, Problem> {
         let at = format!("{rule}.signedBy[{}]", demand.name);
         let find = |name: &String| {
-            signers.get(name).map(|key| Signer { name: name.clone(), key: key.clone() }).ok_or_else(|| {
+            signers.get(name).map(|anchor| Signer { name: name.clone(), anchor: anchor.clone() }).ok_or_else(|| {
                 let known = signers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let known = if known.is_empty() { "has none".to_owned() } else { format!("has {known}") };
                 Problem::new(Reason::UnknownSigner, format!("{at}.anyOf: there is no signer {name}; spec.signers {known}."))
             })
         };
         let any_of = demand.any_of.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        let different = any_of.iter().map(|signer| signer.key.hint()).collect::<BTreeSet<_>>().len();
+        let different = any_of.iter().map(|signer| signer.anchor.id()).collect::<BTreeSet<_>>().len();
         match usize::try_from(demand.minimum) {
             Ok(minimum @ 1..) if minimum <= different => Ok(Self { name: demand.name.clone(), any_of, minimum }),
             _ => Err(Problem::new(
@@ -275,7 +322,7 @@ impl Demand {
                 format!(
                     "{at}.minimum is {}, and anyOf names {different} different {}: minimum must be between 1 and that number.",
                     demand.minimum,
-                    if different == 1 { "key" } else { "keys" },
+                    if different == 1 { "signer" } else { "signers" },
                 ),
             )),
         }

@@ -5,9 +5,12 @@ use std::{
     fmt,
 };
 
+use jiff::Timestamp;
+
 use super::{
-    evidence::{Evidence, Failures},
+    evidence::{Evidence, Failure, Failures},
     messages::{self, Unmet},
+    method::people,
     policy::{Demand, Policy, PolicyState, Rule},
     question::Candidate,
 };
@@ -68,6 +71,7 @@ pub struct Verdict {
     warned: bool,
     signers: Vec<String>,
     per_policy: Vec<PolicyVerdict>,
+    holds_until: Option<Timestamp>,
 }
 
 /// What one policy has to say for a model: who of its signers vouches, none when it demands nothing of this source.
@@ -111,14 +115,14 @@ impl<'a> Applicable<'a> {
         demanding.peek().is_some() && demanding.all(|policy| policy.unsigned_files == UnsignedFiles::Exclude)
     }
 
-    /// Judges a model by every policy that selects the namespace.
+    /// Judges a model by every policy that selects the namespace, as of `now`: certificates begin and end.
     ///
     /// Every file of the manifest must be signed, with the digest it has. Files that were signed and are not in the manifest
     /// are not looked at: they are not served. A signature says who vouches for these bytes under these names; it does not
     /// say from which repository they come (the subject's name is informational): only a pin or a revision does.
-    pub fn judge(&self, candidate: &Candidate<'_>) -> Verdict {
+    pub fn judge(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
         let digest = candidate.manifest.digest();
-        let mut evidence = Evidence::new(candidate);
+        let mut evidence = Evidence::new(candidate, now);
         let mut problems: Vec<Problem> = self.default_problem().into_iter().collect();
         if let Some(pin) = candidate.pin.filter(|pin| *pin != digest) {
             problems.push(messages::pin_mismatch(pin, digest, candidate));
@@ -165,7 +169,9 @@ impl<'a> Applicable<'a> {
                     .to_owned(),
             ),
         };
-        Verdict { digest, trust, reason, message, problem, warned, signers: signers.into_iter().collect(), per_policy }
+        let signers = signers.into_iter().collect();
+        let holds_until = evidence.holds_until();
+        Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, holds_until }
     }
 
     /// A policy that only denies takes away and grants nothing, so a recall does not open what the default keeps closed.
@@ -219,20 +225,21 @@ fn consent<'a>(policy: &'a Policy, candidate: &Candidate<'_>, evidence: &mut Evi
     Ok(consent)
 }
 
-/// The signers of `demand` that vouch for the model. Two names of one key count once: what is demanded is different keys.
+/// The signers of `demand` that vouch for the model. What is demanded is different people, who may
+/// have several names in a policy.
 fn meet<'a>(
     policy: &'a Policy,
     rule: &'a Rule,
     demand: &'a Demand,
     evidence: &mut Evidence<'_>,
 ) -> Result<Vec<&'a str>, Box<Unmet<'a>>> {
-    let mut keys = BTreeSet::new();
+    let mut people = Vec::new();
     let mut signed = Vec::new();
     let mut failures = Vec::new();
     for signer in &demand.any_of {
-        match evidence.vouches(&signer.key) {
-            Ok(()) => {
-                keys.insert(signer.key.hint());
+        match evidence.vouches(&signer.anchor) {
+            Ok(ids) => {
+                people.push(ids);
                 signed.push(signer.name.as_str());
             }
             Err(failure) => failures.push((signer.name.as_str(), failure)),
@@ -247,8 +254,11 @@ fn meet<'a>(
     };
     let failures = failures.into_iter().map(|(name, failures)| (name, told(*failures)));
     let nearest = failures.rev().max_by_key(|(_, failure)| failure.helps());
-    match nearest {
-        Some((nearest, failure)) if keys.len() < demand.minimum => {
+    let people = people::different(&people);
+    // Where everybody vouches and there are too few all the same, several names are one person's.
+    let same = || Some((*signed.first()?, Failure::SamePerson { people }));
+    match nearest.or_else(same) {
+        Some((nearest, failure)) if people < demand.minimum => {
             let mut unreadable = evidence.unreadable();
             unreadable.retain(|from| failure.from() != Some(from.as_str()));
             Err(Box::new(Unmet { policy, rule, demand, signed, missing, nearest, failure, grave, unreadable }))
@@ -328,6 +338,11 @@ impl Verdict {
     /// The names of the signers that are demanded and vouch for it, over all policies.
     pub fn signers(&self) -> &[String] {
         &self.signers
+    }
+
+    /// When time alone may change it: the next moment at which a certificate that was looked at begins or ends. `None`: never.
+    pub const fn holds_until(&self) -> Option<Timestamp> {
+        self.holds_until
     }
 
     /// What each policy says, by the policies' names.

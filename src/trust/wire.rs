@@ -21,8 +21,23 @@ pub struct Bundle<'a> {
 pub struct VerificationMaterial<'a> {
     #[serde(borrow)]
     pub public_key: Option<PublicKey<'a>>,
-    pub x509_certificate_chain: Option<IgnoredAny>,
+    #[serde(borrow)]
+    pub x509_certificate_chain: Option<CertificateChain<'a>>,
     pub certificate: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+pub struct CertificateChain<'a> {
+    #[serde(borrow)]
+    pub certificates: Vec<Certificate<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate<'a> {
+    /// base64 of DER.
+    #[serde(borrow)]
+    pub raw_bytes: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]

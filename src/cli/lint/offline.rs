@@ -24,6 +24,20 @@ DFjgtN1J21KK9Q7NZW3GG833RV9EwpX72UakxZdTjnVHdHHY3K1bj/48Cg==
 
 /// A pattern that every source matches.
 const ANY: &str = "**";
+/// Stands for an authority that is not here.
+const STAND_IN_CA: &str = "-----BEGIN CERTIFICATE-----
+MIIBjTCCATOgAwIBAgIUQ5L6/Bvs++ua9mysbCjJdmHm+gcwCgYIKoZIzj0EAwIw
+EzERMA8GA1UEAwwIc3RhbmQtaW4wIBcNMjYxMTIyMjEwMzU1WhgPMjEyNjEwMjky
+MTAzNTVaMBMxETAPBgNVBAMMCHN0YW5kLWluMFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAEyHM2L/neQNyxAc6oFPTbdccCyQMocazOEgjwBnxJIBu+utqRI9Zo6AmT
+UW7HJhLouuHhDr/DfK16+gH5giqEvqNjMGEwHQYDVR0OBBYEFK3glm7kevvI5xWb
++SFRgEk31LxpMB8GA1UdIwQYMBaAFK3glm7kevvI5xWb+SFRgEk31LxpMA8GA1Ud
+EwEB/wQFMAMBAf8wDgYDVR0PAQH/BAQDAgIEMAoGCCqGSM49BAMCA0gAMEUCIGnl
+h1IFz5R7ceQ9Cvpw5FQw9iItPl8FFbrnrNpq5s1OAiEAuHuAAP1ZDSn8J8A+lYh/
+yY7Qs0Ag2Efzb8xwp/LWpcQ=
+-----END CERTIFICATE-----
+";
+
 /// A context, in tokens, for which hardly any node has the memory.
 const LONG: i64 = 1_048_576;
 
@@ -161,9 +175,17 @@ fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
     };
     let mut known = signers.clone();
     for (signer, known) in signers.iter().zip(&mut known) {
-        let alone = with(&|part| part.spec.signers = vec![signer.clone()]);
-        if refused(&alone) || signer.public_key.as_ref().is_some_and(|key| key.secret_key_ref.is_some()) {
+        let mut here = signer.clone();
+        if let Some(ca) = here.certificate.as_mut().map(|certificate| &mut certificate.ca)
+            && ca.pem.is_none()
+            && ca.secret_key_ref.take().is_some()
+        {
+            ca.pem = Some(STAND_IN_CA.to_owned());
+        }
+        let alone = with(&|part| part.spec.signers = vec![here.clone()]);
+        if refused(&alone) || signer.secrets().next().is_some() {
             known.public_key = Some(PublicKeySource { pem: Some(STAND_IN.to_owned()), secret_key_ref: None });
+            known.certificate = None;
         }
     }
     refused(&with(&|part| part.spec.signers.clone_from(&known)));

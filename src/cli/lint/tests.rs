@@ -137,6 +137,21 @@ fn policies_whose_keys_or_patterns_cannot_be_read_are_told() {
 }
 
 #[test]
+fn an_authority_that_is_not_here_is_no_mistake() {
+    let by_certificate = |whom: &str| {
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n  signers:\n  - name: a\n    certificate: {{ca: {{secretKeyRef: {{name: ca, key: ca.pem}}}}, {whom}}}\n  rules:\n  - {{name: r, sources: {{include: [\"hf://**\"]}}, signedBy: [{{name: x, anyOf: [a]}}]}}\n"
+        ))
+    };
+    assert_eq!(by_certificate("subject: {exact: 'CN=a'}"), "1 object checked: 0 errors\n", "the authority is not here");
+    assert!(
+        by_certificate("subject: {exact: a}").contains("InvalidPattern: spec.signers[a].certificate.subject: "),
+        "{}",
+        by_certificate("subject: {exact: a}")
+    );
+}
+
+#[test]
 fn a_signature_that_cannot_be_read_is_told_and_one_that_can_is_not() {
     let with = |bundle: &str| {
         let digest = format!("sha256:{}", "ab".repeat(32));

@@ -26,7 +26,10 @@ fn model() -> TempDir {
 fn args(dir: impl AsRef<Path>) -> VerifyArgs {
     VerifyArgs {
         dir: dir.as_ref().to_owned(),
-        key: data("p256.pub"),
+        key: Some(data("p256.pub")),
+        certificate_chain: None,
+        subject: None,
+        san: None,
         signature: None,
         ignore: Vec::new(),
         ignore_unsigned: false,
@@ -57,7 +60,7 @@ fn unknown(args: &VerifyArgs) -> String {
 fn a_model_as_the_reference_client_signed_it_is_verified() {
     for curve in ["p256", "p384", "p521"] {
         let args = VerifyArgs {
-            key: data(&format!("{curve}.pub")),
+            key: Some(data(&format!("{curve}.pub"))),
             signature: Some(data(&format!("{curve}.sig"))),
             ..args(data("model"))
         };
@@ -165,7 +168,7 @@ fn the_manifest_for_a_server_is_no_part_of_the_model_whenever_it_was_written() {
     assert!(check(&quick).unwrap().manifest);
 
     // Signed with it there, by the reference client; then it was written anew, since it lists the signature.
-    let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
+    let signed = VerifyArgs { key: Some(data("publisher.pub")), ..args(&dir) };
     fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
     let verified = check(&signed).unwrap();
     assert_eq!((verified.files, verified.contents), (3, plain));
@@ -176,13 +179,17 @@ fn the_manifest_for_a_server_is_no_part_of_the_model_whenever_it_was_written() {
 #[test]
 fn a_manifest_that_was_signed_and_taken_away_is_missed_like_any_other_file() {
     let dir = listed();
-    let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
+    let signed = VerifyArgs { key: Some(data("publisher.pub")), ..args(&dir) };
     fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
     check(&signed).unwrap();
     fs::remove_file(dir.path().join("bonafide.json")).unwrap();
-    let quick = VerifyArgs { signature_only: true, key: data("publisher.pub"), ..args(&dir) };
-    let lenient =
-        VerifyArgs { ignore_unsigned: true, ignore: vec!["bonafide.json".to_owned()], key: data("publisher.pub"), ..args(&dir) };
+    let quick = VerifyArgs { signature_only: true, key: Some(data("publisher.pub")), ..args(&dir) };
+    let lenient = VerifyArgs {
+        ignore_unsigned: true,
+        ignore: vec!["bonafide.json".to_owned()],
+        key: Some(data("publisher.pub")),
+        ..args(&dir)
+    };
     for args in [signed, quick, lenient] {
         let problem = problem(&args);
         assert_eq!(problem.reason, Reason::SignedFileMissing);
@@ -244,7 +251,7 @@ fn another_signature_beside_it_is_told_from_other_files() {
 
     // Made while model.sig lay there, which was made anew since.
     fs::copy(data("p384.sig"), dir.path().join("model.sig")).unwrap();
-    let approval = VerifyArgs { signature: Some(data("after-another.sig")), key: data("publisher.pub"), ..ignoring };
+    let approval = VerifyArgs { signature: Some(data("after-another.sig")), key: Some(data("publisher.pub")), ..ignoring };
     let problem = problem(&approval);
     assert_eq!(problem.reason, Reason::DigestMismatch);
     assert!(problem.message.contains(&format!("--ignore-paths {}", dir.path().join("model.sig").display())), "{problem}");
@@ -290,7 +297,7 @@ fn unsigned_files_are_accepted_only_when_asked_and_never_instead_of_signed_ones(
 #[test]
 fn another_key_is_told_by_both_hints() {
     let dir = model();
-    let wrong = VerifyArgs { key: data("p384.pub"), ..args(&dir) };
+    let wrong = VerifyArgs { key: Some(data("p384.pub")), ..args(&dir) };
     let problem = problem(&wrong);
     assert_eq!(problem.reason, Reason::WrongSigner);
     for name in ["p256.pub", "p384.pub"] {
@@ -362,8 +369,8 @@ fn what_cannot_be_read_is_not_called_tampered_with() {
     let dir = model();
     for (args, fragment) in [
         (args(dir.path().join("nowhere")), "nowhere"),
-        (VerifyArgs { key: data("nothing.pub"), ..args(&dir) }, "nothing.pub"),
-        (VerifyArgs { key: data("rsa.pub"), ..args(&dir) }, "an RSA key"),
+        (VerifyArgs { key: Some(data("nothing.pub")), ..args(&dir) }, "nothing.pub"),
+        (VerifyArgs { key: Some(data("rsa.pub")), ..args(&dir) }, "an RSA key"),
         (VerifyArgs { signature: Some(data("nothing.sig")), ..args(&dir) }, "nothing.sig"),
         (VerifyArgs { ignore: vec!["../x".to_owned()], ..args(&dir) }, "--ignore"),
     ] {
@@ -386,7 +393,7 @@ fn an_input_that_is_longer_than_any_of_its_kind_is_not_read_to_its_end() {
     let dir = model();
     let key = dir.path().join("long.pub");
     fs::write(&key, format!("{}{}", fs::read_to_string(data("p256.pub")).unwrap(), " ".repeat(PublicKey::MAX_PEM))).unwrap();
-    let message = unknown(&VerifyArgs { key, ..args(&dir) });
+    let message = unknown(&VerifyArgs { key: Some(key), ..args(&dir) });
     assert!(message.contains(&format!("longer than {} bytes", PublicKey::MAX_PEM)), "{message}");
 }
 
@@ -430,4 +437,54 @@ fn a_name_that_is_not_utf_8_passes_for_no_signed_one() {
     let problem = problem(&args(&dir));
     assert_eq!(problem.reason, Reason::UnsignedFile);
     assert!(problem.message.contains("not UTF-8"), "{problem}");
+}
+
+#[test]
+fn a_model_that_a_certificate_signed_is_verified_by_its_authority_and_a_name() {
+    let by = |signature: &str, subject: Option<&str>, san: Option<&str>| VerifyArgs {
+        key: None,
+        certificate_chain: Some(data("acme-root.pem")),
+        subject: subject.map(str::to_owned),
+        san: san.map(str::to_owned),
+        signature: Some(data(signature)),
+        ..args(data("model"))
+    };
+    let models = Some("CN=Models,O=Acme,C=NL");
+    for good in
+        [by("acme.sig", models, None), by("acme-p521.sig", models, None), by("acme.sig", None, Some("email:models@acme.example"))]
+    {
+        assert_eq!(check(&good).unwrap().files, 3);
+    }
+    let words = in_words(&check(&by("acme.sig", models, None)).unwrap());
+    assert!(words.contains("signed by the owner of a certificate for CN=Models,O=Acme,C=NL."), "{words}");
+    assert_eq!(problem(&by("acme-expired.sig", models, None)).reason, Reason::CertificateExpired);
+    assert_eq!(problem(&by("acme-tls.sig", Some("CN=www.acme.example,O=Acme,C=NL"), None)).reason, Reason::CertificateUnfit);
+    assert_eq!(problem(&by("acme.sig", Some("CN=Models"), None)).reason, Reason::WrongSigner);
+    assert_eq!(problem(&by("p256.sig", models, None)).reason, Reason::WrongSigner);
+    assert_eq!(problem(&by("certificate.sig", Some("CN=leaf"), None)).reason, Reason::WrongSigner, "another authority");
+    assert!(unknown(&by("acme.sig", Some("Models"), None)).contains("--subject"));
+    assert!(unknown(&by("acme.sig", None, Some("models@acme.example"))).contains("email:NAME"));
+    let not_an_authority = VerifyArgs { certificate_chain: Some(data("p256.pub")), ..by("acme.sig", models, None) };
+    assert!(unknown(&not_an_authority).contains("p256.pub"));
+}
+
+#[test]
+fn an_authority_without_a_name_is_wrong_usage() {
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: VerifyArgs,
+    }
+    let parse = |line: &str| <Line as clap::Parser>::try_parse_from(line.split(' ')).map(|line| line.args);
+    assert!(parse("verify d --key k").is_ok());
+    assert!(parse("verify d --certificate-chain c --subject CN=a").is_ok());
+    assert!(parse("verify d --certificate_chain c --san email:a --subject CN=a").is_ok());
+    for wrong in [
+        "verify d",
+        "verify d --certificate-chain c",
+        "verify d --key k --certificate-chain c --subject CN=a",
+        "verify d --key k --subject CN=a",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
 }

@@ -27,7 +27,7 @@ fn decision() -> Decision {
         pin: None,
         assurance: Default::default(),
     };
-    let verdict = PolicySet::default().for_namespace(&Default::default()).judge(&candidate);
+    let verdict = PolicySet::default().for_namespace(&Default::default()).judge(&candidate, jiff::Timestamp::UNIX_EPOCH);
     let revision = json!({
         "name": "0000aaaa", "number": 1, "wish": "w", "artifact": "whale-1", "source": source, "commit": "c0ffee", "digest": manifest.digest(),
         "engine": "e", "image": "i", "args": [], "port": 8000, "accelerator": "none", "template": {},

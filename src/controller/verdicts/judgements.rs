@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
+
 use super::{artifacts::Artifact, policies::InForce, signatures::Bundle};
 use crate::{api::Assurance, model::Digest, trust::Verdict};
 
@@ -25,6 +27,8 @@ pub struct Question<'a> {
     pub pin: Option<Digest>,
     /// How the bytes get to the engine.
     pub assurance: Assurance,
+    /// What time it is: certificates begin and end.
+    pub now: Timestamp,
 }
 
 /// The last verdict on each artifact, with and without a pin.
@@ -39,6 +43,7 @@ struct Reached {
     labels: BTreeMap<String, String>,
     artifact: Arc<Artifact>,
     delivered: Vec<Arc<Bundle>>,
+    at: Timestamp,
     verdict: Option<Verdict>,
 }
 
@@ -48,9 +53,16 @@ impl Reached {
         Arc::ptr_eq(&self.policies, question.policies)
             && Arc::ptr_eq(&self.artifact, question.artifact)
             && self.labels == *question.labels
+            && holds(self.at, self.verdict.as_ref().and_then(Verdict::holds_until), question.now)
             && self.delivered.len() == question.delivered.len()
             && self.delivered.iter().zip(question.delivered).all(|(then, now)| Arc::ptr_eq(then, now))
     }
+}
+
+/// Whether what was judged at `at`, and may change at `until` by time alone, still counts at `now`. A clock that was set back
+/// makes a question anew.
+fn holds(at: Timestamp, until: Option<Timestamp>, now: Timestamp) -> bool {
+    at <= now && until.is_none_or(|until| now < until)
 }
 
 impl Judgements {
@@ -68,6 +80,7 @@ impl Judgements {
             labels: question.labels.clone(),
             artifact: question.artifact.clone(),
             delivered: question.delivered.to_vec(),
+            at: question.now,
             verdict: verdict.clone(),
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, reached);
@@ -77,5 +90,19 @@ impl Judgements {
     /// Forgets those on artifacts that are not `alive`.
     pub fn keep_only(&self, alive: impl Fn(&str, &str) -> bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(namespace, name, ..), _| alive(namespace, name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_counts_from_when_it_was_reached_until_a_certificate_begins_or_ends() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(holds(at(10), None, at(10)) && holds(at(10), None, at(1_000_000)));
+        assert!(holds(at(10), Some(at(20)), at(10)) && holds(at(10), Some(at(20)), at(19)));
+        assert!(!holds(at(10), Some(at(20)), at(20)), "at that moment it is over");
+        assert!(!holds(at(10), None, at(9)), "the clock was set back");
     }
 }

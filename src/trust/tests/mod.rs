@@ -1,6 +1,8 @@
 //! Tests of trust, and what they share.
 
+mod authority;
 mod bundles;
+mod certificates;
 mod fixtures;
 mod keys;
 mod modes;

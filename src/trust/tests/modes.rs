@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::authority::NOW;
 use super::{
     fixtures::manifest,
     verdicts::{COMMIT, FILES, bundle, demanding, judge, judge_all, person, platform, recall, refused, set, signed, source},
@@ -132,7 +133,7 @@ fn what_is_read_in_place_needs_a_policy_that_says_so() {
             Candidate { source: &source, revision: COMMIT, manifest: &manifest, bundles: &bundles, pin: None, assurance };
         let set = set(&[("p", spec)]);
         let applicable = set.for_namespace(&BTreeMap::new());
-        let verdict = applicable.judge(&candidate);
+        let verdict = applicable.judge(&candidate, NOW);
         assert_eq!(
             applicable.before_resolve(&source, assurance).is_ok(),
             verdict.may_serve(),

@@ -52,7 +52,7 @@ fn each_field_that_cannot_be_used_is_named_with_its_path() {
     for (problem, reason, path) in [
         (set("/signers/0/publicKey/pem", json!("x")), Reason::InvalidKey, "spec.signers[platform].publicKey.pem: "),
         (set("/signers/0/publicKey", json!({})), Reason::InvalidKey, "spec.signers[platform].publicKey: "),
-        (set("/signers/0", json!({"name": "platform"})), Reason::InvalidKey, "spec.signers[platform].publicKey: "),
+        (set("/signers/0", json!({"name": "platform"})), Reason::InvalidKey, "spec.signers[platform]: "),
         (
             set("/signers/1/publicKey/secretKeyRef/key", json!("other")),
             Reason::SecretNotFound,
@@ -118,7 +118,7 @@ fn a_minimum_that_two_names_of_one_key_would_have_to_meet_is_refused() {
     spec["signers"][1] = signer("vault", &Person::new(1));
     let problem = compile(spec).unwrap_err();
     assert_eq!(problem.reason, Reason::InvalidSpec);
-    assert!(problem.message.contains("1 different key:"), "{problem}");
+    assert!(problem.message.contains("1 different signer:"), "{problem}");
 }
 
 #[test]

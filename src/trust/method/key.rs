@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use p256::ecdsa::signature::MultipartVerifier as _;
+use p256::ecdsa::signature::{MultipartVerifier as _, hazmat::PrehashVerifier as _};
 use p256::pkcs8::{
     DecodePublicKey, EncodePublicKey, ObjectIdentifier,
     spki::{SubjectPublicKeyInfoRef, der::pem::LineEnding},
@@ -72,7 +72,8 @@ impl PublicKey {
         Self::from_spki(&der)
     }
 
-    fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
+    /// The key in a `SubjectPublicKeyInfo` in DER.
+    pub(super) fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
         let info = SubjectPublicKeyInfoRef::try_from(der)
             .map_err(|_| invalid("the PEM block holds no public key (SubjectPublicKeyInfo)".to_owned()))?;
         if info.algorithm.oid != EC {
@@ -108,7 +109,7 @@ impl PublicKey {
     }
 
     /// Whether `signature`, ECDSA in DER, is this key's over the concatenation of `message`.
-    pub(super) fn holds(&self, message: &[&[u8]], signature: &[u8]) -> bool {
+    pub(in crate::trust) fn holds(&self, message: &[&[u8]], signature: &[u8]) -> bool {
         match &self.key {
             Key::P256(key) => {
                 p256::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok())
@@ -119,6 +120,17 @@ impl PublicKey {
             Key::P521(key) => {
                 p521::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok())
             }
+        }
+    }
+}
+
+impl PublicKey {
+    /// Whether `signature`, ECDSA in DER, is this key's over something that has this digest, whatever made the digest.
+    pub(super) fn holds_digest(&self, digest: &[u8], signature: &[u8]) -> bool {
+        match &self.key {
+            Key::P256(key) => p256::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok()),
+            Key::P384(key) => p384::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok()),
+            Key::P521(key) => p521::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok()),
         }
     }
 }

@@ -1,0 +1,648 @@
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyUsagePurpose,
+    NameConstraints, date_time_ymd,
+};
+use serde_json::json;
+
+use super::{
+    authority::{Acme, Made, NOW, authority, made, params, signer},
+    fixtures::{data, manifest},
+    verdicts::{FILES, bundle, demanding, judge_at, refused, set},
+};
+use crate::{
+    api::Reason,
+    trust::{Anchor, Authority, Bundle, Kind, Pattern, PublicKey, Rejected, Roots, SignerId, Trust, Wanted},
+};
+
+const MODELS: &str = "CN=models,O=Acme";
+
+fn anchor(pem: &str, subject: &str) -> Anchor {
+    let wanted = Wanted::new(Some(Pattern::exact(subject)), None).unwrap();
+    Anchor::Certificate(Authority::new(Roots::from_pem(pem).unwrap(), wanted))
+}
+
+fn verify_at(bundle: &str, anchor: &Anchor, now: Timestamp) -> Result<SignerId, Rejected> {
+    let bundle = Bundle::parse(bundle.as_bytes(), Bundle::MAX_RECORDED)?;
+    bundle.verify_as(anchor, now, &mut Vec::new()).map(|(_, signer)| signer)
+}
+
+fn verify(bundle: &str, anchor: &Anchor) -> Result<SignerId, Rejected> {
+    verify_at(bundle, anchor, NOW)
+}
+
+fn at(time: &str) -> Timestamp {
+    time.parse().unwrap()
+}
+
+#[test]
+fn what_the_reference_client_signs_with_a_certificate_holds() {
+    let root = data("acme-root.pem");
+    let now = at("2027-01-01T00:00:00Z");
+    for file in ["acme.sig", "acme-p521.sig"] {
+        let signer = verify_at(&data(file), &anchor(&root, "CN=Models,O=Acme,C=NL"), now);
+        assert!(signer.is_ok(), "an RSA root, a P-384 authority: {signer:?}");
+    }
+    let san = |kind, name: &str| {
+        let wanted = Wanted::new(None, Some((kind, Pattern::exact(name)))).unwrap();
+        verify_at(&data("acme.sig"), &Anchor::Certificate(Authority::new(Roots::from_pem(&root).unwrap(), wanted)), now)
+    };
+    assert!(san(Kind::Email, "models@acme.example").is_ok());
+    assert!(san(Kind::Uri, "spiffe://acme.example/models").is_ok());
+    assert_eq!(san(Kind::Dns, "models@acme.example").unwrap_err().reason, Reason::WrongSigner, "a name of another kind");
+    assert_eq!(san(Kind::Email, "Models@acme.example").unwrap_err().reason, Reason::WrongSigner);
+}
+
+#[test]
+fn what_the_reference_client_accepts_and_should_not_is_refused() {
+    let root = data("acme-root.pem");
+    let now = at("2027-01-01T00:00:00Z");
+    let tls = verify_at(&data("acme-tls.sig"), &anchor(&root, "CN=www.acme.example,O=Acme,C=NL"), now).unwrap_err();
+    assert_eq!(tls.reason, Reason::CertificateUnfit);
+    assert!(
+        tls.message.contains("that is a TLS server's (extendedKeyUsage serverAuth), and signing a model needs codeSigning"),
+        "{tls}"
+    );
+    let expired = verify_at(&data("acme-expired.sig"), &anchor(&root, "CN=Models,O=Acme,C=NL"), now).unwrap_err();
+    assert_eq!(expired.reason, Reason::CertificateExpired);
+    assert!(
+        expired.message.contains("CN=Models,O=Acme,C=NL, which has expired: it was valid until 2025-01-02T00:00:00Z"),
+        "{expired}"
+    );
+    let other = verify_at(&data("acme.sig"), &anchor(&root, "CN=Somebody,O=Acme,C=NL"), now).unwrap_err();
+    assert_eq!(other.reason, Reason::WrongSigner);
+    assert!(other.message.contains("a certificate for CN=Models,O=Acme,C=NL, and wanted is CN=Somebody,O=Acme,C=NL"), "{other}");
+    let reversed = verify_at(&data("acme.sig"), &anchor(&root, "C=NL, O=Acme, CN=Models"), now).unwrap_err();
+    assert!(reversed.message.contains("in the other order"), "{reversed}");
+}
+
+/// Name, the bundle, the root, the wanted subject, when, the reason, and what the message says.
+type Row = (&'static str, String, String, &'static str, &'static str, Reason, &'static str);
+
+#[test]
+fn each_thing_that_can_be_wrong_with_a_chain_has_its_reason() {
+    let Acme { root, middle, models } = &Acme::new();
+    let good = models.signs(&FILES, &[middle]);
+    assert!(verify(&good, &anchor(&root.pem(), MODELS)).is_ok());
+
+    let under = |issuer: &Made, name: &str, change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = if name == "models" { signer(name) } else { authority(name) };
+        change(&mut params);
+        made(Some(issuer), params)
+    };
+    let leaf = |change: &dyn Fn(&mut CertificateParams)| under(middle, "models", change).signs(&FILES, &[middle]);
+    let above = |change: &dyn Fn(&mut CertificateParams)| {
+        let middle = under(root, "code", change);
+        made(Some(&middle), signer("models")).signs(&FILES, &[&middle])
+    };
+    let other_root = made(None, authority("root"));
+    let stranger = made(None, authority("stranger"));
+    let second = under(middle, "second", &|_| {});
+    let deep = made(Some(&second), signer("models"));
+    let short = under(root, "short", &|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    let below_short = under(&short, "below", &|_| {});
+    let too_deep = made(Some(&below_short), signer("models"));
+    let mut many = vec![under(root, "c0", &|_| {})];
+    for index in 1..10 {
+        many.push(under(&many[index - 1], &format!("c{index}"), &|_| {}));
+    }
+    let far = made(many.last(), signer("models")).signs(&FILES, &many.iter().collect::<Vec<_>>());
+    let own = made(None, signer("models"));
+    let critical = || {
+        let mut extension = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 32473, 1], vec![5, 0]);
+        extension.set_criticality(true);
+        vec![extension]
+    };
+    let constrained = NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::Rfc822Name("acme.example".to_owned())],
+        excluded_subtrees: vec![],
+    };
+    assert!(verify(&deep.signs(&FILES, &[&second, middle]), &anchor(&root.pem(), MODELS)).is_ok(), "two authorities between");
+
+    const DAY: &str = "2026-07-01T00:00:00Z";
+    let rows: Vec<Row> = vec![
+        (
+            "another authority",
+            good.clone(),
+            stranger.pem(),
+            MODELS,
+            DAY,
+            Reason::WrongSigner,
+            "leads to CN=root,O=Acme, which neither",
+        ),
+        (
+            "another of the same name",
+            good.clone(),
+            other_root.pem(),
+            MODELS,
+            DAY,
+            Reason::WrongSigner,
+            "its key did not issue the certificate for CN=code,O=Acme",
+        ),
+        (
+            "no intermediate",
+            models.signs(&FILES, &[]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::WrongSigner,
+            "leads to CN=code,O=Acme, which neither",
+        ),
+        (
+            "the root instead of it",
+            models.signs(&FILES, &[root]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::WrongSigner,
+            "leads to CN=code,O=Acme",
+        ),
+        (
+            "the signer last",
+            models.signs_with(&FILES, &[middle.der.clone(), models.der.clone()]).to_string(),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::SignatureInvalid,
+            "its key did not sign it",
+        ),
+        (
+            "signed by itself",
+            own.signs(&FILES, &[]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::WrongSigner,
+            "nobody but itself vouches for",
+        ),
+        (
+            "expired",
+            good.clone(),
+            root.pem(),
+            MODELS,
+            "2027-01-01T00:00:00Z",
+            Reason::CertificateExpired,
+            "for CN=models,O=Acme, which has expired: it was valid until 2026-12-31T00:00:00Z",
+        ),
+        (
+            "not yet valid",
+            good.clone(),
+            root.pem(),
+            MODELS,
+            "2025-12-31T23:59:59Z",
+            Reason::CertificateNotYetValid,
+            "is not valid yet: it is from 2026-01-01T00:00:00Z on",
+        ),
+        (
+            "an expired intermediate",
+            above(&|it| it.not_after = date_time_ymd(2026, 6, 1)),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateExpired,
+            "under one for CN=code,O=Acme, which has expired",
+        ),
+        (
+            "an intermediate that is not valid yet",
+            above(&|it| it.not_before = date_time_ymd(2026, 8, 1)),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateNotYetValid,
+            "under one for CN=code,O=Acme, which is not valid yet",
+        ),
+        (
+            "an expired root",
+            good.clone(),
+            root.pem(),
+            "CN=models,O=Acme",
+            "2041-01-01T00:00:00Z",
+            Reason::CertificateExpired,
+            "has expired",
+        ),
+        (
+            "another subject",
+            good.clone(),
+            root.pem(),
+            "CN=model,O=Acme",
+            DAY,
+            Reason::WrongSigner,
+            "a certificate for CN=models,O=Acme, and wanted is CN=model,O=Acme",
+        ),
+        ("a part of the subject", good.clone(), root.pem(), "CN=models", DAY, Reason::WrongSigner, "wanted is CN=models"),
+        (
+            "for TLS servers",
+            leaf(&|it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "is a TLS server's",
+        ),
+        (
+            "for everything",
+            leaf(&|it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "anyExtendedKeyUsage",
+        ),
+        (
+            "not for signatures",
+            leaf(&|it| it.key_usages = vec![KeyUsagePurpose::KeyEncipherment]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "leaves digitalSignature out",
+        ),
+        (
+            "for nothing",
+            leaf(&|it| (it.key_usages, it.extended_key_usages) = (vec![], vec![])),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "does not say that it is for signing",
+        ),
+        (
+            "an authority's own",
+            leaf(&|it| {
+                it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                it.key_usages.push(KeyUsagePurpose::KeyCertSign);
+            }),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "is an authority's own",
+        ),
+        (
+            "an authority for anything",
+            leaf(&|it| {
+                it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                it.extended_key_usages = vec![];
+            }),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "is an authority's own",
+        ),
+        (
+            "something critical that is not known",
+            leaf(&|it| it.custom_extensions = critical()),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "a critical extension 1.3.6.1.4.1.32473.1",
+        ),
+        (
+            "something critical above",
+            above(&|it| it.custom_extensions = critical()),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "a critical extension 1.3.6.1.4.1.32473.1",
+        ),
+        (
+            "a signer above a signer",
+            above(&|it| it.is_ca = IsCa::ExplicitNoCa),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "is no authority's",
+        ),
+        (
+            "an authority without keyCertSign",
+            above(&|it| it.key_usages = vec![KeyUsagePurpose::CrlSign]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "leaves keyCertSign out",
+        ),
+        (
+            "an authority for TLS",
+            above(&|it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "leaves codeSigning out",
+        ),
+        (
+            "constraints on names",
+            above(&|it| it.name_constraints = Some(constrained.clone())),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "nameConstraints",
+        ),
+        (
+            "a path that is longer than allowed",
+            too_deep.signs(&FILES, &[&below_short, &short]),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::CertificateUnfit,
+            "allows 0 authorities between itself and a signer, and there are 1",
+        ),
+        ("a path of ten", far, root.pem(), MODELS, DAY, Reason::WrongSigner, "leads to"),
+        (
+            "bytes that are no certificate",
+            models.signs_with(&FILES, &[models.der.clone(), middle.der.clone(), vec![48, 0]]).to_string(),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::SignatureMalformed,
+            "whose certificate 3 cannot be read",
+        ),
+        (
+            "no certificate",
+            models.signs_with(&FILES, &[]).to_string(),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::SignatureMalformed,
+            "0 certificates",
+        ),
+        (
+            "seventeen",
+            models.signs_with(&FILES, &vec![models.der.clone(); 17]).to_string(),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::SignatureMalformed,
+            "17 certificates",
+        ),
+        (
+            "a certificate of 20 KB",
+            models.signs_with(&FILES, &[vec![48; 20_000]]).to_string(),
+            root.pem(),
+            MODELS,
+            DAY,
+            Reason::SignatureMalformed,
+            "20000 bytes long",
+        ),
+        ("a signature by a key", data("p256.sig"), root.pem(), MODELS, DAY, Reason::WrongSigner, "without a certificate"),
+    ];
+    for (case, bundle, root, subject, now, reason, fragment) in rows {
+        let rejected = verify_at(&bundle, &anchor(&root, subject), at(now)).expect_err(case);
+        assert_eq!(rejected.reason, reason, "{case}: {rejected}");
+        assert!(rejected.message.contains(fragment), "{case}: {rejected}");
+    }
+}
+
+#[test]
+fn what_does_no_harm_in_a_chain_is_passed_over() {
+    let Acme { root, middle, models } = &Acme::new();
+    let (stranger, anchor) = (made(None, authority("stranger")), anchor(&root.pem(), MODELS));
+    let namesake = made(Some(&stranger), authority("code"));
+    for (case, others) in [
+        ("the root too", vec![middle, root]),
+        ("the root first", vec![root, middle]),
+        ("strangers around it", vec![&stranger, &namesake, middle, &stranger]),
+        ("one certificate often", vec![middle; 15]),
+        ("the signer's again", vec![models, middle]),
+    ] {
+        assert!(verify(&models.signs(&FILES, &others), &anchor).is_ok(), "{case}");
+    }
+    let direct = made(Some(root), signer("models"));
+    assert!(verify(&direct.signs(&FILES, &[]), &anchor).is_ok(), "the root itself issued it");
+    let by_middle = self::anchor(&middle.pem(), MODELS);
+    assert!(verify(&models.signs(&FILES, &[]), &by_middle).is_ok(), "an authority that is trusted need not be a root");
+    let both = self::anchor(&format!("old\n{}\nnew\n{}", stranger.pem(), root.pem()), MODELS);
+    assert!(verify(&models.signs(&FILES, &[middle]), &both).is_ok(), "one of two");
+    // What the reference client's own examples look like: CA:TRUE, and no right to issue anything.
+    let mut params = signer("models");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    assert!(verify(&made(Some(middle), params).signs(&FILES, &[middle]), &anchor).is_ok());
+}
+
+#[test]
+fn a_key_does_not_verify_what_a_certificate_signed() {
+    let acme = Acme::new();
+    let bundle = acme.models.signs(&FILES, &[&acme.middle]);
+    let key = PublicKey::from_pem(&acme.models.key.public_key_pem()).unwrap();
+    let rejected = verify(&bundle, &Anchor::Key(key)).unwrap_err();
+    assert_eq!(rejected.reason, Reason::WrongSigner);
+    assert!(rejected.message.contains("was signed with an X.509 certificate, and wanted is a signature of key"), "{rejected}");
+}
+
+#[test]
+fn no_altered_byte_of_a_chain_is_believed_or_makes_anything_fall_over() {
+    let Acme { root, middle, models } = &Acme::new();
+    let anchor = anchor(&root.pem(), MODELS);
+    let chain = [models.der.clone(), middle.der.clone()];
+    for which in 0..chain.len() {
+        for index in 0..chain[which].len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut altered = chain.clone();
+                altered[which][index] ^= flip;
+                let bundle = models.signs_with(&FILES, &altered).to_string();
+                assert!(verify(&bundle, &anchor).is_err(), "certificate {which}, byte {index}, ^{flip}");
+            }
+        }
+        for length in 0..chain[which].len() {
+            let mut cut = chain.clone();
+            cut[which].truncate(length);
+            assert!(
+                verify(&models.signs_with(&FILES, &cut).to_string(), &anchor).is_err(),
+                "certificate {which} cut at {length}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_altered_byte_of_what_a_certificate_signed_is_believed() {
+    let Acme { root, middle, models } = &Acme::new();
+    let anchor = anchor(&root.pem(), MODELS);
+    let other = models.signs_with(&[("config.json", "{}"), ("model.gguf", "weightz")], &[]);
+    let mut bundle = models.signs_with(&FILES, &[models.der.clone(), middle.der.clone()]);
+    bundle["dsseEnvelope"]["payload"] = other["dsseEnvelope"]["payload"].clone();
+    assert_eq!(verify(&bundle.to_string(), &anchor).unwrap_err().reason, Reason::SignatureInvalid, "another payload");
+    let mut bundle = models.signs_with(&FILES, &[models.der.clone(), middle.der.clone()]);
+    bundle["dsseEnvelope"]["signatures"] = other["dsseEnvelope"]["signatures"].clone();
+    assert_eq!(verify(&bundle.to_string(), &anchor).unwrap_err().reason, Reason::SignatureInvalid, "another signature");
+}
+
+#[test]
+fn what_cannot_be_an_authority_is_refused_before_it_is_trusted() {
+    let acme = Acme::new();
+    let wrong = |text: &str| Roots::from_pem(text).unwrap_err();
+    assert!(wrong("").contains("there is no certificate"));
+    assert!(wrong(&acme.models.pem()).contains("certificate 1 (CN=models,O=Acme) is no authority's"));
+    assert!(wrong(&format!("{}{}", acme.root.pem(), acme.models.pem())).contains("certificate 2"));
+    assert!(wrong(&acme.models.key.serialize_pem()).contains("private key"));
+    assert!(wrong(&acme.models.key.public_key_pem()).contains("PUBLIC KEY"));
+    assert!(wrong(&acme.root.pem().replace("-----END", "")).contains("cut off"));
+    assert!(wrong(&acme.root.pem().repeat(17)).contains("more than 16"));
+    assert!(wrong(&"x".repeat(300_000)).contains("bytes long"));
+    let plain = made(None, params("plain"));
+    assert!(wrong(&plain.pem()).contains("CA:TRUE"));
+}
+
+#[test]
+fn names_are_compared_as_a_whole() {
+    let parts =
+        |text: &str| Wanted::new(Some(Pattern::exact(text)), None).map(|wanted| wanted.to_string()).map_err(|(_, why)| why);
+    assert_eq!(parts("cn = Models , o=Acme"), Ok("CN=Models,O=Acme".to_owned()));
+    assert_eq!(parts(r"CN=Models\, Inc.\2c+OU=b"), Ok(r"CN=Models\, Inc.\,+OU=b".to_owned()));
+    assert_eq!(parts(r"CN=\ a\ ,1.2.3=#0C0141"), Ok(r"CN=\ a\ ,1.2.3=#0c0141".to_owned()));
+    for (bad, fragment) in [
+        ("Models", "is no attribute"),
+        ("/CN=Models/O=Acme", "no type of attribute"),
+        ("CN=a,,O=b", "is no attribute"),
+        ("CN=", "no value"),
+        ("CN=a\\", "ends with a backslash"),
+        ("CN=\"a\"", "needs a backslash"),
+        ("CN=#0g", "not hexadecimal"),
+        ("1.2.3=a", "#HEX"),
+        ("CN=\\c", "needs two"),
+        ("CN=\\ff", "not UTF-8"),
+        ("", "empty"),
+    ] {
+        let why = parts(bad).unwrap_err();
+        assert!(why.contains(fragment), "{bad}: {why}");
+    }
+    let Acme { root, middle, models } = &Acme::new();
+    let fits = |pattern: &str| {
+        let wanted = Wanted::new(None, Some((Kind::Uri, Pattern::regex(pattern)))).map_err(|(_, why)| why)?;
+        let anchor = Anchor::Certificate(Authority::new(Roots::from_pem(&root.pem()).unwrap(), wanted));
+        verify(&models.signs(&FILES, &[middle]), &anchor).map(drop).map_err(|rejected| rejected.message)
+    };
+    assert_eq!(fits("spiffe://acme[.]example/[a-z]+"), Ok(()));
+    assert!(fits("acme").unwrap_err().contains("and wanted is URI:the pattern acme"), "only the whole name");
+    assert!(fits("spiffe://acme[.]example/|x").unwrap_err().contains("wanted is"), "an alternative does not loosen the ends");
+    assert!(fits("a)|(.*").is_err() && fits(".*").unwrap_err().contains("anybody"));
+    let subject = |pattern: &str| {
+        let wanted = Wanted::new(Some(Pattern::regex(pattern)), None).unwrap();
+        verify(
+            &models.signs(&FILES, &[middle]),
+            &Anchor::Certificate(Authority::new(Roots::from_pem(&root.pem()).unwrap(), wanted)),
+        )
+    };
+    assert!(subject("CN=mod[a-z]+,O=Acme").is_ok() && subject("CN=mod[a-z]+").is_err());
+}
+
+fn by_certificate(name: &str, root: &Made, whom: serde_json::Value) -> serde_json::Value {
+    let mut certificate = json!({"ca": {"pem": root.pem()}});
+    certificate.as_object_mut().unwrap().extend(whom.as_object().unwrap().clone());
+    json!({"name": name, "certificate": certificate})
+}
+
+fn policy(signers: serde_json::Value, minimum: i32) -> serde_json::Value {
+    let names: Vec<_> = signers.as_array().unwrap().iter().map(|signer| signer["name"].clone()).collect();
+    let mut spec = demanding(json!([{"name": "who", "anyOf": names, "minimum": minimum}]));
+    spec["signers"] = signers;
+    spec
+}
+
+#[test]
+fn a_verdict_that_leans_on_a_certificate_holds_until_it_ends() {
+    let Acme { root, middle, models } = &Acme::new();
+    let set = set(&[("p", policy(json!([by_certificate("models", root, json!({"subject": {"exact": MODELS}}))]), 1))]);
+    let bundles = bundle(models.signs(&FILES, &[middle]));
+    let judge = |now| judge_at(&set, &manifest(&FILES), &bundles, None, at(now));
+    let verdict = judge("2026-07-01T00:00:00Z");
+    assert_eq!((verdict.trust(), verdict.signers()), (Trust::Signed, &["models".to_owned()][..]), "{}", verdict.message());
+    let until = verdict.holds_until().unwrap();
+    assert_eq!(until, at("2026-12-31T00:00:01Z"), "the last second is the signer's");
+    assert_eq!(judge("2026-12-31T00:00:00Z").trust(), Trust::Signed);
+    let over = judge_at(&set, &manifest(&FILES), &bundles, None, until);
+    assert_eq!(refused(&over).reason, Reason::CertificateExpired);
+    assert!(
+        over.message().contains(
+            "model.sig of hf://acme/smollm2@12fd25f was signed with a certificate for CN=models,O=Acme, which has expired"
+        ),
+        "{}",
+        over.message()
+    );
+    assert_eq!(over.holds_until(), Some(at("2040-01-01T00:00:01Z")), "then only the authorities' are left");
+    let early = judge("2025-06-01T00:00:00Z");
+    assert_eq!((refused(&early).reason, early.holds_until()), (Reason::CertificateNotYetValid, Some(at("2026-01-01T00:00:00Z"))));
+}
+
+#[test]
+fn one_person_under_two_names_never_counts_as_two() {
+    let Acme { root, middle, models } = &Acme::new();
+    let (by_subject, by_mail) = (
+        by_certificate("subject", root, json!({"subject": {"exact": MODELS}})),
+        by_certificate("mail", root, json!({"san": {"email": {"exact": "models@acme.example"}}})),
+    );
+    let by_key = json!({"name": "key", "publicKey": {"pem": models.key.public_key_pem()}});
+    let mut plain = models.signs_with(&FILES, &[]);
+    plain["verificationMaterial"] = json!({"publicKey": {}});
+    let renewed = made(Some(middle), signer("models"));
+    let ann = made(Some(middle), signer("ann"));
+    let signed: Vec<_> = [models.signs(&FILES, &[middle]), plain.to_string(), renewed.signs(&FILES, &[middle])]
+        .into_iter()
+        .enumerate()
+        .map(|(index, content)| (format!("{index}.sig"), content))
+        .collect();
+    for signers in [json!([by_subject, by_mail]), json!([by_subject, by_key]), json!([by_subject, by_mail, by_key])] {
+        let set = set(&[("p", policy(signers, 2))]);
+        let verdict = judge_at(&set, &manifest(&FILES), &signed, None, NOW);
+        let problem = refused(&verdict);
+        assert_eq!(problem.reason, Reason::WrongSigner);
+        assert!(problem.message.contains("1 different person signed"), "{problem}");
+    }
+    let by_ann = by_certificate("ann", root, json!({"subject": {"exact": "CN=ann,O=Acme"}}));
+    let set = set(&[("p", policy(json!([by_subject, by_ann]), 2))]);
+    let mut both = signed.clone();
+    both.push(("ann.sig".to_owned(), ann.signs(&FILES, &[middle])));
+    assert_eq!(judge_at(&set, &manifest(&FILES), &both, None, NOW).trust(), Trust::Signed);
+    assert_eq!(refused(&judge_at(&set, &manifest(&FILES), &signed, None, NOW)).reason, Reason::WrongSigner);
+}
+
+#[test]
+fn a_refusal_names_whose_certificate_it_was() {
+    let Acme { root, middle, models } = &Acme::new();
+    let set = set(&[("p", policy(json!([by_certificate("ann", root, json!({"subject": {"exact": "CN=ann,O=Acme"}}))]), 1))]);
+    let verdict = judge_at(&set, &manifest(&FILES), &bundle(models.signs(&FILES, &[middle])), None, NOW);
+    assert_eq!(
+        refused(&verdict).message,
+        "hf://acme/smollm2@12fd25f is signed, but not by ann: model.sig was signed with a certificate for CN=models,O=Acme, and wanted is CN=ann,O=Acme. No new replica serves it. Have it signed by somebody who is wanted, or ask for the signer to be added to the policy. ClusterModelPolicy p demands a signature of ann (rule ours, signedBy who)."
+    );
+    let other = judge_at(&set, &manifest(&[("model.gguf", "weightz")]), &bundle(models.signs(&FILES, &[middle])), None, NOW);
+    assert_eq!(refused(&other).reason, Reason::WrongSigner);
+}
+
+#[test]
+fn a_policy_with_an_authority_that_cannot_be_used_is_broken() {
+    let Acme { root, models, .. } = &Acme::new();
+    let compile = |certificate: serde_json::Value| {
+        let spec = policy(json!([{"name": "x", "certificate": certificate}]), 1);
+        let policy = super::fixtures::policy("p", spec);
+        crate::trust::Policy::compile(&policy, &|key| (key.key == "ca.pem").then(|| root.pem())).map(drop)
+    };
+    let ca = json!({"pem": root.pem()});
+    let subject = json!({"exact": MODELS});
+    assert_eq!(compile(json!({"ca": {"secretKeyRef": {"name": "s", "key": "ca.pem"}}, "subject": subject})), Ok(()));
+    for (certificate, reason, field) in [
+        (json!({"ca": {"pem": models.pem()}, "subject": subject}), Reason::InvalidKey, "ca.pem: "),
+        (json!({"ca": {}, "subject": subject}), Reason::InvalidKey, "ca: "),
+        (
+            json!({"ca": {"secretKeyRef": {"name": "s", "key": "gone"}}, "subject": subject}),
+            Reason::SecretNotFound,
+            "ca.secretKeyRef: ",
+        ),
+        (json!({"ca": ca}), Reason::InvalidPattern, "subject: "),
+        (json!({"ca": ca, "subject": {}}), Reason::InvalidPattern, "subject: "),
+        (json!({"ca": ca, "subject": {"exact": "models"}}), Reason::InvalidPattern, "subject: "),
+        (json!({"ca": ca, "subject": {"regex": "("}}), Reason::InvalidPattern, "subject: "),
+        (json!({"ca": ca, "san": {}}), Reason::InvalidPattern, "san: "),
+        (json!({"ca": ca, "san": {"email": {"regex": ".*"}}}), Reason::InvalidPattern, "san: "),
+    ] {
+        let problem = compile(certificate.clone()).unwrap_err();
+        assert_eq!(problem.reason, reason, "{certificate}: {problem}");
+        assert!(problem.message.starts_with(&format!("spec.signers[x].certificate.{field}")), "{problem}");
+    }
+}
