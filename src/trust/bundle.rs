@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use sha2::Digest as _;
 
 use super::{
+    legacy,
     method::{Anchor, SignerId, certificate, key::PublicKey},
     wire,
 };
@@ -26,6 +27,8 @@ pub struct Bundle {
     payload: Vec<u8>,
     signature: Vec<u8>,
     contents: Contents,
+    /// Whether it was made by model_signing 0.2.
+    is_old: bool,
 }
 
 /// How a bundle says its signature can be checked.
@@ -67,7 +70,7 @@ pub struct Rejected {
     pub message: String,
 }
 
-const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.dev.sigstore.bundle.v0.3+json",
     "application/vnd.dev.sigstore.bundle+json;version=0.3",
@@ -109,8 +112,8 @@ impl Bundle {
             several => return Err(malformed(format!("has {} signatures, where exactly one is needed", several.len()))),
         };
         let payload = decode(&envelope.payload).ok_or_else(|| malformed("has a payload that is not base64".to_owned()))?;
-        let contents = Contents::read(&payload)?;
-        Ok(Self { material, payload, signature, contents })
+        let (contents, is_old) = Contents::read(&payload)?;
+        Ok(Self { material, payload, signature, contents, is_old })
     }
 
     /// How the bundle says its signature can be checked. A claim.
@@ -131,9 +134,7 @@ impl Bundle {
                 Reason::WrongSigner,
                 format!("was signed with another key: it names key {}, and the key given is {}", Cut(hint), key.hint()),
             ),
-            Material::Key { .. } if key.holds(&[&self.preamble(), &self.payload], &self.signature) => {
-                Ok(Attested { contents: &self.contents })
-            }
+            Material::Key { .. } if self.is_signed_by(key) => Ok(Attested { contents: &self.contents }),
             Material::Key { hint: Some(_) } => rejected(
                 Reason::SignatureInvalid,
                 format!("names key {}, but that key did not sign it: it was damaged or altered after it was signed", key.hint()),
@@ -167,8 +168,7 @@ impl Bundle {
         };
         match &self.material {
             Material::Certificate(chain) => {
-                let holds = |key: &PublicKey| key.holds(&[&self.preamble(), &self.payload], &self.signature);
-                let signer = authority.vouches(chain, holds, now, edges)?;
+                let signer = authority.vouches(chain, |key| self.is_signed_by(key), now, edges)?;
                 Ok((Attested { contents: &self.contents }, signer))
             }
             Material::Key { hint: Some(hint) } => wrong(&format!("has a signature of key {} without a certificate", Cut(hint))),
@@ -179,9 +179,14 @@ impl Bundle {
         }
     }
 
-    /// What DSSE puts before the payload when it is signed (`PAE`).
-    fn preamble(&self) -> Vec<u8> {
-        format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), self.payload.len()).into_bytes()
+    /// Whether the signature is that key's over the payload, as the bundle's own format has it.
+    fn is_signed_by(&self, key: &PublicKey) -> bool {
+        if self.is_old {
+            return key.holds_sha256(&legacy::signed(&self.payload), &self.signature);
+        }
+        // What DSSE puts before the payload when it is signed (`PAE`).
+        let preamble = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), self.payload.len());
+        key.holds(&[preamble.as_bytes(), &self.payload], &self.signature)
     }
 }
 
@@ -219,7 +224,8 @@ impl Material {
 }
 
 impl Contents {
-    fn read(payload: &[u8]) -> Result<Self, Rejected> {
+    /// What the statement says was signed, and whether it is one of model_signing 0.2.
+    fn read(payload: &[u8]) -> Result<(Self, bool), Rejected> {
         let not_a_statement =
             |error| malformed(format!("signs something that is not an in-toto statement about a model: {error}"));
         let kind: wire::StatementKind<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
@@ -228,6 +234,9 @@ impl Contents {
                 "signs a statement of type {}, not https://in-toto.io/Statement/v1",
                 shown(&kind.kind)
             )));
+        }
+        if kind.predicate_type == legacy::PREDICATE_TYPE {
+            return Ok((Self::tree(legacy::files(payload)?)?, true));
         }
         check_predicate_type(&kind.predicate_type)?;
         let statement: wire::Statement<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
@@ -244,12 +253,19 @@ impl Contents {
         if let ([only], [digest]) = (resources.as_slice(), digests.as_slice())
             && only.name == "."
         {
-            return Ok(Self::Nameless(*digest));
+            return Ok((Self::Nameless(*digest), false));
         }
-        let mut files = resources
-            .iter()
-            .zip(digests)
-            .map(|(resource, digest)| match resource.name.parse::<CleanPath>() {
+        let names = resources.into_iter().map(|resource| resource.name.into_owned());
+        Ok((Self::tree(names.zip(digests).collect())?, false))
+    }
+
+    fn tree(listed: Vec<(String, Digest)>) -> Result<Self, Rejected> {
+        if listed.is_empty() {
+            return Err(malformed("lists no file".to_owned()));
+        }
+        let mut files = listed
+            .into_iter()
+            .map(|(name, digest)| match name.parse::<CleanPath>() {
                 Ok(path) => Ok((path, digest)),
                 Err(error) => Err(malformed(format!("lists a file that cannot be one: {error}"))),
             })
@@ -270,13 +286,6 @@ fn check_predicate_type(predicate_type: &str) -> Result<(), Rejected> {
     let minor = predicate_type.strip_prefix("https://model_signing/signature/v1.");
     if minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|digit| digit.is_ascii_digit())) {
         return Ok(());
-    }
-    if predicate_type == "https://model_signing/Digests/v0.1" {
-        return Err(Rejected {
-            reason: Reason::SignatureUnsupported,
-            message: "was made by model_signing 0.2, whose format is not supported; sign the model again with 1.0 or newer"
-                .to_owned(),
-        });
     }
     Err(malformed(format!(
         "signs a statement about something else than a model: its predicate type is {}",
@@ -367,7 +376,7 @@ pub fn listed_names(json: &str) -> Option<Vec<CleanPath>> {
     }
 }
 
-const fn malformed(message: String) -> Rejected {
+pub(super) const fn malformed(message: String) -> Rejected {
     Rejected { reason: Reason::SignatureMalformed, message }
 }
 
@@ -379,7 +388,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// What a bundle says, cut to a length that a message can bear, control characters made visible.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     format!("{:?}", Cut(text).to_string())
 }
 

@@ -6,6 +6,7 @@
 
 mod bundle;
 mod evidence;
+mod legacy;
 mod messages;
 mod method;
 mod policy;

@@ -77,6 +77,35 @@ pub struct StatementKind<'a> {
     pub predicate_type: Cow<'a, str>,
 }
 
+/// The statement of model_signing 0.2: each file is a subject.
+#[derive(Deserialize)]
+pub struct OldStatement<'a> {
+    #[serde(borrow)]
+    pub subject: Vec<OldSubject<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct OldSubject<'a> {
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub digest: OldDigest<'a>,
+    #[serde(borrow)]
+    pub annotations: Option<OldAnnotations<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct OldDigest<'a> {
+    #[serde(borrow)]
+    pub sha256: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+pub struct OldAnnotations<'a> {
+    #[serde(borrow)]
+    pub actual_hash_algorithm: Option<Cow<'a, str>>,
+}
+
 #[derive(Deserialize)]
 pub struct Statement<'a> {
     pub subject: Vec<Subject>,

@@ -61,9 +61,9 @@ SignatureInvalid        src/trust/tests/bundles.rs every_flipped_byte_of_payload
 SignatureMalformed      tests/it/e2e/refused.rs a_signature_that_does_not_hold_is_refused_with_the_reason_that_is_true
 SignatureUnsupported    src/trust/tests/bundles.rs methods_that_are_not_supported_are_named
 WrongSigner             tests/it/cluster/verdicts.rs a_model_that_somebody_else_signed_is_refused
-CertificateExpired      src/trust/tests/certificates.rs what_the_reference_client_accepts_and_should_not_is_refused
-CertificateNotYetValid  src/trust/tests/certificates.rs each_thing_that_can_be_wrong_with_a_chain_has_its_reason
-CertificateUnfit        src/trust/tests/certificates.rs what_the_reference_client_accepts_and_should_not_is_refused
+CertificateExpired      src/trust/tests/certificates/chains.rs what_the_reference_client_accepts_and_should_not_is_refused
+CertificateNotYetValid  src/trust/tests/certificates/chains.rs each_thing_that_can_be_wrong_with_a_chain_has_its_reason
+CertificateUnfit        src/trust/tests/certificates/chains.rs what_the_reference_client_accepts_and_should_not_is_refused
 SignedFileMissing       tests/it/e2e/refused.rs a_signature_that_does_not_hold_is_refused_with_the_reason_that_is_true
 UnsignedFile            src/cli/verify/tests.rs each_way_to_tamper_with_a_model_has_its_reason
 DigestMismatch          tests/it/e2e/altered.rs bytes_that_are_not_what_was_signed_never_reach_the_engine_and_are_not_fetched_again_until_somebody_says_so

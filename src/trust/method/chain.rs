@@ -16,7 +16,7 @@ use crate::api::Reason;
 /// The most certificates between a signer's and the trusted one.
 const MAX_DEPTH: usize = 8;
 /// The most signatures that are checked for one chain, so that many certificates of one name cost little.
-const MAX_CHECKS: usize = 64;
+const MAX_CHECKS: usize = 32;
 
 /// Why no path leads to a trusted authority: the rest of a sentence that begins with the bundle's name.
 #[derive(Debug, Clone, PartialEq, Eq)]

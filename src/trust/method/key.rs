@@ -130,8 +130,18 @@ impl PublicKey {
         match &self.key {
             Key::P256(key) => p256::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok()),
             Key::P384(key) => p384::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok()),
-            Key::P521(key) => p521::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok()),
+            Key::P521(key) => {
+                // ECDSA takes a digest as a number; the library wants more digits than SHA-256 has, and zeros before change nothing.
+                let padded = [[0; 32].as_slice(), digest].concat();
+                let digest = if digest.len() < 48 { padded.as_slice() } else { digest };
+                p521::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok())
+            }
         }
+    }
+
+    /// Whether `signature` is this key's over `message`, hashed with SHA-256 whatever the curve.
+    pub(in crate::trust) fn holds_sha256(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.holds_digest(Digest::of(message).as_bytes(), signature)
     }
 }
 
