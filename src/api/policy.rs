@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::{Format, RemoteCode};
+
 /// Whose signatures are trusted, for which sources, in which namespaces.
 ///
 /// A policy is selected by namespace, never by anything that the author of a ModelDeployment writes. Every policy that
@@ -46,7 +48,7 @@ pub struct ClusterModelPolicySpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub rules: Vec<PolicyRule>,
-    /// Bytes that are never served, whoever signed them.
+    /// Bytes and origins of which nothing is served, whoever signed it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
@@ -55,11 +57,42 @@ pub struct ClusterModelPolicySpec {
     /// `Reject` refuses the model when the engine would read one.
     #[serde(default)]
     pub unsigned_files: UnsignedFiles,
+    /// Whether every file that a signature lists must be served: then nobody can leave one out (a safety model, a chat template) and
+    /// still call the model signed. It asks for it of the signatures that a rule demands. Default false.
+    #[serde(default)]
+    pub complete_tree: bool,
+    /// The formats of weights that may be served: `safetensors`, `gguf`. A file is taken for what the end of its name says; its
+    /// bytes are looked at before anything is mounted, and one that is not of that format from the first byte to the last is refused.
+    /// Beside weights only configuration, tokenizers, templates and texts are served. Holds for every source and in every mode. Absent:
+    /// any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
+    pub formats: Vec<Format>,
+    /// What becomes of a model that brings code along (`*.py` and the like) or whose configuration names some (`auto_map`,
+    /// `custom_generate`, at any depth): `Deny` (the default) refuses it; `AllowIfSigned` takes it where a rule's signatures cover every
+    /// file, but never code from another repository. It holds for the sources that a rule of the policy names, in every mode.
+    #[serde(default)]
+    pub remote_code: RemoteCode,
+    /// Which engines may serve. Absent: any that the cluster has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engines: Option<EngineDemand>,
     /// How sure it has to be that the engine reads the bytes that were verified: `Copied` (the default) wants them hashed while they
     /// are brought to a place of the pod's own; `InPlace` also takes those that are hashed where they lie, in a claim that others
     /// may write to afterwards (`pvc://` sources and `model.cache`). It holds for the sources that a rule of the policy names.
     #[serde(default)]
     pub minimum_assurance: Assurance,
+}
+
+/// Which engines may serve.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EngineDemand {
+    /// The images that may run, each with its digest: `REGISTRY/NAME@sha256:…`. What an engine reads, it could give away: only one of
+    /// these gets the weights. Holds for every source and in every mode; the engine's image has to be written with its digest
+    /// (InferenceEngine), as a tag may mean another image tomorrow.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512), regex(pattern = r"^[^@\s]+@sha256:[0-9a-f]{64}$")))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
+    pub images: Vec<String>,
 }
 
 /// How strictly a policy acts.
@@ -203,9 +236,10 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// What is demanded of the sources it matches.
+/// What is demanded of the sources it matches. Everything that it says must hold.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.signedBy) || has(self.digests)").message("a rule needs signedBy or digests: without either, it would demand nothing"))]
 pub struct PolicyRule {
     /// The rule's name, for messages.
     #[schemars(length(min = 1, max = 63))]
@@ -213,9 +247,16 @@ pub struct PolicyRule {
     /// The sources it is for.
     pub sources: SourceMatch,
     /// Who must have signed: every entry must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub signed_by: Vec<SignedBy>,
+    /// Content digests (`status.model.digest`, `bonafide verify`), `sha256:` and 64 hexadecimal digits: the content must be one of
+    /// them. So a rule pins what may be served, and keeps an older or another model of the same signer out. Holds in every mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 71, max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$")))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
+    pub digests: Vec<String>,
 }
 
 /// Which sources a rule is for.
@@ -252,16 +293,29 @@ const fn one() -> i32 {
     1
 }
 
-/// Bytes that are never served.
+/// Bytes or an origin of which nothing is ever served.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.fileDigests) != has(self.source)").message("an entry of deny needs exactly one of fileDigests and source"))]
+#[x_kube(validation = Rule::new("!has(self.revision) || has(self.source)").message("revision needs source: it is a revision of that source"))]
 pub struct Deny {
     /// The entry's name, for messages.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// SHA-256 digests of files, `sha256:` and 64 hexadecimal digits. A model that would serve one of them is refused.
+    /// SHA-256 digests of files, `sha256:` and 64 hexadecimal digits. A model that would serve one of them is refused, wherever it
+    /// comes from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 1024), inner(length(min = 71, max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$")))]
     pub file_digests: Vec<String>,
+    /// A source, or a glob over sources as in `rules`: nothing of it is served. Bytes that were copied elsewhere are not meant: name
+    /// them in `fileDigests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub source: Option<String>,
+    /// Only this revision of `source`: for a hub, the whole commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub revision: Option<String>,
     /// Why, for the people who read the message.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]

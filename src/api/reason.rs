@@ -110,6 +110,12 @@ reasons! {
         UnsignedFile: "A file that is served is not signed." => "Have it signed, or leave it out with `spec.model.files`.",
         DigestMismatch: "The bytes are not the ones that were judged." => "If the new bytes are wanted, have them signed or pin them; if not, tell the owner of the repository.",
         PinMismatch: "The content is not the one that is pinned." => "Set `spec.model.digest` to what the message says, when that is wanted; otherwise pin the revision too.",
+        ContentNotListed: "The rule takes only contents that it names by digest, and this is none of them." => "Serve a content that the rule names, or have this one's digest added to it.",
+        SignedFileLeftOut: "A file that was signed would not be served, and the policy wants all of them." => "Name the file in `spec.model.files` too, or have the files that are served signed by themselves.",
+        FormatNotAllowed: "A file is of a format that the policy does not allow." => "Choose other files with `spec.model.files`, or a model whose weights are of an allowed format.",
+        FormatMismatch: "The bytes of a file are not of the format that its name says, or are of another one too." => "Do not use the file: tell the owner of the repository, and choose another model.",
+        RemoteCodeDenied: "The model brings code along, or its configuration names some, and the policy lets none through." => "Leave code out with `spec.model.files`, or choose a model that needs none.",
+        EngineNotAllowed: "The engine's image is none that the policy allows." => "Name another engine, or have its InferenceEngine name an image with an allowed digest.",
         Denied: "A policy denies these bytes or this origin." => "Serve another revision; the message says why this one is denied.",
         AssuranceTooLow: "The policy wants the bytes to be copied and hashed on their way, and these are read in place." => "Serve it from a source whose bytes are copied, such as `hf://`.",
     }
@@ -147,6 +153,7 @@ reasons! {
         NodeLost: "The node does not report any more." => "Bring the node back, or delete it.",
         Preempted: "A pod of higher priority took the place." => "Free room, or give the pods a higher priority.",
         Evicted: "The node or somebody sent the pod away." => "Wait for the replacement; when the node was short of something, see the message.",
+        RevisionTooOld: "A policy wants more to be looked at than the release of Bonafide can that made the revision." => "Change the model, engine, resources or pod in the spec, so that a new revision is made.",
         NotVouched: "The pod is not what Bonafide wrote." => "Delete the pod; if it comes back the same, find out what in the cluster changes pods.",
         RolloutFailed: "The new revision did not answer in time; the old one goes on serving." => "Mend the cause that the message names. A change of model, engine, resources or pod in the spec tries again; where something else was to blame, or `rollout` was changed, `bonafide rollout retry NAME` does.",
     }
@@ -166,6 +173,11 @@ impl Reason {
     /// The reasons that are about pods: those that an engine's messages can have.
     pub fn of_pods() -> impl Iterator<Item = Self> {
         Self::ALL.iter().filter(|(group, _)| *group == "Pods.").flat_map(|(_, reasons)| reasons.iter().copied())
+    }
+
+    /// Whether it says what policies or signatures think of a model, and not that something could not be asked.
+    pub fn is_of_trust(self) -> bool {
+        Self::ALL.iter().any(|(group, reasons)| *group == "Trust." && reasons.contains(&self))
     }
 
     /// Whether something is wrong: it is not as it should be, and waiting alone is not what helps.

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel, RevisionStatus},
     engine::{self, RenderInput},
-    model::{Digest, Source},
+    model::{Digest, Looks, Source},
     trust::{Applicable, Candidate, Verdict},
     weights::Library,
 };
@@ -50,6 +50,13 @@ impl Judged {
     /// Whether new pods of it may run.
     pub fn may_serve(&self) -> bool {
         self.verdict.as_ref().is_some_and(Verdict::may_serve)
+    }
+
+    /// What its pods have to look at beside digests; `None` when they fetch with a version that cannot.
+    pub fn looks(&self) -> Option<Looks> {
+        let (Some(verdict), Some(artifact)) = (&self.verdict, &self.artifact) else { return Some(Looks::default()) };
+        let looks = verdict.looks().within(&artifact.manifest);
+        looks.are_known_to(&self.seen.revision.looks).then_some(looks)
     }
 
     /// Whether the policies say that none may: that nothing is known yet is not that.
@@ -134,7 +141,10 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         let pin = pin.filter(|_| seen.asked_for);
         let assurance = plan::assurance(&seen.revision.template);
         let verdict = match &artifact {
-            Some(artifact) => judge(context, &applicable, observed, artifact, pin, assurance).await?,
+            Some(artifact) => {
+                let image = Some(seen.revision.image.as_str());
+                judge(context, &applicable, observed, artifact, pin, assurance, image).await?
+            }
             None => None,
         };
         revisions.push(Judged { seen: seen.clone(), artifact, verdict });
@@ -214,6 +224,7 @@ async fn judge(
     artifact: &Arc<Artifact>,
     pin: Option<Digest>,
     assurance: Assurance,
+    image: Option<&str>,
 ) -> Result<Option<Verdict>, kube::Error> {
     let namespace = &observed.owner.namespace;
     let Ok(source) = artifact.spec.source.parse::<Source>() else { return Ok(None) };
@@ -228,6 +239,7 @@ async fn judge(
         delivered: &delivered,
         pin,
         assurance,
+        image,
         now,
     };
     Ok(context.judgements.reach(&question, || {
@@ -239,6 +251,7 @@ async fn judge(
             bundles: &bundles,
             pin,
             assurance,
+            image,
         };
         Some(applicable.judge(&candidate, now))
     }))
@@ -341,7 +354,7 @@ async fn renew(
     };
     decision.artifacts.push(artifact.clone());
     decision.model = Some(resolved_model(deployment, &artifact));
-    let Some(verdict) = judge(context, applicable, observed, &artifact, pin, assurance).await? else {
+    let Some(verdict) = judge(context, applicable, observed, &artifact, pin, assurance, Some(&rendered.image)).await? else {
         return blocked(
             Stage::Spec,
             Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."),
@@ -416,7 +429,7 @@ async fn recall(
     let Some(known) = resolved_before(deployment) else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
         let assurance = plan::assurance_of(&deployment.spec.model);
-        decision.verdict = judge(context, applicable, observed, &artifact, pin, assurance).await?;
+        decision.verdict = judge(context, applicable, observed, &artifact, pin, assurance, None).await?;
         decision.model = Some(resolved_model(deployment, &artifact));
         decision.artifacts.push(artifact);
     }

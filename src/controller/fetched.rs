@@ -32,6 +32,7 @@ pub fn refusal(pods: &[&SlimPod], known: Option<&Refusal>, generation: i64, refr
         {
             refusal.pods.push(uid);
             refusal.message = message(terminated);
+            refusal.reason = Some(refused(terminated)).filter(|why| *why != Reason::DigestMismatch).map(|why| why.to_string());
         }
     }
     let new = refusal.pods.len() > before;
@@ -55,6 +56,11 @@ pub fn message(terminated: &SlimTerminated) -> String {
     } else {
         outcome.message
     }
+}
+
+/// Why it refused: other bytes than those that were judged, unless it says that they are of another format.
+pub fn refused(terminated: &SlimTerminated) -> Reason {
+    Some(reason(terminated)).filter(|reason| *reason == Reason::FormatMismatch).unwrap_or(Reason::DigestMismatch)
 }
 
 /// The reason in its termination message; `FetchFailed` when it gives none that is known.

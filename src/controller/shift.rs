@@ -131,6 +131,7 @@ pub async fn carry_out(
             revision: &judged.seen.revision,
             // Without its record a revision's ConfigMap cannot be written; it stays as it is until the record is back.
             manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
+            looks: judged.looks().unwrap_or_default(),
             replicas,
             version: judged.seen.version.as_deref(),
             notes: &judged.seen.notes.kept,

@@ -206,10 +206,9 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
 }
 
 fn content_finding(current: Option<&Judged>, verified: Option<&Judged>, summary: &Summary) -> Finding {
-    match (current, verified) {
-        (Some(judged), _) if judged.seen.refusal.is_some() => {
-            Finding::new(CONTENT_VERIFIED, Some(false), Reason::DigestMismatch, summary.message.clone())
-        }
+    let refusal = current.and_then(|judged| judged.seen.refusal.as_ref());
+    match (refusal, verified) {
+        (Some(refusal), _) => Finding::new(CONTENT_VERIFIED, Some(false), refusal.reason(), summary.message.clone()),
         (_, Some(judged)) => Finding::new(CONTENT_VERIFIED, Some(true), Reason::Verified, how_verified(judged)),
         _ => Finding::new(CONTENT_VERIFIED, None, Reason::Pending, "No replica that answers has verified the weights yet."),
     }

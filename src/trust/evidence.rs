@@ -1,6 +1,9 @@
 //! What the signatures that were found say about one model: does somebody vouch for every file of it?
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 
@@ -18,7 +21,7 @@ use crate::{
 pub(super) struct Evidence<'a> {
     manifest: &'a Manifest,
     bundles: Vec<(&'a str, Result<Bundle, Rejected>)>,
-    answers: BTreeMap<String, Answer>,
+    answers: BTreeMap<(String, bool), Answer>,
     now: Timestamp,
     holds_until: Option<Timestamp>,
 }
@@ -63,6 +66,8 @@ pub(super) enum Gap {
     Differs { path: CleanPath, signed: Digest, found: Digest, more: usize },
     /// `path` is not among the signed files, and neither are `more` files.
     Unlisted { path: CleanPath, more: usize },
+    /// `path` was signed and would not be served, and neither would `more` files.
+    LeftOut { path: CleanPath, more: usize },
     /// None of the files is among the `listed` signed ones, of which `example` is one.
     OtherModel { listed: usize, example: CleanPath },
     /// One file was signed, without its name, and there are several.
@@ -77,26 +82,28 @@ impl<'a> Evidence<'a> {
         Self { manifest: candidate.manifest, bundles, answers: BTreeMap::new(), now, holds_until: None }
     }
 
-    /// Whose bundles cover every file, of those whom `anchor` means. Of several failures, the one that helps most.
-    pub fn vouches(&mut self, anchor: &Anchor) -> Answer {
-        if let Some(known) = self.answers.get(anchor.id()) {
+    /// Whose bundles cover every file, of those whom `anchor` means; with `complete`, only those of which no file is left out. Of
+    /// several failures, the one that helps most.
+    pub fn vouches(&mut self, anchor: &Anchor, complete: bool) -> Answer {
+        let key = (anchor.id().to_owned(), complete);
+        if let Some(known) = self.answers.get(&key) {
             return known.clone();
         }
         let (mut signers, mut failures, mut edges) = (Vec::new(), Vec::new(), Vec::new());
         for (from, bundle) in &self.bundles {
-            match check(from, bundle, anchor, self.manifest, self.now, &mut edges) {
+            match check(from, bundle, anchor, (self.manifest, complete), self.now, &mut edges) {
                 Ok(signer) => signers.push(signer),
                 Err(failure) => failures.push(failure),
             }
         }
         self.holds_until = self.holds_until.into_iter().chain(edges).min();
         if !signers.is_empty() {
-            return self.remember(anchor, Ok(signers));
+            return self.remember(key, Ok(signers));
         }
         let helps = |failure: &Failure| Reverse(failure.helps());
         let grave = failures.iter().filter(|failure| failure.is_grave()).min_by_key(|failure| helps(failure)).cloned();
         let nearest = failures.into_iter().min_by_key(helps).unwrap_or(Failure::Unsigned);
-        self.remember(anchor, Err(Box::new(Failures { nearest, grave })))
+        self.remember(key, Err(Box::new(Failures { nearest, grave })))
     }
 
     /// Where the bundles come from that cannot be read.
@@ -109,8 +116,8 @@ impl<'a> Evidence<'a> {
         self.holds_until
     }
 
-    fn remember(&mut self, anchor: &Anchor, answer: Answer) -> Answer {
-        self.answers.insert(anchor.id().to_owned(), answer.clone());
+    fn remember(&mut self, key: (String, bool), answer: Answer) -> Answer {
+        self.answers.insert(key, answer.clone());
         answer
     }
 }
@@ -119,7 +126,7 @@ fn check(
     from: &str,
     bundle: &Result<Bundle, Rejected>,
     anchor: &Anchor,
-    manifest: &Manifest,
+    (manifest, complete): (&Manifest, bool),
     now: Timestamp,
     edges: &mut Vec<Timestamp>,
 ) -> Result<SignerId, Failure> {
@@ -132,8 +139,12 @@ fn check(
         };
         rejected(&why, clue)
     })?;
-    covers(attested, manifest).map_err(|gap| Failure::Gap { from: from.to_owned(), gap })?;
-    Ok(signer)
+    let gap = |gap| Failure::Gap { from: from.to_owned(), gap };
+    covers(attested, manifest).map_err(gap)?;
+    match left_out(attested, manifest).filter(|_| complete) {
+        None => Ok(signer),
+        Some(left) => Err(gap(left)),
+    }
 }
 
 /// Whether every file of `manifest` was signed with the digest it has. Files that were signed and are not served do not
@@ -165,6 +176,15 @@ fn covers(attested: Attested<'_>, manifest: &Manifest) -> Result<(), Gap> {
     }
 }
 
+/// That files were signed which `manifest` lacks.
+fn left_out(attested: Attested<'_>, manifest: &Manifest) -> Option<Gap> {
+    let Contents::Tree(listed) = attested.contents() else { return None };
+    let served: BTreeSet<&str> = manifest.files().iter().map(|file| file.path.as_str()).collect();
+    let mut lacking = listed.iter().filter(|(path, _)| !served.contains(path.as_str()));
+    let (path, _) = lacking.next()?;
+    Some(Gap::LeftOut { path: path.clone(), more: lacking.count() })
+}
+
 fn differs(path: CleanPath, signed: Digest, found: Digest, more: usize) -> Result<(), Gap> {
     if signed == found { Ok(()) } else { Err(Gap::Differs { path, signed, found, more }) }
 }
@@ -185,6 +205,7 @@ impl Failure {
             Self::SamePerson { .. } => Reason::WrongSigner,
             Self::Rejected { why, .. } => why.reason,
             Self::Gap { gap: Gap::Differs { .. }, .. } => Reason::DigestMismatch,
+            Self::Gap { gap: Gap::LeftOut { .. }, .. } => Reason::SignedFileLeftOut,
             Self::Gap { .. } => Reason::UnsignedFile,
         }
     }
@@ -208,7 +229,8 @@ impl Failure {
             },
             Self::Gap { gap: Gap::OtherModel { .. } | Gap::Nameless, .. } => 6,
             Self::Gap { gap: Gap::Unlisted { .. }, .. } => 7,
-            Self::Gap { gap: Gap::Differs { .. }, .. } => 8,
+            Self::Gap { gap: Gap::LeftOut { .. }, .. } => 8,
+            Self::Gap { gap: Gap::Differs { .. }, .. } => 9,
         }
     }
 }

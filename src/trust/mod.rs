@@ -6,6 +6,7 @@
 
 mod bundle;
 mod evidence;
+mod formats;
 mod legacy;
 mod messages;
 mod method;

@@ -4,6 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+mod deny;
+mod engine;
+mod rule;
+
+pub(super) use deny::{Banned, Deny};
+pub(super) use engine::Image;
+pub(super) use rule::{Demand, Rule};
+
 use super::{
     method::{
         Anchor,
@@ -15,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{self, ClusterModelPolicy, Problem, Reason, SecretKeyRef, UnsignedFiles},
-    model::{Digest, Glob, Source},
+    model::{Digest, Format, RemoteCode, Source},
 };
 
 /// A policy that is complete and can be applied.
@@ -28,41 +36,15 @@ pub struct Policy {
     pub(super) minimum_assurance: api::Assurance,
     pub(super) unmatched: api::Unmatched,
     pub(super) unsigned_files: UnsignedFiles,
+    pub(super) complete_tree: bool,
+    pub(super) remote_code: RemoteCode,
+    /// The images of engines that may serve; none: any.
+    pub(super) images: Option<BTreeSet<Image>>,
+    /// The formats of weights that may be served; empty: any.
+    pub(super) formats: BTreeSet<Format>,
     pub(super) signers: BTreeMap<String, Anchor>,
     pub(super) rules: Vec<Rule>,
     pub(super) deny: Vec<Deny>,
-}
-
-/// What is demanded of the sources it matches.
-#[derive(Debug, Clone)]
-pub(super) struct Rule {
-    pub name: String,
-    include: Vec<Glob>,
-    exclude: Vec<Glob>,
-    pub demands: Vec<Demand>,
-}
-
-/// Signatures that must be there: of `minimum` different people among those of `any_of`.
-#[derive(Debug, Clone)]
-pub(super) struct Demand {
-    pub name: String,
-    pub any_of: Vec<Signer>,
-    pub minimum: usize,
-}
-
-/// Somebody whose signature can be demanded.
-#[derive(Debug, Clone)]
-pub(super) struct Signer {
-    pub name: String,
-    pub anchor: Anchor,
-}
-
-/// Bytes that are never served.
-#[derive(Debug, Clone)]
-pub(super) struct Deny {
-    pub name: String,
-    pub digests: BTreeSet<Digest>,
-    pub reason: String,
 }
 
 /// A policy as it stands in the cluster, in force or broken.
@@ -105,6 +87,10 @@ impl Policy {
             minimum_assurance: spec.minimum_assurance,
             unmatched: spec.unmatched,
             unsigned_files: spec.unsigned_files,
+            complete_tree: spec.complete_tree,
+            remote_code: spec.remote_code,
+            images: spec.engines.as_ref().map(|engines| engine::images(&engines.images)).transpose()?,
+            formats: spec.formats.iter().copied().collect(),
             rules: spec.rules.iter().map(|rule| Rule::compile(rule, &signers)).collect::<Result<_, _>>()?,
             deny: spec.deny.iter().map(Deny::compile).collect::<Result<_, _>>()?,
             signers,
@@ -251,94 +237,10 @@ fn authority(at: &str, signer: &api::CertificateSigner, secret: Secret<'_>) -> R
     Ok(Authority::new(roots, wanted))
 }
 
-impl Rule {
-    fn compile(rule: &api::PolicyRule, signers: &BTreeMap<String, Anchor>) -> Result<Self, Problem> {
-        let at = format!("spec.rules[{}]", rule.name);
-        if rule.sources.include.is_empty() {
-            return Err(Problem::new(
-                Reason::InvalidSpec,
-                format!("{at}.sources.include is empty: the rule would match nothing."),
-            ));
-        }
-        if rule.signed_by.is_empty() {
-            return Err(Problem::new(Reason::InvalidSpec, format!("{at}.signedBy is empty: the rule would demand nothing.")));
-        }
-        Ok(Self {
-            name: rule.name.clone(),
-            include: globs(&rule.sources.include, &format!("{at}.sources.include"))?,
-            exclude: globs(&rule.sources.exclude, &format!("{at}.sources.exclude"))?,
-            demands: rule.signed_by.iter().map(|demand| Demand::compile(demand, &at, signers)).collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// The patterns of the sources it is for, without the exceptions.
-    pub fn patterns(&self) -> impl Iterator<Item = &str> {
-        self.include.iter().map(Glob::as_str)
-    }
-
-    fn matches(&self, source: &str) -> bool {
-        let any = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(source));
-        any(&self.include) && !any(&self.exclude)
-    }
-}
-
-fn globs(patterns: &[String], at: &str) -> Result<Vec<Glob>, Problem> {
-    let compile = |(index, pattern): (usize, &String)| {
-        let wrong = |why: String| Problem::new(Reason::InvalidPattern, format!("{at}[{index}]: {why}."));
-        let glob = pattern.parse::<Glob>().map_err(|error| wrong(error.to_string()))?;
-        if glob.could_match_a_source() { Ok(glob) } else { Err(wrong(no_source(pattern))) }
+/// Reads the digests of a field.
+fn digests(texts: &[String], at: &str) -> Result<BTreeSet<Digest>, Problem> {
+    let digest = |(index, text): (usize, &String)| {
+        text.parse().map_err(|error| Problem::new(Reason::InvalidDigest, format!("{at}[{index}]: {error}.")))
     };
-    patterns.iter().enumerate().map(compile).collect()
-}
-
-/// That a pattern can match nothing, and what was probably meant.
-fn no_source(pattern: &str) -> String {
-    let shown: String = pattern.chars().take(120).collect();
-    let meant = format!("hf://{pattern}");
-    let meant = Some(meant).filter(|meant| meant.parse::<Glob>().is_ok_and(|glob| glob.could_match_a_source()));
-    let next = meant.map_or_else(
-        || "write hf://OWNER/NAME, https://HOST/PATH or pvc://NAMESPACE/CLAIM/PATH, with * and ** as wildcards".to_owned(),
-        |meant| format!("write {meant} if that is meant"),
-    );
-    format!("pattern {shown:?} can match no source; {next}")
-}
-
-impl Demand {
-    fn compile(demand: &api::SignedBy, rule: &str, signers: &BTreeMap<String, Anchor>) -> Result<Self, Problem> {
-        let at = format!("{rule}.signedBy[{}]", demand.name);
-        let find = |name: &String| {
-            signers.get(name).map(|anchor| Signer { name: name.clone(), anchor: anchor.clone() }).ok_or_else(|| {
-                let known = signers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let known = if known.is_empty() { "has none".to_owned() } else { format!("has {known}") };
-                Problem::new(Reason::UnknownSigner, format!("{at}.anyOf: there is no signer {name}; spec.signers {known}."))
-            })
-        };
-        let any_of = demand.any_of.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        let different = any_of.iter().map(|signer| signer.anchor.id()).collect::<BTreeSet<_>>().len();
-        match usize::try_from(demand.minimum) {
-            Ok(minimum @ 1..) if minimum <= different => Ok(Self { name: demand.name.clone(), any_of, minimum }),
-            _ => Err(Problem::new(
-                Reason::InvalidSpec,
-                format!(
-                    "{at}.minimum is {}, and anyOf names {different} different {}: minimum must be between 1 and that number.",
-                    demand.minimum,
-                    if different == 1 { "signer" } else { "signers" },
-                ),
-            )),
-        }
-    }
-}
-
-impl Deny {
-    fn compile(deny: &api::Deny) -> Result<Self, Problem> {
-        let at = format!("spec.deny[{}].fileDigests", deny.name);
-        if deny.file_digests.is_empty() {
-            return Err(Problem::new(Reason::InvalidSpec, format!("{at} is empty: the entry would deny nothing.")));
-        }
-        let digest = |(index, text): (usize, &String)| {
-            text.parse().map_err(|error| Problem::new(Reason::InvalidDigest, format!("{at}[{index}]: {error}.")))
-        };
-        let digests = deny.file_digests.iter().enumerate().map(digest).collect::<Result<_, _>>()?;
-        Ok(Self { name: deny.name.clone(), digests, reason: deny.reason.clone() })
-    }
+    texts.iter().enumerate().map(digest).collect()
 }

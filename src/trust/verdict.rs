@@ -9,14 +9,15 @@ use jiff::Timestamp;
 
 use super::{
     evidence::{Evidence, Failure, Failures},
+    formats,
     messages::{self, Unmet},
     method::people,
-    policy::{Demand, Policy, PolicyState, Rule},
+    policy::{Demand, Image, Policy, PolicyState, Rule},
     question::Candidate,
 };
 use crate::{
     api::{Assurance, Mode, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
-    model::{Digest, Source},
+    model::{Digest, Looks, RemoteCode, Source, code::is_code},
 };
 
 /// What becomes of a namespace for which no policy says what may be served.
@@ -72,12 +73,18 @@ pub struct Verdict {
     signers: Vec<String>,
     per_policy: Vec<PolicyVerdict>,
     holds_until: Option<Timestamp>,
+    looks: Looks,
 }
 
 /// What one policy has to say for a model: who of its signers vouches, none when it demands nothing of this source.
 struct Consent<'a> {
     signers: BTreeSet<&'a str>,
+    /// Whether it demands signatures of this source.
     demanded: bool,
+    /// Whether it pins what this source may be.
+    pinned: bool,
+    /// Which code it lets through; none: it does not speak of this source.
+    code: Option<RemoteCode>,
     /// The first demand that is not met, where the policy's mode passes over it.
     lacking: Option<(Mode, Problem)>,
 }
@@ -96,7 +103,7 @@ impl<'a> Applicable<'a> {
     pub fn before_resolve(&self, source: &Source, assurance: Assurance) -> Result<(), Problem> {
         let mut problems = self.policies.iter().filter_map(|state| {
             let accepted = in_force(state);
-            accepted.and_then(|policy| matching_rules(policy, source, assurance)).err()
+            accepted.and_then(|policy| beforehand(policy, source, assurance)).err()
         });
         problems.next().or_else(|| self.default_problem()).map_or(Ok(()), Err)
     }
@@ -110,7 +117,7 @@ impl<'a> Applicable<'a> {
             .policies
             .iter()
             .filter_map(|state| in_force(state).ok())
-            .filter(|policy| policy.matching(source).next().is_some())
+            .filter(|policy| policy.matching(source).any(|rule| !rule.demands.is_empty()))
             .peekable();
         demanding.peek().is_some() && demanding.all(|policy| policy.unsigned_files == UnsignedFiles::Exclude)
     }
@@ -118,8 +125,9 @@ impl<'a> Applicable<'a> {
     /// Judges a model by every policy that selects the namespace, as of `now`: certificates begin and end.
     ///
     /// Every file of the manifest must be signed, with the digest it has. Files that were signed and are not in the manifest
-    /// are not looked at: they are not served. A signature says who vouches for these bytes under these names; it does not
-    /// say from which repository they come (the subject's name is informational): only a pin or a revision does.
+    /// are not looked at, unless a policy wants the whole tree: they are not served. A signature says who vouches for these bytes
+    /// under these names; it does not say from which repository they come (the subject's name is informational), nor that no newer
+    /// ones exist: a rule's `digests` do.
     pub fn judge(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
         let digest = candidate.manifest.digest();
         let mut evidence = Evidence::new(candidate, now);
@@ -130,6 +138,8 @@ impl<'a> Applicable<'a> {
         let mut per_policy = Vec::new();
         let mut signers = BTreeSet::new();
         let mut demanding = Vec::new();
+        let mut pinning = Vec::new();
+        let mut looks = Looks::default();
         let mut lacking: Vec<(Mode, Problem)> = Vec::new();
         for state in &self.policies {
             let opinion = in_force(state).and_then(|policy| consent(policy, candidate, &mut evidence));
@@ -137,6 +147,10 @@ impl<'a> Applicable<'a> {
             match opinion {
                 Ok(consent) => {
                     signers.extend(consent.signers.iter().map(|name| (*name).to_owned()));
+                    looks.remote_code = looks.remote_code.into_iter().chain(consent.code).min();
+                    if consent.pinned {
+                        pinning.push(state.name());
+                    }
                     match consent.lacking {
                         Some(found) => lacking.push(found),
                         None if consent.demanded => demanding.push(state.name()),
@@ -159,6 +173,11 @@ impl<'a> Applicable<'a> {
                 let verb = if demanding.len() == 1 { "demands" } else { "demand" };
                 (Trust::Signed, Reason::Signed, format!("Signed by {who}, as {} {verb}.", demanding.join(" and ")))
             }
+            (None, None) if !pinning.is_empty() => {
+                let verb = if pinning.len() == 1 { "names" } else { "name" };
+                let message = format!("The content is one that {} {verb} by its digest.", pinning.join(" and "));
+                (Trust::Pinned, Reason::Pinned, message)
+            }
             (None, None) if candidate.pin.is_some() => {
                 (Trust::Pinned, Reason::Pinned, "The content is the one that spec.model.digest pins.".to_owned())
             }
@@ -171,13 +190,21 @@ impl<'a> Applicable<'a> {
         };
         let signers = signers.into_iter().collect();
         let holds_until = evidence.holds_until();
-        Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, holds_until }
+        looks.formats = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.formats.is_empty()));
+        Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, holds_until, looks }
     }
 
     /// A policy that only denies takes away and grants nothing, so a recall does not open what the default keeps closed.
     fn default_problem(&self) -> Option<Problem> {
         let granting = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.only_denies()));
         (self.default == DefaultStance::Deny && !granting).then(messages::default_deny)
+    }
+}
+
+fn beforehand(policy: &Policy, source: &Source, assurance: Assurance) -> Result<(), Problem> {
+    match policy.deny.iter().find(|deny| deny.bans_all_of(source)) {
+        Some(deny) => Err(messages::denied_source(policy, deny, source)),
+        None => matching_rules(policy, source, assurance).map(|_| ()),
     }
 }
 
@@ -203,14 +230,28 @@ fn matching_rules<'a>(policy: &'a Policy, source: &Source, assurance: Assurance)
 
 fn consent<'a>(policy: &'a Policy, candidate: &Candidate<'_>, evidence: &mut Evidence<'_>) -> Result<Consent<'a>, Problem> {
     for deny in &policy.deny {
-        if let Some(file) = candidate.manifest.files().iter().find(|file| deny.digests.contains(&file.sha256)) {
-            return Err(messages::denied(policy, deny, file, candidate));
+        if let Some(banned) = deny.bans(candidate.source, candidate.revision, candidate.manifest) {
+            return Err(messages::denied(policy, deny, banned, candidate));
         }
     }
+    formats::check(policy, candidate)?;
+    if let (Some(images), Some(image)) = (&policy.images, candidate.image)
+        && !Image::read(image).is_some_and(|image| images.contains(&image))
+    {
+        return Err(messages::engine_not_allowed(policy, image, candidate));
+    }
     let rules = matching_rules(policy, candidate.source, candidate.assurance)?;
-    let mut consent = Consent { signers: BTreeSet::new(), demanded: false, lacking: None };
+    let mut consent = Consent { signers: BTreeSet::new(), demanded: false, pinned: false, code: None, lacking: None };
+    let content = candidate.manifest.digest();
+    let rules_matched = !rules.is_empty();
     for rule in rules {
-        consent.demanded = true;
+        if !rule.digests.is_empty() {
+            if !rule.digests.contains(&content) {
+                return Err(messages::not_listed(policy, rule, content, candidate));
+            }
+            consent.pinned = true;
+        }
+        consent.demanded |= !rule.demands.is_empty();
         for demand in &rule.demands {
             match meet(policy, rule, demand, evidence) {
                 Ok(signers) => consent.signers.extend(signers),
@@ -221,6 +262,16 @@ fn consent<'a>(policy: &'a Policy, candidate: &Candidate<'_>, evidence: &mut Evi
                 Err(unmet) => return Err(unmet.problem(candidate)),
             }
         }
+    }
+    if rules_matched {
+        let is_signed = consent.demanded && consent.lacking.is_none();
+        let code = if is_signed { policy.remote_code } else { RemoteCode::Deny };
+        if code == RemoteCode::Deny
+            && let Some(file) = candidate.manifest.files().iter().find(|file| is_code(file.path.as_str()))
+        {
+            return Err(messages::code_denied(policy, &file.path, candidate));
+        }
+        consent.code = Some(code);
     }
     Ok(consent)
 }
@@ -237,7 +288,7 @@ fn meet<'a>(
     let mut signed = Vec::new();
     let mut failures = Vec::new();
     for signer in &demand.any_of {
-        match evidence.vouches(&signer.anchor) {
+        match evidence.vouches(&signer.anchor, policy.complete_tree) {
             Ok(ids) => {
                 people.push(ids);
                 signed.push(signer.name.as_str());
@@ -312,6 +363,11 @@ impl Verdict {
     /// Whether it may be served.
     pub fn may_serve(&self) -> bool {
         self.trust != Trust::Refused
+    }
+
+    /// What has to be looked at where the bytes are, beside their digests, before they are mounted.
+    pub const fn looks(&self) -> Looks {
+        self.looks
     }
 
     /// Whether a policy with `mode: Warn` lacks a signature: people are to hear of it.

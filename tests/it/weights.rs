@@ -5,6 +5,7 @@ mod client;
 mod command;
 mod disk;
 mod fetching;
+mod looks;
 mod reaching;
 mod resolving;
 mod web;
@@ -13,7 +14,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bonafide::{
     api::SECRET_TYPE,
-    model::{Digest, File, Manifest, Source},
+    model::{Digest, File, Looks, Manifest, Source},
     weights::{
         Credentials, Resolver, Sources, SystemNames, Timeouts,
         fetch::{self, Job, Limits, Outcome, Progress, Snapshot},
@@ -117,7 +118,15 @@ fn hasty(sources: Sources) -> Resolver {
 
 fn job(place: &Place, files: &[(&str, &[u8])], into: &Path) -> Job {
     let (into, own) = (into.to_owned(), into.to_owned());
-    Job { manifest: manifest(files), source: source(), revision: place.commit(), credentials: None, into, own }
+    Job {
+        manifest: manifest(files),
+        source: source(),
+        revision: place.commit(),
+        credentials: None,
+        into,
+        own,
+        looks: Looks::default(),
+    }
 }
 
 /// Small ranges, so that small files have several.

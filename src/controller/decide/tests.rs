@@ -33,6 +33,7 @@ fn judged(now: Timestamp) -> Verdict {
         bundles: &bundles,
         pin: None,
         assurance: Assurance::Copied,
+        image: None,
     };
     set.for_namespace(&Default::default()).judge(&candidate, now)
 }

@@ -25,12 +25,16 @@ use crate::{
         confirm::{self, Others},
         context::Context,
         decide::Judged,
-        objects::slim::{SlimCondition, SlimPod},
+        objects::{
+            apply,
+            slim::{SlimCondition, SlimPod},
+        },
         observe::Observed,
-        plan::{CONTAINER_ENGINE, Owner},
+        plan::{self, CONTAINER_ENGINE, ChildKind, Live, Owner},
         rollout::Step,
         verdicts::policies,
     },
+    model::Looks,
 };
 
 /// So long it counts that the policies are those of the verdicts.
@@ -56,6 +60,8 @@ type Comparison = (Option<i64>, String, Option<String>);
 pub struct Doors {
     /// Pods that are not what we wrote: name and difference.
     pub objections: Vec<(String, String)>,
+    /// A revision whose pods cannot look at what policies want, so that their gates stay.
+    pub too_old: Option<String>,
     /// Pods whose engines were asked for a first answer, and have not given it yet.
     pub asked: Vec<String>,
     /// Pods whose engines do not answer as they should: name and problem.
@@ -89,6 +95,26 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
     (visit.doors, failed)
 }
 
+/// Whether the pod will read what policies want to be looked at beside digests: from its ConfigMap, which nobody writes while
+/// changes wait.
+async fn is_told(context: &Context, owner: &Owner, judged: &Judged, looks: Looks) -> bool {
+    if looks.is_empty() {
+        return true;
+    }
+    let live = Live {
+        revision: &judged.seen.revision,
+        manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
+        looks,
+        replicas: Some(0),
+        version: None,
+        notes: &judged.seen.notes.kept,
+    };
+    match plan::one(owner, ChildKind::ConfigMap, Some(&live), &context.sources) {
+        Some(config) => apply::ensure(context, owner, &config).await.is_ok(),
+        None => false,
+    }
+}
+
 /// One round through the pods of one deployment.
 struct Visit<'a> {
     context: &'a Context,
@@ -110,7 +136,11 @@ impl Visit<'_> {
         }
         match compare(context, &observed.owner, pod, judged).await? {
             Compared::Gone => {}
-            Compared::Same => lift(context, &observed.owner, pod).await?,
+            Compared::Same => match judged.looks() {
+                None => self.doors.too_old = Some(judged.seen.revision.name.clone()),
+                Some(looks) if !is_told(context, &observed.owner, judged, looks).await => self.doors.stale = true,
+                Some(_) => lift(context, &observed.owner, pod).await?,
+            },
             Compared::Another(objection) => self.doors.objections.push((pod.name().to_owned(), objection)),
         }
         Ok(())

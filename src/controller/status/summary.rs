@@ -80,7 +80,7 @@ pub(super) fn summarise(
             "{} Another model, engine or pod in the spec tries again, and so does a new value of the annotation {ANNOTATION_REFRESH}.",
             refusal.message
         );
-        return trouble(State::Blocked, &Problem::new(Reason::DigestMismatch, message), true);
+        return trouble(State::Blocked, &Problem::new(refusal.reason(), message), true);
     }
     if let Some(problem) = given_up(picture, current) {
         return trouble(State::Blocked, &problem, true);
@@ -114,6 +114,12 @@ pub(super) fn summarise(
             "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
         );
         return trouble(State::Blocked, &Problem::new(Reason::NotVouched, message), true);
+    }
+    if let Some(revision) = &picture.doors.too_old {
+        let message = format!(
+            "A policy wants the formats or the configuration of the files to be looked at, and the pods of revision {revision} fetch with a release of Bonafide that looks at digests only. No new pod of it is let in. Any change of the model, engine, resources or pod in the spec makes a revision that can, for example a label in spec.pod.labels."
+        );
+        return trouble(State::Blocked, &Problem::new(Reason::RevisionTooOld, message), true);
     }
     if let Some(failure) = &current.seen.failure {
         return trouble(State::Blocked, &not_created(failure), false);

@@ -26,6 +26,7 @@ fn decision() -> Decision {
         bundles: &[],
         pin: None,
         assurance: Default::default(),
+        image: None,
     };
     let verdict = PolicySet::default().for_namespace(&Default::default()).judge(&candidate, jiff::Timestamp::UNIX_EPOCH);
     let revision = json!({

@@ -27,6 +27,8 @@ pub struct Question<'a> {
     pub pin: Option<Digest>,
     /// How the bytes get to the engine.
     pub assurance: Assurance,
+    /// The image of the engine that would serve it, where that counts.
+    pub image: Option<&'a str>,
     /// What time it is: certificates begin and end.
     pub now: Timestamp,
 }
@@ -35,8 +37,8 @@ pub struct Question<'a> {
 #[derive(Default)]
 pub struct Judgements(Mutex<HashMap<Key, Reached>>);
 
-/// The namespace and the name of the artifact, the pin, and how the bytes get to the engine.
-type Key = (String, String, Option<Digest>, Assurance);
+/// The namespace and the name of the artifact, the pin, how the bytes get to the engine, and the engine's image.
+type Key = (String, String, Option<Digest>, Assurance, Option<String>);
 
 struct Reached {
     policies: Arc<InForce>,
@@ -68,7 +70,8 @@ fn holds(at: Timestamp, until: Option<Timestamp>, now: Timestamp) -> bool {
 impl Judgements {
     /// The verdict, judged by `judge` unless it was reached before.
     pub fn reach(&self, question: &Question<'_>, judge: impl FnOnce() -> Option<Verdict>) -> Option<Verdict> {
-        let key = (question.namespace.to_owned(), question.artifact.name.clone(), question.pin, question.assurance);
+        let image = question.image.map(str::to_owned);
+        let key = (question.namespace.to_owned(), question.artifact.name.clone(), question.pin, question.assurance, image);
         let reached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reached) = reached.get(&key).filter(|reached| reached.answers(question)) {
             return reached.verdict.clone();

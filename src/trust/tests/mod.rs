@@ -3,9 +3,11 @@
 mod authority;
 mod bundles;
 mod certificates;
+mod contents;
 mod fixtures;
 mod keys;
 mod modes;
+mod origins;
 mod policies;
 mod selectors;
 mod verdicts;

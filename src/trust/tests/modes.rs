@@ -129,8 +129,15 @@ fn a_signature_that_holds_is_worth_the_same_in_every_mode() {
 fn what_is_read_in_place_needs_a_policy_that_says_so() {
     let judge = |spec: Value, assurance| -> Verdict {
         let (source, manifest, bundles) = (source(), manifest(&FILES), signed(&["platform"]));
-        let candidate =
-            Candidate { source: &source, revision: COMMIT, manifest: &manifest, bundles: &bundles, pin: None, assurance };
+        let candidate = Candidate {
+            source: &source,
+            revision: COMMIT,
+            manifest: &manifest,
+            bundles: &bundles,
+            pin: None,
+            assurance,
+            image: None,
+        };
         let set = set(&[("p", spec)]);
         let applicable = set.for_namespace(&BTreeMap::new());
         let verdict = applicable.judge(&candidate, NOW);

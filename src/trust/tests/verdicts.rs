@@ -71,7 +71,8 @@ pub(super) fn judge_at(
     now: Timestamp,
 ) -> Verdict {
     let source = source();
-    let candidate = Candidate { source: &source, revision: COMMIT, manifest, bundles, pin, assurance: Assurance::Copied };
+    let candidate =
+        Candidate { source: &source, revision: COMMIT, manifest, bundles, pin, assurance: Assurance::Copied, image: None };
     set.for_namespace(&BTreeMap::new()).judge(&candidate, now)
 }
 
@@ -351,6 +352,7 @@ fn a_policy_of_other_namespaces_has_no_say() {
         bundles: &[],
         pin: None,
         assurance: Assurance::Copied,
+        image: None,
     };
     let production = BTreeMap::from([("tier".to_owned(), "production".to_owned())]);
     assert_eq!(refused(&set.for_namespace(&production).judge(&candidate, NOW)).reason, Reason::Unsigned);

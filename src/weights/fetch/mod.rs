@@ -5,6 +5,7 @@
 //! never trusted. A mismatch is final: the pod remembers it and does not download it twice. Another pod looks anew.
 
 mod in_place;
+mod looks;
 mod outcome;
 mod progress;
 mod sink;
@@ -39,7 +40,7 @@ use self::{
 use super::{Credentials, Resolver};
 use crate::{
     api::{Problem, Reason},
-    model::{CleanPath, Digest, Manifest, Source},
+    model::{CleanPath, Digest, Looks, Manifest, Source},
 };
 
 /// What to fetch, from where, to where.
@@ -57,6 +58,8 @@ pub struct Job {
     pub into: PathBuf,
     /// The directory in which a refusal is remembered, for as long as this pod lives: `into`, unless that outlives the pod.
     pub own: PathBuf,
+    /// What is looked at beside digests.
+    pub looks: Looks,
 }
 
 /// How much at once, and how long to hope.
@@ -96,6 +99,7 @@ struct Fetch {
 /// Why a fetch ends early.
 enum Stop {
     Refused(Refused),
+    Unfit(Reason, Refused),
     Failed(Problem),
 }
 
@@ -118,11 +122,19 @@ pub async fn fetch(resolver: Resolver, job: Job, limits: Limits, progress: Arc<P
     match begin(resolver, job, limits, progress).await {
         Ok(received) => Outcome::Complete { received },
         Err(Stop::Refused(refused)) => Outcome::Refused(refused),
+        Err(Stop::Unfit(reason, refused)) => Outcome::Unfit(reason, refused),
         Err(Stop::Failed(problem)) => Outcome::Failed(problem),
     }
 }
 
 async fn begin(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progress>) -> Result<u64, Stop> {
+    let look = looks::Look::of(&job);
+    let received = bring(resolver, job, limits, progress).await?;
+    // Now the bytes have the digests that were judged; what is wrong with them is wrong for good.
+    look.run().await.map(|()| received)
+}
+
+async fn bring(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progress>) -> Result<u64, Stop> {
     if job.source.is_in_place() {
         return in_place::verify(job, progress).await.map(|()| 0);
     }

@@ -11,6 +11,7 @@ mod chart;
 mod children;
 mod claims;
 mod commands;
+mod contents;
 mod definitions;
 mod gitops;
 mod large;

@@ -16,6 +16,7 @@ mod corners;
 mod crashes;
 mod ends;
 mod leading;
+mod looks;
 mod manager;
 mod oracle;
 mod pods;

@@ -259,7 +259,10 @@ fn accepts(policy: &Value, labels: &Value, signers: &[u8]) -> bool {
     };
     let rules = spec["rules"].as_array().into_iter().flatten();
     let entries: Vec<&Value> = rules.flat_map(|rule| rule["signedBy"].as_array().into_iter().flatten()).collect();
-    !entries.is_empty() && entries.iter().all(|entry| entry["anyOf"].as_array().unwrap().iter().any(holds))
+    if entries.is_empty() {
+        return spec["unmatched"] == "Accept";
+    }
+    entries.iter().all(|entry| entry["anyOf"].as_array().unwrap().iter().any(holds))
 }
 
 /// Where a pod is something else than its template.
