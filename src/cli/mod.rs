@@ -1,8 +1,10 @@
 //! The commands. Those for people need no cluster; none of them starts a runtime that it does not need.
 
+mod ask;
 pub mod cluster;
 mod crd;
 mod engines;
+mod explain;
 pub mod fetch;
 pub mod lint;
 mod manager;
@@ -32,6 +34,7 @@ use clap::{Parser, Subcommand};
     after_help = "Examples:
   bonafide verify ./model --key publisher.pem           # is it what was signed?
   bonafide lint -f deploy/                              # what a cluster would refuse
+  bonafide explain -f model.yaml --cluster              # would it be served here?
   bonafide pin -f model.yaml --in-place                 # the commit and the digest of today
   bonafide status -A                                    # what became of it, cause first
   bonafide rollout undo llama-70b -n chat               # back to the last revision that worked
@@ -53,6 +56,8 @@ enum Command {
     Rollout(rollout::RolloutArgs),
     /// Say what an API server and the manager would refuse, without a cluster
     Lint(lint::LintArgs),
+    /// Say whether models would be served, and if not, why: by the policies of files or of a cluster
+    Explain(explain::ExplainArgs),
     /// Print the manifest that makes a directory on a server of files a source
     Manifest(manifest::ManifestArgs),
     /// Write the commit and the digest that models stand for now into YAML
@@ -87,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Status(args) => on_one_thread(status::run(args)),
         Command::Rollout(args) => on_one_thread(rollout::run(args)),
         Command::Lint(args) => lint::run(&args),
+        Command::Explain(args) => on_one_thread(explain::run(args)),
         Command::Manifest(args) => manifest::run(&args),
         Command::Pin(args) => on_one_thread(pin::run(args)),
         Command::Render(args) => render::run(&args),

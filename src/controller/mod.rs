@@ -35,7 +35,7 @@ pub use doors::ask;
 pub use notes::{ANSWERED, FAILED, Notes, REFUSED};
 pub use run::{RunError, Surroundings, run};
 pub use source::{
-    resolve::{LookedUp, look_up},
+    resolve::{Answer, LookedUp, find, look_up},
     volume_claims::is_of_one_node,
 };
 pub use verdicts::artifacts::name as artifact_name;
