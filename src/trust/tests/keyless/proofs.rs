@@ -1,6 +1,6 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType};
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType, date_time_ymd};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,7 +15,11 @@ use super::{
 use crate::{
     api::Reason,
     model::Digest,
-    trust::{Anchor, Bundle, Identity, Pattern, Rejected, TrustRoot, tests::certificates},
+    trust::{
+        Anchor, Bundle, Identity, Material, Pattern, Rejected, TrustRoot,
+        method::keyless::{MAX_PAYLOAD, Signed},
+        tests::certificates,
+    },
 };
 
 const WORKFLOW: &str = "https://github.com/acme/models/.github/workflows/sign.yaml@refs/tags/v1.2";
@@ -451,6 +455,21 @@ fn no_bit_of_what_is_signed_or_proven_can_be_another_one() {
 }
 
 #[test]
+fn a_payload_longer_than_any_list_of_files_is_not_looked_at() {
+    let sigstore = Sigstore::new();
+    let bundle = sigstore.signs(MODELS, &FILES).text();
+    let bundle = Bundle::parse(bundle.as_bytes(), Bundle::MAX_RECORDED).unwrap();
+    let (Anchor::Keyless(identity), Material::Keyless(logged)) = (models(&sigstore), bundle.material()) else {
+        panic!("{:?}", bundle.material());
+    };
+    let payload = vec![b' '; MAX_PAYLOAD + 1];
+    let signed = Signed { payload: &payload, signature: &[], subject: Digest::of("") };
+    let rejected = identity.vouches(logged, signed, NOW, &mut Vec::new()).unwrap_err();
+    assert_eq!(rejected.reason, Reason::SignatureUnsupported, "{rejected}");
+    assert!(rejected.message.contains("16777217 bytes"), "{rejected}");
+}
+
+#[test]
 fn what_is_still_to_come_proves_nothing_yet() {
     let sigstore = Sigstore::new();
     let bundle = sigstore.signs(MODELS, &FILES).text();
@@ -463,6 +482,12 @@ fn what_is_still_to_come_proves_nothing_yet() {
     assert_eq!(rejected.reason, Reason::CertificateNotYetValid, "{rejected}");
     assert!(rejected.message.contains("at 2025-06-01T00:00:05Z, which is still to come"), "{rejected}");
     assert_eq!(edges, [logged], "then it is looked at again");
+    // Also where it is still to come by the clock of the machine, at which the library looks.
+    let mut far = sigstore.signs(MODELS, &FILES);
+    far.logged = "2039-06-01T00:00:05Z".parse::<Timestamp>().unwrap().as_second();
+    far.change = |params| (params.not_before, params.not_after) = (date_time_ymd(2039, 6, 1), date_time_ymd(2039, 6, 2));
+    let rejected = verify(&far.text(), &models(&sigstore)).unwrap_err();
+    assert_eq!(rejected.reason, Reason::CertificateNotYetValid, "{rejected}");
     let mut later = sigstore.trusted_root();
     later["tlogs"][0]["publicKey"]["validFor"]["start"] = json!("2030-01-01T00:00:00Z");
     let later = TrustRoot::from_json(&later.to_string()).unwrap();
