@@ -131,7 +131,7 @@ pub enum UnsignedFiles {
 /// Somebody whose signature can be demanded.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.publicKey), has(self.certificate)].exists_one(x, x)").message("a signer needs exactly one method: publicKey or certificate"))]
+#[x_kube(validation = Rule::new("[has(self.publicKey), has(self.certificate), has(self.keyless)].exists_one(x, x)").message("a signer needs exactly one method: publicKey, certificate or keyless"))]
 pub struct Signer {
     /// The name that rules use.
     #[schemars(length(min = 1, max = 63))]
@@ -142,13 +142,18 @@ pub struct Signer {
     /// Whoever has a certificate for code signing from an authority of one's own, under a given name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateSigner>,
+    /// Whoever an issuer of identities calls by a given name, as Sigstore attests it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyless: Option<KeylessSigner>,
 }
 
 impl Signer {
     /// The entries of Secrets that it names.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
         let key = self.public_key.as_ref().and_then(|key| key.secret_key_ref.as_ref());
-        key.into_iter().chain(self.certificate.as_ref().and_then(|certificate| certificate.ca.secret_key_ref.as_ref()))
+        let ca = self.certificate.as_ref().and_then(|certificate| certificate.ca.secret_key_ref.as_ref());
+        let root = self.keyless.as_ref().and_then(|keyless| keyless.trusted_root.as_ref()?.secret_key_ref.as_ref());
+        key.into_iter().chain(ca).chain(root)
     }
 }
 
@@ -166,6 +171,35 @@ pub struct CertificateSigner {
     /// A name beside the subject (subjectAltName).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub san: Option<AlternativeName>,
+}
+
+/// Whoever signs under an identity, with a certificate that Sigstore gives for some minutes and an entry in its log.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeylessSigner {
+    /// Who knows the signer: the URL of the issuer of identities, to the letter as it stands in the certificate, such as
+    /// `https://accounts.google.com`.
+    #[schemars(length(min = 1, max = 512))]
+    pub issuer: String,
+    /// What the issuer calls the signer: a mail address, or the URI of a workflow.
+    pub identity: NamePattern,
+    /// The Sigstore instance. Absent: the public one, as it was known when Bonafide was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_root: Option<TrustedRootSource>,
+}
+
+/// Where the keys of a Sigstore instance are.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.json), has(self.secretKeyRef)].exists_one(x, x)").message("trustedRoot needs exactly one of json and secretKeyRef"))]
+pub struct TrustedRootSource {
+    /// The instance's `trusted_root.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub json: Option<String>,
+    /// The same in a Secret in the operator's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
 }
 
 /// Where an authority's certificates are.

@@ -104,7 +104,7 @@ reasons! {
         SignatureUnsupported: "The signature is of a kind that is not verified." => "Sign with one of the kinds that docs/security.md lists.",
         WrongSigner: "Somebody else than the policy names has signed." => "Have it signed by one of those whom the message names.",
         CertificateExpired: "The signer's certificate, or one above it, has expired." => "Have the model signed with a certificate that is valid.",
-        CertificateNotYetValid: "The signer's certificate, or one above it, is not valid yet." => "Wait until it is; if it should be, see whether a clock is wrong.",
+        CertificateNotYetValid: "The signer's certificate, or one above it, is not valid yet, or the time of a signature is still to come." => "Wait until it is; if it should be, see whether a clock is wrong.",
         CertificateUnfit: "The signer's certificate, or one above it, is not for signing code." => "Have the model signed with a certificate for code signing, under an authority without restrictions.",
         SignedFileMissing: "The signature lists a file that the source does not have." => "Restore the file at the source, or have the model signed again without it.",
         UnsignedFile: "A file that is served is not signed." => "Have it signed, or leave it out with `spec.model.files`.",
@@ -120,7 +120,7 @@ reasons! {
         AssuranceTooLow: "The policy wants the bytes to be copied and hashed on their way, and these are read in place." => "Serve it from a source whose bytes are copied, such as `hf://`.",
     }
     "Policies." {
-        InvalidKey: "A key or an authority's certificate cannot be read." => "Write the key as PEM, `-----BEGIN PUBLIC KEY-----`, and the authority as `-----BEGIN CERTIFICATE-----`.",
+        InvalidKey: "A key, an authority's certificate or a Sigstore instance's trusted root cannot be read." => "Write the key as PEM, `-----BEGIN PUBLIC KEY-----`, the authority as `-----BEGIN CERTIFICATE-----`, and the instance as its `trusted_root.json`.",
         InvalidPattern: "A pattern cannot be read, or can match no source or name." => "Correct the pattern that the message names. For a source: the whole source with its scheme, as `hf://acme/*`; only `*` and `**` are wildcards.",
         InvalidDigest: "A digest cannot be read." => "Write it as `sha256:` and 64 hexadecimal digits.",
         UnknownSigner: "A rule names a signer whom the policy does not know." => "Add the signer to the policy, or correct its name.",

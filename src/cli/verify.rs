@@ -1,4 +1,5 @@
-//! `bonafide verify`: is the model in this directory the one that was signed? Offline, with a public key or an authority.
+//! `bonafide verify`: is the model in this directory the one that was signed? Offline, with a public key, an authority or an
+//! identity.
 
 pub(super) mod hash;
 #[cfg(test)]
@@ -19,16 +20,21 @@ use serde_json::json;
 use crate::{
     api::{Problem, Reason},
     model::{CleanPath, Digest, File, Manifest},
-    trust::{Anchor, Authority, Bundle, Contents, Kind, MAX_PEM, Pattern, PublicKey, Roots, Wanted},
+    trust::{Anchor, Authority, Bundle, Contents, Identity, Kind, MAX_PEM, Pattern, PublicKey, Roots, TrustRoot, Wanted},
     weights::WebManifest,
 };
 use tree::{Beside, Tree};
 
-/// Check that the files in a directory are the ones that a key or a certificate's owner signed (OpenSSF Model Signing v1.0)
+/// Check that the files in a directory are the ones that a key, a certificate's owner or an identity signed (OpenSSF Model Signing
+/// v1.0)
 ///
 /// Every file in DIR must be signed and every signed file must be there, with the signed content. Nothing is passed over
 /// silently: what git and download tools leave behind counts as unsigned unless --ignore names it. Only a bonafide.json that is
 /// there, as `bonafide manifest` writes it, is no part of the model, signed or not. Nothing is asked of the network.
+///
+/// Say in one of three ways whose signature you want: a public key (--key), a name that an authority of certificates gives
+/// (--certificate-chain with --subject or --san), or an identity that Sigstore attests (--issuer with --identity or
+/// --identity-regex), for models that were signed without a key of their own ("keyless").
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
@@ -41,9 +47,13 @@ Examples:
   bonafide verify ./SmolLM2-135M --key platform.pub
   bonafide verify ./SmolLM2-135M --key platform.pub --ignore .git --ignore .gitattributes
   bonafide verify ./SmolLM2-135M --certificate-chain acme-ca.pem --subject 'CN=Models,O=Acme'
-  bonafide verify ./SmolLM2-135M --certificate-chain acme-ca.pem --san email:models@acme.example")]
-#[command(group(clap::ArgGroup::new("method").required(true).args(["key", "certificate_chain"])))]
+  bonafide verify ./SmolLM2-135M --certificate-chain acme-ca.pem --san email:models@acme.example
+  bonafide verify ./SmolLM2-135M --issuer https://accounts.google.com --identity models@acme.example
+  bonafide verify ./SmolLM2-135M --issuer https://token.actions.githubusercontent.com \\
+    --identity-regex 'https://github[.]com/acme/models/[.]github/workflows/sign[.]yaml@refs/tags/v[0-9.]+'")]
+#[command(group(clap::ArgGroup::new("method").required(true).args(["key", "certificate_chain", "issuer"])))]
 #[command(group(clap::ArgGroup::new("named").multiple(true).args(["subject", "san"])))]
+#[command(group(clap::ArgGroup::new("identified").args(["identity", "identity_regex"])))]
 pub struct VerifyArgs {
     /// The model's directory, or its only file
     #[arg(value_name = "DIR")]
@@ -57,11 +67,25 @@ pub struct VerifyArgs {
     #[arg(long, alias = "certificate_chain", value_name = "FILE", requires = "named")]
     pub certificate_chain: Option<PathBuf>,
     /// The subject of the signer's certificate, as RFC 4514 writes it: openssl x509 -noout -subject -nameopt RFC2253 -in FILE
-    #[arg(long, value_name = "NAME", conflicts_with = "key")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["key", "issuer"])]
     pub subject: Option<String>,
     /// A name beside the subject (subjectAltName): email:NAME, URI:NAME or DNS:NAME
-    #[arg(long, value_name = "KIND:NAME", conflicts_with = "key")]
+    #[arg(long, value_name = "KIND:NAME", conflicts_with_all = ["key", "issuer"])]
     pub san: Option<String>,
+    /// The issuer of identities that knows the signer, as a URL; needs --identity or --identity-regex
+    ///
+    /// It must be the one in the signer's certificate to the letter: no slash more at its end, and none less.
+    #[arg(long, value_name = "URL", requires = "identified")]
+    pub issuer: Option<String>,
+    /// The signer's identity: a mail address, or the URI of a workflow
+    #[arg(long, value_name = "ID", requires = "issuer", conflicts_with_all = ["key", "certificate_chain"])]
+    pub identity: Option<String>,
+    /// An expression that must fit the whole of the signer's identity, from its first character to its last
+    #[arg(long, value_name = "PATTERN", requires = "issuer", conflicts_with_all = ["key", "certificate_chain"])]
+    pub identity_regex: Option<String>,
+    /// The trusted_root.json of a Sigstore instance of your own [default: the public instance, as this program knows it]
+    #[arg(long, value_name = "FILE", requires = "issuer", conflicts_with_all = ["key", "certificate_chain"])]
+    pub trusted_root: Option<PathBuf>,
     /// The signature [default: model.sig, else *.oms.sig, else *.sig in DIR]
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
@@ -207,7 +231,7 @@ pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
     let bundle = read(&signature, Bundle::MAX_FILE)?;
     let doubted = |rejected: crate::trust::Rejected| not_genuine(rejected.reason, format!("{} {rejected}.", signature.display()));
     let bundle = Bundle::parse(&bundle, Bundle::MAX_FILE).map_err(doubted)?;
-    let (attested, _) = bundle.verify_as(&anchor, Timestamp::now(), &mut Vec::new()).map_err(doubted)?;
+    let (attested, signed_by) = bundle.verify_as(&anchor, Timestamp::now(), &mut Vec::new()).map_err(doubted)?;
 
     let beside = tree.beside()?;
     let nameless;
@@ -233,6 +257,10 @@ pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
     let (kind, signer) = match &anchor {
         Anchor::Key(key) => ("key", key.hint().to_string()),
         Anchor::Certificate(authority) => ("the owner of a certificate for", authority.wanted().to_string()),
+        Anchor::Keyless(identity) => {
+            let names = signed_by.names().collect::<Vec<_>>().join(", ");
+            ("the identity", format!("{names} (issuer {})", identity.issuer()))
+        }
     };
     Ok(Verified { signer, kind, files: signed.len(), manifest: beside == Beside::Manifest, contents })
 }
@@ -245,13 +273,26 @@ fn anchor(args: &VerifyArgs) -> Result<Anchor, Failure> {
         let key = PublicKey::from_pem(&text(path, PublicKey::MAX_PEM)?);
         return key.map(Anchor::Key).map_err(|error| unusable(path, error.to_string()));
     }
+    let wrong = |option: &str, why: String| Failure::Unknown(format!("--{option}: {why}."));
+    if let Some(issuer) = &args.issuer {
+        let (option, name) = match (&args.identity, &args.identity_regex) {
+            (Some(name), None) => ("identity", Pattern::exact(name)),
+            (None, Some(pattern)) => ("identity-regex", Pattern::regex(pattern)),
+            _ => ("issuer", Err("one of --identity and --identity-regex is needed with it".to_owned())),
+        };
+        let name = name.map_err(|why| wrong(option, why))?;
+        let root = match &args.trusted_root {
+            Some(path) => TrustRoot::from_json(&text(path, TrustRoot::MAX_JSON)?).map_err(|why| unusable(path, why))?,
+            None => TrustRoot::public().map_err(Failure::Unknown)?,
+        };
+        return Identity::new(issuer, name, root).map(Anchor::Keyless).map_err(|why| wrong("issuer", why));
+    }
     let Some(path) = &args.certificate_chain else {
-        return Err(Failure::Unknown("--key or --certificate-chain is needed.".to_owned()));
+        return Err(Failure::Unknown("--key, --certificate-chain or --issuer is needed.".to_owned()));
     };
     let roots = Roots::from_pem(&text(path, MAX_PEM)?).map_err(|why| unusable(path, why))?;
     let san = args.san.as_deref().map(san).transpose()?;
-    let wanted = Wanted::new(args.subject.as_deref().map(Pattern::exact), san)
-        .map_err(|(field, why)| Failure::Unknown(format!("--{field}: {why}.")))?;
+    let wanted = Wanted::new(args.subject.as_deref().map(Pattern::exact), san).map_err(|(field, why)| wrong(field, why))?;
     Ok(Anchor::Certificate(Authority::new(roots, wanted)))
 }
 

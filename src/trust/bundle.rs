@@ -12,7 +12,11 @@ use sha2::Digest as _;
 
 use super::{
     legacy,
-    method::{Anchor, SignerId, certificate, key::PublicKey},
+    method::{
+        Anchor, SignerId, certificate,
+        key::PublicKey,
+        keyless::{Logged, Signed},
+    },
     wire,
 };
 use crate::{
@@ -27,6 +31,8 @@ pub struct Bundle {
     payload: Vec<u8>,
     signature: Vec<u8>,
     contents: Contents,
+    /// A digest that its statement is about: that of the whole model, or of its first file where there is none of the whole.
+    subject: Digest,
     /// Whether it was made by model_signing 0.2.
     is_old: bool,
 }
@@ -41,8 +47,8 @@ pub enum Material {
     },
     /// By the key of the first of these X.509 certificates, in DER; the others lead from it to an authority.
     Certificate(Vec<Vec<u8>>),
-    /// By a short-lived certificate and a transparency log. Recognised; not supported yet.
-    Keyless,
+    /// By a short-lived certificate and a transparency log.
+    Keyless(Logged),
 }
 
 /// What was signed.
@@ -112,8 +118,8 @@ impl Bundle {
             several => return Err(malformed(format!("has {} signatures, where exactly one is needed", several.len()))),
         };
         let payload = decode(&envelope.payload).ok_or_else(|| malformed("has a payload that is not base64".to_owned()))?;
-        let (contents, is_old) = Contents::read(&payload)?;
-        Ok(Self { material, payload, signature, contents, is_old })
+        let (contents, subject, is_old) = Contents::read(&payload)?;
+        Ok(Self { material, payload, signature, contents, subject, is_old })
     }
 
     /// How the bundle says its signature can be checked. A claim.
@@ -146,7 +152,10 @@ impl Bundle {
                 Reason::WrongSigner,
                 format!("was signed with an X.509 certificate, and wanted is a signature of key {}", key.hint()),
             ),
-            Material::Keyless => rejected(Reason::SignatureUnsupported, unsupported("Sigstore's keyless method")),
+            Material::Keyless(_) => rejected(
+                Reason::WrongSigner,
+                format!("was signed with Sigstore's keyless method, and wanted is a signature of key {}", key.hint()),
+            ),
         }
     }
 
@@ -158,25 +167,31 @@ impl Bundle {
         now: Timestamp,
         edges: &mut Vec<Timestamp>,
     ) -> Result<(Attested<'_>, SignerId), Rejected> {
-        let authority = match anchor {
-            Anchor::Key(key) => return Ok((self.verify(key)?, SignerId::of_key(key.hint().clone()))),
-            Anchor::Certificate(authority) => authority,
-        };
         let wrong = |what: &str| {
-            let message = format!("{what}, and wanted is one with a certificate for {}", authority.wanted());
-            Err(Rejected { reason: Reason::WrongSigner, message })
+            let wanted = match anchor {
+                Anchor::Key(key) => format!("key {}", key.hint()),
+                Anchor::Certificate(authority) => format!("one with a certificate for {}", authority.wanted()),
+                Anchor::Keyless(identity) => format!("one of {identity}, with Sigstore's keyless method"),
+            };
+            Err(Rejected { reason: Reason::WrongSigner, message: format!("{what}, and wanted is {wanted}") })
         };
-        match &self.material {
-            Material::Certificate(chain) => {
-                let signer = authority.vouches(chain, |key| self.is_signed_by(key), now, edges)?;
-                Ok((Attested { contents: &self.contents }, signer))
+        let signer = match (anchor, &self.material) {
+            (Anchor::Key(key), _) => return Ok((self.verify(key)?, SignerId::of_key(key.hint().clone()))),
+            (Anchor::Certificate(authority), Material::Certificate(chain)) => {
+                authority.vouches(chain, |key| self.is_signed_by(key), now, edges)?
             }
-            Material::Key { hint: Some(hint) } => wrong(&format!("has a signature of key {} without a certificate", Cut(hint))),
-            Material::Key { hint: None } => wrong("has a signature by a key without a certificate"),
-            Material::Keyless => {
-                Err(Rejected { reason: Reason::SignatureUnsupported, message: unsupported("Sigstore's keyless method") })
+            (Anchor::Keyless(identity), Material::Keyless(logged)) => {
+                let signed = Signed { payload: &self.payload, signature: &self.signature, subject: self.subject };
+                identity.vouches(logged, signed, now, edges)?
             }
-        }
+            (_, Material::Key { hint: Some(hint) }) => {
+                return wrong(&format!("has a signature of key {} without a certificate", Cut(hint)));
+            }
+            (_, Material::Key { hint: None }) => return wrong("has a signature by a key without a certificate"),
+            (_, Material::Certificate(_)) => return wrong("has a signature with the certificate of an X.509 authority"),
+            (_, Material::Keyless(_)) => return wrong("has a signature with Sigstore's keyless method"),
+        };
+        Ok((Attested { contents: &self.contents }, signer))
     }
 
     /// Whether the signature is that key's over the payload, as the bundle's own format has it.
@@ -188,12 +203,6 @@ impl Bundle {
         let preamble = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), self.payload.len());
         key.holds(&[preamble.as_bytes(), &self.payload], &self.signature)
     }
-}
-
-fn unsupported(method: &str) -> String {
-    format!(
-        "was signed with {method}, which is not supported here yet; signatures by a key are: model_signing sign key --private_key KEY DIR"
-    )
 }
 
 impl Material {
@@ -215,7 +224,10 @@ impl Material {
                 let der = chain.certificates.iter().map(|certificate| decode(&certificate.raw_bytes)).collect::<Option<_>>();
                 der.map(Self::Certificate).ok_or_else(|| malformed("has a certificate that is not base64".to_owned()))
             }
-            (None, None, Some(_)) => Ok(Self::Keyless),
+            (None, None, Some(certificate)) => {
+                let (entries, timestamps) = (material.tlog_entries, material.timestamp_verification_data);
+                Logged::read(&certificate.raw_bytes, entries, timestamps).map(Self::Keyless)
+            }
             _ => Err(malformed(
                 "does not say by which one of publicKey, x509CertificateChain and certificate it can be checked".to_owned(),
             )),
@@ -224,8 +236,8 @@ impl Material {
 }
 
 impl Contents {
-    /// What the statement says was signed, and whether it is one of model_signing 0.2.
-    fn read(payload: &[u8]) -> Result<(Self, bool), Rejected> {
+    /// What the statement says was signed, a digest that it is about, and whether it is one of model_signing 0.2.
+    fn read(payload: &[u8]) -> Result<(Self, Digest, bool), Rejected> {
         let not_a_statement =
             |error| malformed(format!("signs something that is not an in-toto statement about a model: {error}"));
         let kind: wire::StatementKind<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
@@ -236,7 +248,9 @@ impl Contents {
             )));
         }
         if kind.predicate_type == legacy::PREDICATE_TYPE {
-            return Ok((Self::tree(legacy::files(payload)?)?, true));
+            let files = legacy::files(payload)?;
+            let first = files.first().map(|(_, digest)| *digest).ok_or_else(|| malformed("lists no file".to_owned()))?;
+            return Ok((Self::tree(files)?, first, true));
         }
         check_predicate_type(&kind.predicate_type)?;
         let statement: wire::Statement<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
@@ -249,20 +263,17 @@ impl Contents {
             return Err(malformed(format!("lists {} files, more than {}", resources.len(), Bundle::MAX_RESOURCES)));
         }
         let digests = resources.iter().map(resource_digest).collect::<Result<Vec<_>, _>>()?;
-        check_root(&statement.subject, &digests)?;
+        let root = check_root(&statement.subject, &digests)?;
         if let ([only], [digest]) = (resources.as_slice(), digests.as_slice())
             && only.name == "."
         {
-            return Ok((Self::Nameless(*digest), false));
+            return Ok((Self::Nameless(*digest), root, false));
         }
         let names = resources.into_iter().map(|resource| resource.name.into_owned());
-        Ok((Self::tree(names.zip(digests).collect())?, false))
+        Ok((Self::tree(names.zip(digests).collect())?, root, false))
     }
 
     fn tree(listed: Vec<(String, Digest)>) -> Result<Self, Rejected> {
-        if listed.is_empty() {
-            return Err(malformed("lists no file".to_owned()));
-        }
         let mut files = listed
             .into_iter()
             .map(|(name, digest)| match name.parse::<CleanPath>() {
@@ -330,7 +341,7 @@ fn resource_digest(resource: &wire::Resource<'_>) -> Result<Digest, Rejected> {
 }
 
 /// The subject is the SHA-256 over the raw digests of all files, in the order in which they are listed.
-fn check_root(subjects: &[wire::Subject], digests: &[Digest]) -> Result<(), Rejected> {
+fn check_root(subjects: &[wire::Subject], digests: &[Digest]) -> Result<Digest, Rejected> {
     let [subject] = subjects else {
         return Err(malformed(format!("is about {} subjects, where exactly one is needed", subjects.len())));
     };
@@ -341,7 +352,7 @@ fn check_root(subjects: &[wire::Subject], digests: &[Digest]) -> Result<(), Reje
     }
     let computed = Digest::from_bytes(hash.finalize().into());
     if Digest::from_hex(claimed) == Ok(computed) {
-        return Ok(());
+        return Ok(computed);
     }
     Err(malformed(format!("contradicts itself: its root digest is {}, and its files make {}", shown(claimed), computed.hex())))
 }
@@ -381,7 +392,7 @@ pub(super) const fn malformed(message: String) -> Rejected {
 }
 
 /// DSSE and protobuf's JSON take both alphabets of base64, padded or not.
-fn decode(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let alphabet = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
     GeneralPurpose::new(&alphabet, config).decode(text).ok()
@@ -392,7 +403,7 @@ pub(super) fn shown(text: &str) -> String {
     format!("{:?}", Cut(text).to_string())
 }
 
-struct Cut<'a>(&'a str);
+pub(super) struct Cut<'a>(pub &'a str);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

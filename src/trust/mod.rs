@@ -14,7 +14,7 @@ mod policy;
 mod question;
 mod selector;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdict;
 mod wire;
 
@@ -24,7 +24,9 @@ pub use method::{
     Anchor, SignerId,
     certificate::{Authority, MAX_PEM, Roots},
     key::{Curve, Hint, InvalidKey, PublicKey},
+    keyless::{Identity, Logged},
     name::{Kind, Pattern, Wanted},
+    roots::TrustRoot,
 };
 pub use policy::{Policy, PolicyState};
 pub use question::Candidate;

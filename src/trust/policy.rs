@@ -1,5 +1,7 @@
 //! Policies, checked once and then only asked: every key, pattern, name and digest in them can be used.
 
+mod keyless;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -171,14 +173,15 @@ fn signers(signers: &[api::Signer], secret: Secret<'_>) -> Result<BTreeMap<Strin
     let mut known = BTreeMap::new();
     for signer in signers {
         let at = format!("spec.signers[{}]", signer.name);
-        let anchor = match (&signer.public_key, &signer.certificate) {
-            (Some(source), None) => {
+        let anchor = match (&signer.public_key, &signer.certificate, &signer.keyless) {
+            (Some(source), None, None) => {
                 let read = |pem: &str| PublicKey::from_pem(pem).map_err(|error| error.to_string());
                 let at = format!("{at}.publicKey");
-                Anchor::Key(pem(&at, source.pem.as_deref(), source.secret_key_ref.as_ref(), secret, read)?)
+                Anchor::Key(text(&at, ("pem", source.pem.as_deref()), source.secret_key_ref.as_ref(), secret, read)?)
             }
-            (None, Some(signer)) => Anchor::Certificate(authority(&format!("{at}.certificate"), signer, secret)?),
-            _ => return Err(invalid_key(&at, &"exactly one of publicKey and certificate is needed")),
+            (None, Some(signer), None) => Anchor::Certificate(authority(&format!("{at}.certificate"), signer, secret)?),
+            (None, None, Some(signer)) => Anchor::Keyless(keyless::identity(&format!("{at}.keyless"), signer, secret)?),
+            _ => return Err(invalid_key(&at, &"exactly one of publicKey, certificate and keyless is needed")),
         };
         if known.insert(signer.name.clone(), anchor).is_some() {
             return Err(Problem::new(Reason::InvalidSpec, format!("spec.signers: two signers are named {}.", signer.name)));
@@ -192,17 +195,17 @@ fn invalid_key(at: &str, what: &dyn std::fmt::Display) -> Problem {
 }
 
 /// Reads what stands in a policy, or in a Secret that it names.
-fn pem<T>(
+fn text<T>(
     at: &str,
-    inline: Option<&str>,
+    (field, inline): (&str, Option<&str>),
     reference: Option<&SecretKeyRef>,
     secret: Secret<'_>,
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, Problem> {
     match (inline, reference) {
-        (Some(pem), None) => read(pem).map_err(|error| invalid_key(&format!("{at}.pem"), &error)),
+        (Some(text), None) => read(text).map_err(|error| invalid_key(&format!("{at}.{field}"), &error)),
         (None, Some(reference)) => {
-            let pem = secret(reference).ok_or_else(|| {
+            let text = secret(reference).ok_or_else(|| {
                 Problem::new(
                     Reason::SecretNotFound,
                     format!(
@@ -211,20 +214,15 @@ fn pem<T>(
                     ),
                 )
             })?;
-            read(&pem).map_err(|error| invalid_key(&format!("{at}.secretKeyRef"), &error))
+            read(&text).map_err(|error| invalid_key(&format!("{at}.secretKeyRef"), &error))
         }
-        _ => Err(invalid_key(at, &"exactly one of pem and secretKeyRef is needed")),
+        _ => Err(invalid_key(at, &format!("exactly one of {field} and secretKeyRef is needed"))),
     }
 }
 
 fn authority(at: &str, signer: &api::CertificateSigner, secret: Secret<'_>) -> Result<Authority, Problem> {
     let ca = &signer.ca;
-    let roots = pem(&format!("{at}.ca"), ca.pem.as_deref(), ca.secret_key_ref.as_ref(), secret, Roots::from_pem)?;
-    let pattern = |wanted: &api::NamePattern| match (&wanted.exact, &wanted.regex) {
-        (Some(text), None) => Pattern::exact(text),
-        (None, Some(text)) => Pattern::regex(text),
-        _ => Err("exactly one of exact and regex is needed".to_owned()),
-    };
+    let roots = text(&format!("{at}.ca"), ("pem", ca.pem.as_deref()), ca.secret_key_ref.as_ref(), secret, Roots::from_pem)?;
     let san = match signer.san.as_ref().map(|san| (&san.email, &san.uri, &san.dns)) {
         None => None,
         Some((Some(email), None, None)) => Some((Kind::Email, pattern(email))),
@@ -235,6 +233,14 @@ fn authority(at: &str, signer: &api::CertificateSigner, secret: Secret<'_>) -> R
     let wanted = Wanted::new(signer.subject.as_ref().map(pattern), san)
         .map_err(|(field, why)| Problem::new(Reason::InvalidPattern, format!("{at}.{field}: {why}.")))?;
     Ok(Authority::new(roots, wanted))
+}
+
+fn pattern(wanted: &api::NamePattern) -> Result<Pattern, String> {
+    match (&wanted.exact, &wanted.regex) {
+        (Some(text), None) => Pattern::exact(text),
+        (None, Some(text)) => Pattern::regex(text),
+        _ => Err("exactly one of exact and regex is needed".to_owned()),
+    }
 }
 
 /// Reads the digests of a field.

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,7 +24,28 @@ pub struct VerificationMaterial<'a> {
     pub public_key: Option<PublicKey<'a>>,
     #[serde(borrow)]
     pub x509_certificate_chain: Option<CertificateChain<'a>>,
-    pub certificate: Option<IgnoredAny>,
+    #[serde(borrow)]
+    pub certificate: Option<Certificate<'a>>,
+    /// Read where a certificate needs them, and no matter what they are elsewhere.
+    #[serde(borrow)]
+    pub tlog_entries: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub timestamp_verification_data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Timestamps<'a> {
+    #[serde(borrow)]
+    pub rfc3161_timestamps: Option<Vec<Timestamp<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timestamp<'a> {
+    /// base64 of DER.
+    #[serde(borrow)]
+    pub signed_timestamp: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]

@@ -182,10 +182,16 @@ fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
         {
             ca.pem = Some(STAND_IN_CA.to_owned());
         }
+        if let Some(keyless) = &mut here.keyless
+            && keyless.trusted_root.as_ref().is_some_and(|root| root.json.is_none() && root.secret_key_ref.is_some())
+        {
+            // The public instance stands in for one that is not here.
+            keyless.trusted_root = None;
+        }
         let alone = with(&|part| part.spec.signers = vec![here.clone()]);
         if refused(&alone) || signer.secrets().next().is_some() {
             known.public_key = Some(PublicKeySource { pem: Some(STAND_IN.to_owned()), secret_key_ref: None });
-            known.certificate = None;
+            (known.certificate, known.keyless) = (None, None);
         }
     }
     refused(&with(&|part| part.spec.signers.clone_from(&known)));

@@ -152,6 +152,25 @@ fn an_authority_that_is_not_here_is_no_mistake() {
 }
 
 #[test]
+fn a_trusted_root_that_is_not_here_is_no_mistake() {
+    let keyless = |whom: &str| {
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n  signers:\n  - name: a\n    keyless: {{{whom}}}\n  - name: b\n    keyless: {{issuer: https://b, identity: {{exact: b}}, trustedRoot: {{secretKeyRef: {{name: s, key: root.json}}}}}}\n  rules:\n  - {{name: r, sources: {{include: [\"hf://**\"]}}, signedBy: [{{name: x, anyOf: [a, b], minimum: 2}}]}}\n"
+        ))
+    };
+    let root = "trustedRoot: {secretKeyRef: {name: s, key: root.json}}";
+    let right = keyless(&format!("issuer: https://a, identity: {{exact: a@b}}, {root}"));
+    assert_eq!(right, "1 object checked: 0 errors\n", "the instance is not here");
+    assert_eq!(keyless("issuer: https://a, identity: {exact: a@b}"), "1 object checked: 0 errors\n");
+    let issuer = keyless(&format!("issuer: a, identity: {{exact: a@b}}, {root}"));
+    assert!(issuer.contains("InvalidPattern: spec.signers[a].keyless.issuer: "), "{issuer}");
+    let pattern = keyless(&format!("issuer: https://a, identity: {{regex: .*}}, {root}"));
+    assert!(pattern.contains("InvalidPattern: spec.signers[a].keyless.identity: "), "{pattern}");
+    let inline = keyless("issuer: https://a, identity: {exact: a@b}, trustedRoot: {json: x}");
+    assert!(inline.contains("InvalidKey: spec.signers[a].keyless.trustedRoot.json: "), "{inline}");
+}
+
+#[test]
 fn a_signature_that_cannot_be_read_is_told_and_one_that_can_is_not() {
     let with = |bundle: &str| {
         let digest = format!("sha256:{}", "ab".repeat(32));

@@ -30,6 +30,10 @@ fn args(dir: impl AsRef<Path>) -> VerifyArgs {
         certificate_chain: None,
         subject: None,
         san: None,
+        issuer: None,
+        identity: None,
+        identity_regex: None,
+        trusted_root: None,
         signature: None,
         ignore: Vec::new(),
         ignore_unsigned: false,
@@ -479,12 +483,75 @@ fn an_authority_without_a_name_is_wrong_usage() {
     assert!(parse("verify d --key k").is_ok());
     assert!(parse("verify d --certificate-chain c --subject CN=a").is_ok());
     assert!(parse("verify d --certificate_chain c --san email:a --subject CN=a").is_ok());
+    assert!(parse("verify d --issuer https://a --identity a@b").is_ok());
+    assert!(parse("verify d --issuer https://a --identity-regex a@.+ --trusted-root r.json").is_ok());
     for wrong in [
         "verify d",
         "verify d --certificate-chain c",
         "verify d --key k --certificate-chain c --subject CN=a",
         "verify d --key k --subject CN=a",
+        "verify d --issuer https://a",
+        "verify d --identity a@b",
+        "verify d --issuer https://a --identity a --identity-regex a",
+        "verify d --issuer https://a --identity a --subject CN=a",
+        "verify d --issuer https://a --identity a --key k",
+        "verify d --issuer https://a --identity a --certificate-chain c --subject CN=a",
+        "verify d --key k --trusted-root r",
+        "verify d --key k --identity a",
     ] {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
+    let told = parse("verify d --key k --identity a --issuer https://a").unwrap_err().to_string();
+    assert!(told.contains("the argument '--key <FILE>' cannot be used with"), "{told}");
+    let told = parse("verify d --identity a").unwrap_err().to_string();
+    assert!(told.contains("--issuer <URL>"), "{told}");
+    let told = parse("verify d --issuer https://a").unwrap_err().to_string();
+    assert!(told.contains("<--identity <ID>|--identity-regex <PATTERN>>"), "{told}");
+}
+
+#[test]
+fn a_model_that_an_identity_signed_is_verified_with_no_network() {
+    use crate::trust::tests::sigstore::{ISSUER, Sigstore};
+
+    const MODELS: &str = "models@acme.example";
+    let (dir, sigstore) = (model(), Sigstore::new());
+    let files: Vec<_> = ["config.json", "model.safetensors", "original/params.json"]
+        .map(|name| (name, fs::read_to_string(dir.path().join(name)).unwrap()))
+        .into();
+    let files: Vec<_> = files.iter().map(|(name, content)| (*name, content.as_str())).collect();
+    let elsewhere = TempDir::new().unwrap();
+    let root = elsewhere.path().join("root.json");
+    fs::write(dir.path().join("model.sig"), sigstore.signs(MODELS, &files).text()).unwrap();
+    fs::write(&root, sigstore.trusted_root().to_string()).unwrap();
+    let by = |issuer: &str, identity: Option<&str>, pattern: Option<&str>| VerifyArgs {
+        key: None,
+        issuer: Some(issuer.to_owned()),
+        identity: identity.map(str::to_owned),
+        identity_regex: pattern.map(str::to_owned),
+        trusted_root: Some(root.clone()),
+        ..args(&dir)
+    };
+    let words = in_words(&check(&by(ISSUER, Some(MODELS), None)).unwrap());
+    assert!(
+        words.contains("signed by the identity email:models@acme.example (issuer https://accounts.acme.example)."),
+        "{words}"
+    );
+    let words = in_words(&check(&by(ISSUER, None, Some("models@acme[.]example"))).unwrap());
+    assert!(words.contains("signed by the identity email:models@acme.example ("), "the name, not the pattern: {words}");
+    for (args, fragment) in [
+        (by(ISSUER, Some("ann@acme.example"), None), "was signed by models@acme.example (issuer"),
+        (by("https://other.example", Some(MODELS), None), "and wanted is models@acme.example (issuer https://other.example)"),
+        (by(ISSUER, None, Some("models@acme")), "and wanted is the pattern models@acme"),
+        (VerifyArgs { trusted_root: None, ..by(ISSUER, Some(MODELS), None) }, "which Sigstore's public instance does not have"),
+    ] {
+        let problem = problem(&args);
+        assert!(problem.reason == Reason::WrongSigner && problem.message.contains(fragment), "{fragment}: {problem}");
+    }
+    assert!(unknown(&by("accounts.google.com", Some(MODELS), None)).starts_with("--issuer: "));
+    assert!(unknown(&by(ISSUER, None, Some(".*"))).starts_with("--identity-regex: "));
+    assert!(unknown(&by(ISSUER, Some(""), None)).starts_with("--identity: "));
+    let no_root = VerifyArgs { trusted_root: Some(data("p256.pub")), ..by(ISSUER, Some(MODELS), None) };
+    assert!(unknown(&no_root).contains("p256.pub: it cannot be read"), "{}", unknown(&no_root));
+    fs::write(dir.path().join("config.json"), "{}").unwrap();
+    assert_eq!(problem(&by(ISSUER, Some(MODELS), None)).reason, Reason::DigestMismatch);
 }

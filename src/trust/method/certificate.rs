@@ -108,7 +108,7 @@ impl Certificate {
     }
 
     /// Whether it may sign code, as far as it says for what it is.
-    fn signs_models(&self) -> Result<(), String> {
+    pub fn signs_models(&self) -> Result<(), String> {
         let Extensions { usage, purposes, unknown, .. } = &self.says;
         let next =
             "have the model signed with a certificate for code signing (keyUsage digitalSignature, extendedKeyUsage codeSigning)";

@@ -181,7 +181,7 @@ fn another_key(leaf: &Certificate, last: &Certificate) -> Refusal {
 }
 
 /// Whether the key of `issuer` signed `certificate`.
-fn signed(issuer: &Certificate, certificate: &Certificate) -> bool {
+pub fn signed(issuer: &Certificate, certificate: &Certificate) -> bool {
     let (tbs, signature) = (certificate.tbs.as_slice(), certificate.signature.as_slice());
     let parameters = certificate.algorithm.parameters.as_ref();
     let is_null = parameters.is_none_or(x509_cert::der::Any::is_null);

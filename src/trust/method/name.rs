@@ -256,7 +256,7 @@ impl Pattern {
         Ok(Self::Regex(whole))
     }
 
-    fn fits(&self, name: &str) -> bool {
+    pub(super) fn fits(&self, name: &str) -> bool {
         match self {
             Self::Exact(text) => text == name,
             Self::Regex(regex) => regex.is_match(name),

@@ -25,6 +25,10 @@ impl Made {
         pem(&self.der)
     }
 
+    pub const fn params(&self) -> &CertificateParams {
+        &self.params
+    }
+
     /// A bundle over `files` with this certificate first and `others` after it.
     pub fn signs(&self, files: &[(&str, &str)], others: &[&Self]) -> String {
         let chain: Vec<_> = std::iter::once(self).chain(others.iter().copied()).map(|it| it.der.clone()).collect();
