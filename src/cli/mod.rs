@@ -1,6 +1,8 @@
 //! The commands. Those for people need no cluster; none of them starts a runtime that it does not need.
 
+mod approve;
 pub mod cluster;
+mod conformance;
 mod crd;
 mod engines;
 pub mod fetch;
@@ -11,6 +13,7 @@ mod measure;
 mod pin;
 mod render;
 mod rollout;
+mod sign;
 pub mod status;
 pub mod verify;
 pub mod yaml;
@@ -31,6 +34,7 @@ use clap::{Parser, Subcommand};
     propagate_version = true,
     after_help = "Examples:
   bonafide verify ./model --key publisher.pem           # is it what was signed?
+  bonafide sign ./model --key ours.key                  # sign it yourself
   bonafide lint -f deploy/                              # what a cluster would refuse
   bonafide pin -f model.yaml --in-place                 # the commit and the digest of today
   bonafide status -A                                    # what became of it, cause first
@@ -47,6 +51,13 @@ pub struct Bonafide {
 enum Command {
     /// Check a model's directory against its signature
     Verify(verify::VerifyArgs),
+    /// Sign a model's directory with a private key
+    Sign(sign::SignArgs),
+    /// Approve a content: sign its digest, and print the ModelSignature that delivers the approval
+    Approve(approve::ApproveArgs),
+    /// Sign and verify as the conformance suite of OpenSSF Model Signing asks for it
+    #[command(hide = true)]
+    Conformance(conformance::ConformanceArgs),
     /// Tell what became of ModelDeployments: from the object down to its pods, cause first
     Status(status::StatusArgs),
     /// Look at the history of a ModelDeployment, go back, hold, try again, and wait
@@ -84,6 +95,9 @@ pub fn run() -> ExitCode {
     };
     match bonafide.command {
         Command::Verify(args) => verify::run(&args),
+        Command::Sign(args) => sign::run(&args),
+        Command::Approve(args) => approve::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Status(args) => on_one_thread(status::run(args)),
         Command::Rollout(args) => on_one_thread(rollout::run(args)),
         Command::Lint(args) => lint::run(&args),
@@ -133,8 +147,8 @@ mod tests {
 
     use super::*;
 
-    /// What the chart and the pods run.
-    const INNER: [&str; 3] = ["manager", "measure", "fetch"];
+    /// What the chart, the pods and the conformance suite run.
+    const INNER: [&str; 4] = ["manager", "measure", "fetch", "conformance"];
 
     fn without_examples(command: &clap::Command) -> Vec<String> {
         let help = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default();

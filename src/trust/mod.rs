@@ -9,9 +9,11 @@ mod evidence;
 mod legacy;
 mod messages;
 mod method;
+mod parts;
 mod policy;
 mod question;
 mod selector;
+mod sign;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -24,8 +26,11 @@ pub use method::{
     certificate::{Authority, MAX_PEM, Roots},
     key::{Curve, Hint, InvalidKey, PublicKey},
     name::{Kind, Pattern, Wanted},
+    secret::{InvalidPrivateKey, PrivateKey},
 };
+pub use parts::{Hash, Part, PartedFile, Parts};
 pub use policy::{Policy, PolicyState};
 pub use question::Candidate;
 pub use selector::{InvalidSelector, Selector, is_label_key, is_label_value};
+pub use sign::{LEFT_OUT, MAX_COMMENT, Signer};
 pub use verdict::{Applicable, DefaultStance, PolicySet, Trust, Verdict};

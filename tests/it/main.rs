@@ -13,5 +13,6 @@ mod lint;
 mod reasons;
 mod sim;
 mod support;
+mod tamper;
 mod vllm;
 mod weights;

@@ -4,7 +4,9 @@ pub(super) mod certificate;
 mod chain;
 pub(super) mod key;
 pub(super) mod name;
+pub(super) mod own;
 pub(super) mod people;
+pub(super) mod secret;
 
 use std::collections::BTreeSet;
 

@@ -6,6 +6,8 @@ mod certificates;
 mod fixtures;
 mod keys;
 mod modes;
+mod parts;
 mod policies;
 mod selectors;
+mod signing;
 mod verdicts;
