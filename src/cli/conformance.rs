@@ -14,10 +14,10 @@ use jiff::Timestamp;
 
 use super::{
     USAGE, fail,
-    sign::{SignArgs, SignerArgs, sign, words},
+    sign::{SignArgs, SignerArgs, private_key, sign, words},
     verify::{Output, VerifyArgs, read, verify_by},
 };
-use crate::trust::{Anchor, Authority, LEFT_OUT, MAX_PEM, Pattern, PrivateKey, PublicKey, Roots, Signer, Wanted};
+use crate::trust::{Anchor, Authority, LEFT_OUT, MAX_PEM, Pattern, PublicKey, Roots, Signer, Wanted};
 
 /// Sign and verify as the conformance suite of OpenSSF Model Signing asks for it
 #[derive(Debug, Args)]

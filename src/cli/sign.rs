@@ -12,6 +12,7 @@ use std::{
 
 use clap::Args;
 use jiff::Timestamp;
+use p256::elliptic_curve::zeroize::Zeroizing;
 
 use super::{
     USAGE, fail, print,
@@ -144,14 +145,18 @@ pub fn sign(args: &SignArgs, signer: &Signer, progress: bool) -> Result<Signed, 
 
 /// Reads a key, and the certificates for it.
 pub(super) fn signer(args: &SignerArgs) -> Result<Signer, String> {
-    let text = |path: &Path, max| Ok::<_, String>(String::from_utf8_lossy(&read(path, max).map_err(words)?).into_owned());
-    let key = PrivateKey::from_pem(&text(&args.key, PrivateKey::MAX_PEM)?);
-    let key = key.map_err(|error| format!("{}: {error}.", args.key.display()))?;
-    match &args.certificate_chain {
-        None => Ok(Signer::by_key(key)),
-        Some(path) => Signer::by_certificate(key, &text(path, MAX_PEM)?, Timestamp::now())
-            .map_err(|why| format!("{}: {why}.", path.display())),
-    }
+    let key = private_key(&args.key)?;
+    let Some(path) = &args.certificate_chain else { return Ok(Signer::by_key(key)) };
+    let pem = read(path, MAX_PEM).map_err(words)?;
+    let signer = Signer::by_certificate(key, &String::from_utf8_lossy(&pem), Timestamp::now());
+    signer.map_err(|why| format!("{}: {why}.", path.display()))
+}
+
+/// Reads a private key. What was read is wiped from memory.
+pub(super) fn private_key(path: &Path) -> Result<PrivateKey, String> {
+    let pem = Zeroizing::new(read(path, PrivateKey::MAX_PEM).map_err(words)?);
+    let text = std::str::from_utf8(&pem).map_err(|_| format!("{}: it is no text, and so no PEM.", path.display()))?;
+    PrivateKey::from_pem(text).map_err(|error| format!("{}: {error}.", path.display()))
 }
 
 /// Lists and hashes what makes up a model.

@@ -100,7 +100,7 @@ pub(super) fn read(predicate: &wire::Predicate<'_>) -> Result<Parts, Rejected> {
         check_algorithm(resource, hash, shard_size)?;
         let (name, range) = match shard_size {
             None => (resource.name.as_ref(), None),
-            Some(_) => range(&resource.name)?,
+            Some(_) => range(&resource.name).map(|(path, range)| (path, Some(range)))?,
         };
         let path: CleanPath = name.parse().map_err(|error| malformed(format!("lists a file that cannot be one: {error}")))?;
         parts.push((path, range, digest(resource, hash)?));
@@ -136,12 +136,12 @@ fn shard_size(serialization: &wire::Serialization<'_>) -> Result<u64, Rejected> 
 }
 
 /// `weights.bin:0:1000`; the path itself may hold colons.
-fn range(name: &str) -> Result<(&str, Option<(u64, u64)>), Rejected> {
+fn range(name: &str) -> Result<(&str, (u64, u64)), Rejected> {
     let number = |text: &str| text.parse::<u64>().ok().filter(|number| number.to_string() == text);
     let mut pieces = name.rsplitn(3, ':');
     let (end, start, path) = (pieces.next().and_then(number), pieces.next().and_then(number), pieces.next());
     match (path, start, end) {
-        (Some(path), Some(start), Some(end)) if start < end => Ok((path, Some((start, end)))),
+        (Some(path), Some(start), Some(end)) if start < end => Ok((path, (start, end))),
         _ => Err(malformed(format!("lists {}, which names no part of a file: a part is PATH:START:END", shown(name)))),
     }
 }

@@ -183,6 +183,15 @@ mod tests {
         let unused = say(bundle, None);
         assert_eq!((unused.status, unused.reason), (Some(true), Reason::Unused));
         assert!(unused.message.contains("No ModelDeployment of namespace birds has the content sha256:1"), "{}", unused.message);
+        // An approval says itself which content it is about.
+        let key = include_str!("../../../tests/data/oms/keys/sec1-p256.key");
+        let bob = crate::trust::Signer::by_key(crate::trust::PrivateKey::from_pem(key).unwrap());
+        let approved = crate::model::Digest::of("this");
+        let approval = bob.approves(approved, None, jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(read(&approval, &approved.to_string()), Ok("It is an approval of this content.".to_owned()));
+        let other = say(&approval, Some(&many));
+        assert_eq!((other.status, other.reason), (Some(false), Reason::DigestMismatch));
+        assert!(other.message.contains(&format!("approves {approved}, and spec.digest is sha256:1.")), "{}", other.message);
         let broken = say("{", Some(&many));
         assert_eq!((broken.status, broken.reason), (Some(false), Reason::SignatureMalformed));
         assert!(broken.message.starts_with("spec.bundle is not a Sigstore bundle: "), "{}", broken.message);

@@ -29,6 +29,10 @@ pub fn find(key: &PublicKey, pem: &str, now: Timestamp) -> Result<Own, String> {
     let blocks = certificate::pem_blocks(pem, NEEDED)?;
     let mut all = Vec::with_capacity(blocks.len());
     for (index, der) in blocks.into_iter().enumerate() {
+        // One that stands there twice, as where somebody is their own authority, says nothing more.
+        if all.iter().any(|(known, _)| *known == der) {
+            continue;
+        }
         let read = Certificate::parse(&der).map_err(|why| format!("certificate {} {why}", index + 1))?;
         all.push((der, read));
     }
@@ -62,7 +66,7 @@ pub fn find(key: &PublicKey, pem: &str, now: Timestamp) -> Result<Own, String> {
         }
         chain::is_in_time(certificate, now).map_err(|why| named(certificate, &why))?;
     }
-    let is_root = |certificate: &Certificate| certificate.subject_der == certificate.issuer_der;
+    let is_root = |it: &Certificate| it.subject_der == it.issuer_der && chain::signed(it, it);
     let der = path.into_iter().enumerate().filter(|(index, (_, it))| *index == 0 || !is_root(it)).map(|(_, (der, _))| der);
     Ok(Own { der: der.take(MAX_CERTIFICATES).collect(), subject })
 }

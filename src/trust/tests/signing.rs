@@ -4,7 +4,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::{Value, json};
 
 use super::{
-    authority::{Acme, Made, NOW, authority, made, signer},
+    authority::{Acme, Made, NOW, authority, made, made_for, signer},
     fixtures::{Person, data, manifest, signer as named},
     verdicts::{self, FILES, bundle, demanding, person, signed},
 };
@@ -74,6 +74,8 @@ fn a_certificate_and_what_is_above_it_go_into_the_signature_in_order_and_the_roo
         assert_eq!(written["verificationMaterial"]["x509CertificateChain"]["certificates"], json!(expected));
         assert!(bundle.verify_as(&wanted(&acme, "CN=models,O=Acme"), NOW, &mut vec![]).is_ok());
     }
+    // One that stands there twice is one.
+    assert!(Signer::by_certificate(key(&acme.models), &pem(&[&acme.models, &acme.models]), NOW).is_ok());
     // Alone it goes too: whoever verifies may know the authority right above it.
     let alone = Signer::by_certificate(key(&acme.models), &acme.models.pem(), NOW).unwrap();
     let roots = Roots::from_pem(&acme.middle.pem()).unwrap();
@@ -89,13 +91,14 @@ fn a_certificate_that_would_make_the_signature_worthless_is_refused() {
     tls.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let tls = made(Some(&acme.middle), tls);
     let other = made(None, authority("other"));
+    let renewed = made_for(&acme.middle, signer("renewed"), &acme.models);
     let late = Timestamp::from_second(NOW.as_second() + 400 * 86400).unwrap();
     let early = Timestamp::from_second(NOW.as_second() - 400 * 86400).unwrap();
     let models = pem(&[&acme.models]);
     for (key, pem, now, fragment) in [
         (key(&acme.models), pem(&[&acme.middle]), NOW, "its one certificate is not for the private key"),
         (key(&acme.models), pem(&[&acme.middle, &acme.root]), NOW, "none of its 2 certificates"),
-        (key(&acme.models), pem(&[&acme.models, &acme.models]), NOW, "2 of its certificates are for the private key"),
+        (key(&acme.models), pem(&[&acme.models, &renewed]), NOW, "2 of its certificates are for the private key"),
         (key(&acme.models), pem(&[&acme.models, &other]), NOW, "CN=other,O=Acme did not issue"),
         (key(&tls), pem(&[&tls]), NOW, "is a TLS server's"),
         (key(&acme.middle), pem(&[&acme.middle]), NOW, "its key usage leaves digitalSignature out"),

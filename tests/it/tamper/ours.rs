@@ -92,7 +92,9 @@ or the revision that you want (`spec.model.digest`, `bonafide pin`), or deny the
             for (methods, said) in by_answer(row, theirs) {
                 let ours = match row.ours {
                     Ours::Verified => "verified".to_owned(),
-                    Ours::Refused(reason, part) => format!("`{reason}`: {}", cell(part.trim())),
+                    Ours::Refused(reason, part) => {
+                        format!("`{reason}`: {}{}", cell(part), if part.ends_with(' ') { "…" } else { "" })
+                    }
                 };
                 text.push_str(&format!("| {} | {methods} | {ours} | {} |\n", cell(row.what), cell(&said)));
             }

@@ -34,7 +34,7 @@ const FILES_OF_IT: &[Row] = &[
     Row {
         what: "a bit of the weights flipped",
         methods: ALL,
-        does: |scene| scene.write("model.safetensors", "thesf are weights\n"),
+        does: |scene| scene.write("model.safetensors", "thesd are weights\n"),
         ours: Refused("DigestMismatch", "model.safetensors: signed as sha256 "),
     },
     Row {
