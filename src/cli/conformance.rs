@@ -110,8 +110,7 @@ pub fn run(args: &ConformanceArgs) -> ExitCode {
 fn sign_model(args: &SignModel) -> Result<(), String> {
     let needed = |path: &Option<PathBuf>, name: &str| path.clone().ok_or_else(|| format!("--{name} is needed."));
     let path = needed(&args.private_key, "private-key")?;
-    let key =
-        PrivateKey::from_pem(&text(&path, PrivateKey::MAX_PEM)?).map_err(|error| format!("{}: {error}.", path.display()))?;
+    let key = private_key(&path)?;
     let signer = match args.method {
         Method::Key => Signer::by_key(key),
         Method::Certificate => {

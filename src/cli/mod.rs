@@ -49,13 +49,9 @@ pub struct Bonafide {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a model's directory against its signature
     Verify(verify::VerifyArgs),
-    /// Sign a model's directory with a private key
     Sign(sign::SignArgs),
-    /// Approve a content: sign its digest, and print the ModelSignature that delivers the approval
     Approve(approve::ApproveArgs),
-    /// Sign and verify as the conformance suite of OpenSSF Model Signing asks for it
     #[command(hide = true)]
     Conformance(conformance::ConformanceArgs),
     /// Tell what became of ModelDeployments: from the object down to its pods, cause first
