@@ -1,7 +1,9 @@
 //! The commands. Those for people need no cluster; none of them starts a runtime that it does not need.
 
+mod approve;
 mod ask;
 pub mod cluster;
+mod conformance;
 mod crd;
 mod engines;
 mod explain;
@@ -13,6 +15,7 @@ mod measure;
 mod pin;
 mod render;
 mod rollout;
+mod sign;
 pub mod status;
 pub mod verify;
 pub mod yaml;
@@ -33,6 +36,7 @@ use clap::{Parser, Subcommand};
     propagate_version = true,
     after_help = "Examples:
   bonafide verify ./model --key publisher.pem           # is it what was signed?
+  bonafide sign ./model --key ours.key                  # sign it yourself
   bonafide lint -f deploy/                              # what a cluster would refuse
   bonafide explain -f model.yaml --cluster              # would it be served here?
   bonafide pin -f model.yaml --in-place                 # the commit and the digest of today
@@ -48,8 +52,11 @@ pub struct Bonafide {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a model's directory against its signature
     Verify(verify::VerifyArgs),
+    Sign(sign::SignArgs),
+    Approve(approve::ApproveArgs),
+    #[command(hide = true)]
+    Conformance(conformance::ConformanceArgs),
     /// Tell what became of ModelDeployments: from the object down to its pods, cause first
     Status(status::StatusArgs),
     /// Look at the history of a ModelDeployment, go back, hold, try again, and wait
@@ -89,6 +96,9 @@ pub fn run() -> ExitCode {
     };
     match bonafide.command {
         Command::Verify(args) => verify::run(&args),
+        Command::Sign(args) => sign::run(&args),
+        Command::Approve(args) => approve::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Status(args) => on_one_thread(status::run(args)),
         Command::Rollout(args) => on_one_thread(rollout::run(args)),
         Command::Lint(args) => lint::run(&args),
@@ -139,8 +149,8 @@ mod tests {
 
     use super::*;
 
-    /// What the chart and the pods run.
-    const INNER: [&str; 3] = ["manager", "measure", "fetch"];
+    /// What the chart, the pods and the conformance suite run.
+    const INNER: [&str; 4] = ["manager", "measure", "fetch", "conformance"];
 
     fn without_examples(command: &clap::Command) -> Vec<String> {
         let help = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default();

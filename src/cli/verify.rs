@@ -1,10 +1,12 @@
 //! `bonafide verify`: is the model in this directory the one that was signed? Offline, with a public key, an authority or an
 //! identity.
 
+mod approved;
 pub(super) mod hash;
+mod parts;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(super) mod tree;
 
 use std::{
     fs,
@@ -48,6 +50,7 @@ Examples:
   bonafide verify ./SmolLM2-135M --key platform.pub --ignore .git --ignore .gitattributes
   bonafide verify ./SmolLM2-135M --certificate-chain acme-ca.pem --subject 'CN=Models,O=Acme'
   bonafide verify ./SmolLM2-135M --certificate-chain acme-ca.pem --san email:models@acme.example
+  bonafide verify ./SmolLM2-135M --key bob.pub --signature bob.sig   # an approval: bonafide approve -o bundle
   bonafide verify ./SmolLM2-135M --issuer https://accounts.google.com --identity models@acme.example
   bonafide verify ./SmolLM2-135M --issuer https://token.actions.githubusercontent.com \\
     --identity-regex 'https://github[.]com/acme/models/[.]github/workflows/sign[.]yaml@refs/tags/v[0-9.]+'")]
@@ -221,8 +224,13 @@ fn as_json(result: &Result<Verified, Failure>) -> serde_json::Value {
 /// # Errors
 /// See [`Failure`]; the first thing that is wrong, the cheap checks before the long ones.
 pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
+    args.ignore.iter().try_for_each(|path| ignored(path).map(drop))?;
+    verify_by(args, &anchor(args)?, progress)
+}
+
+/// The same, by an anchor that is known already.
+pub(super) fn verify_by(args: &VerifyArgs, anchor: &Anchor, progress: bool) -> Result<Verified, Failure> {
     let ignored = args.ignore.iter().map(|path| ignored(path)).collect::<Result<Vec<_>, _>>()?;
-    let anchor = anchor(args)?;
     let tree = Tree::at(&args.dir)?;
     let signature = match &args.signature {
         Some(path) => path.clone(),
@@ -230,31 +238,9 @@ pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
     };
     let bundle = read(&signature, Bundle::MAX_FILE)?;
     let doubted = |rejected: crate::trust::Rejected| not_genuine(rejected.reason, format!("{} {rejected}.", signature.display()));
-    let bundle = Bundle::parse(&bundle, Bundle::MAX_FILE).map_err(doubted)?;
-    let (attested, signed_by) = bundle.verify_as(&anchor, Timestamp::now(), &mut Vec::new()).map_err(doubted)?;
-
-    let beside = tree.beside()?;
-    let nameless;
-    let signed = match attested.contents() {
-        Contents::Tree(files) => files,
-        Contents::Nameless(digest) => {
-            nameless = vec![(tree.only_file(&signature, beside)?, *digest)];
-            &nameless
-        }
-    };
-    let of_the_model;
-    let signed = match beside {
-        Beside::Other => signed,
-        // Signed when it lay there, and written anew since.
-        Beside::Manifest => {
-            of_the_model = signed.iter().filter(|(path, _)| path.as_str() != WebManifest::FILE).cloned().collect::<Vec<_>>();
-            &of_the_model
-        }
-    };
-    let found = tree.compare(signed, &signature, beside)?;
-    found.check(&ignored, args.ignore_unsigned)?;
-    let contents = if args.signature_only { None } else { Some(contents(tree.root(), signed, progress)?) };
-    let (kind, signer) = match &anchor {
+    let bundle = Bundle::parse_any(&bundle, Bundle::MAX_FILE).map_err(doubted)?;
+    let (attested, signed_by) = bundle.verify_as(anchor, Timestamp::now(), &mut Vec::new()).map_err(doubted)?;
+    let (kind, signer) = match anchor {
         Anchor::Key(key) => ("key", key.hint().to_string()),
         Anchor::Certificate(authority) => ("the owner of a certificate for", authority.wanted().to_string()),
         Anchor::Keyless(identity) => {
@@ -262,7 +248,45 @@ pub fn verify(args: &VerifyArgs, progress: bool) -> Result<Verified, Failure> {
             ("the identity", format!("{names} (issuer {})", identity.issuer()))
         }
     };
-    Ok(Verified { signer, kind, files: signed.len(), manifest: beside == Beside::Manifest, contents })
+
+    let beside = tree.beside()?;
+    let question = Question { tree: &tree, signature: &signature, beside, ignored: &ignored, args, progress };
+    let (files, contents) = match attested.contents() {
+        Contents::Tree(files) => question.files(files)?,
+        Contents::Nameless(digest) => question.files(&[(tree.only_file(&signature, beside)?, *digest)])?,
+        Contents::Whole(digest) => approved::check(&question, *digest)?,
+        Contents::Parts(parts) => parts::check(&question, parts)?,
+    };
+    Ok(Verified { signer, kind, files, manifest: beside == Beside::Manifest, contents })
+}
+
+/// A signature that holds, and the tree that it is to be held against.
+struct Question<'a> {
+    tree: &'a Tree,
+    signature: &'a Path,
+    beside: Beside,
+    ignored: &'a [CleanPath],
+    args: &'a VerifyArgs,
+    progress: bool,
+}
+
+impl Question<'_> {
+    fn files(&self, signed: &[(CleanPath, Digest)]) -> Result<(usize, Option<Hashed>), Failure> {
+        // Signed when it lay there, and written anew since.
+        let signed: Vec<_> = signed.iter().filter(|(path, _)| !self.beside.is(path.as_str())).cloned().collect();
+        self.names(&signed.iter().map(|(path, _)| path).collect::<Vec<_>>())?;
+        let contents = match self.args.signature_only {
+            true => None,
+            false => Some(contents(self.tree.root(), &signed, self.progress)?),
+        };
+        Ok((signed.len(), contents))
+    }
+
+    /// Whether these are the files that are there, leaving their contents aside.
+    fn names(&self, signed: &[&CleanPath]) -> Result<(), Failure> {
+        let found = self.tree.compare(signed, self.signature, self.beside)?;
+        found.check(self.ignored, self.args.ignore_unsigned)
+    }
 }
 
 /// Whose signature is wanted.
@@ -327,7 +351,7 @@ fn contents(root: &Path, signed: &[(CleanPath, Digest)], progress: bool) -> Resu
         };
         let next = if tree::is_signature(path.as_str()) {
             format!(
-                "It is another signature, and was made anew after this one: have the model signed again without it (model_signing sign, with --ignore-paths {}).",
+                "It is another signature, and was made anew after this one: have the model signed again without it (bonafide sign leaves signatures out; model_signing sign needs --ignore-paths {}).",
                 root.join(path.as_str()).display()
             )
         } else {
@@ -340,12 +364,12 @@ fn contents(root: &Path, signed: &[(CleanPath, Digest)], progress: bool) -> Resu
     Ok(Hashed { bytes, digest: Manifest::new(files).ok().map(|manifest| manifest.digest()) })
 }
 
-fn ignored(path: &str) -> Result<CleanPath, Failure> {
+pub(super) fn ignored(path: &str) -> Result<CleanPath, Failure> {
     path.trim_end_matches('/').parse().map_err(|error| Failure::Unknown(format!("--ignore: {error}.")))
 }
 
 /// A whole file of at most `max` bytes.
-fn read(path: &Path, max: usize) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(path: &Path, max: usize) -> Result<Vec<u8>, Failure> {
     let mut content = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     let file = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
@@ -360,6 +384,6 @@ fn not_genuine(reason: Reason, message: String) -> Failure {
     Failure::NotGenuine(Problem::new(reason, message))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::Unknown(format!("{} cannot be read: {error}.", path.display()))
 }

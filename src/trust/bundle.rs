@@ -17,6 +17,7 @@ use super::{
         key::PublicKey,
         keyless::{Logged, Signed},
     },
+    parts::{self, Parts},
     wire,
 };
 use crate::{
@@ -58,6 +59,10 @@ pub enum Contents {
     Tree(Vec<(CleanPath, Digest)>),
     /// One file, whose name the signing client did not write down.
     Nameless(Digest),
+    /// Whatever has this content digest, file by file, and nothing else: an approval (see [`crate::model::Manifest::digest`]).
+    Whole(Digest),
+    /// Files of which no SHA-256 is known. Only [`Bundle::parse_any`] reads such a bundle.
+    Parts(Parts),
 }
 
 /// The contents of a bundle whose signature holds. Only [`Bundle::verify`] and [`Bundle::verify_as`] make one.
@@ -77,6 +82,9 @@ pub struct Rejected {
 }
 
 pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub(super) const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+/// The predicate type of a statement whose subject is a content that somebody approves.
+pub(super) const APPROVAL: &str = "https://bonafide.dev/approval/v1";
 const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.dev.sigstore.bundle.v0.3+json",
     "application/vnd.dev.sigstore.bundle+json;version=0.3",
@@ -92,8 +100,17 @@ impl Bundle {
     /// The most files that a bundle may list.
     pub const MAX_RESOURCES: usize = 100_000;
 
-    /// Reads a bundle of at most `max` bytes.
+    /// Reads a bundle of at most `max` bytes that can be compared with what a source says of its files.
     pub fn parse(json: &[u8], max: usize) -> Result<Self, Rejected> {
+        Self::read(json, max, false)
+    }
+
+    /// Reads also a bundle of parts of files or of other hashes ([`Contents::Parts`]), for whoever has the files at hand.
+    pub fn parse_any(json: &[u8], max: usize) -> Result<Self, Rejected> {
+        Self::read(json, max, true)
+    }
+
+    fn read(json: &[u8], max: usize, any: bool) -> Result<Self, Rejected> {
         if json.len() > max {
             return Err(malformed(format!("is {} bytes long, more than the {max} that are read here", json.len())));
         }
@@ -118,7 +135,7 @@ impl Bundle {
             several => return Err(malformed(format!("has {} signatures, where exactly one is needed", several.len()))),
         };
         let payload = decode(&envelope.payload).ok_or_else(|| malformed("has a payload that is not base64".to_owned()))?;
-        let (contents, subject, is_old) = Contents::read(&payload)?;
+        let (contents, subject, is_old) = Contents::read(&payload, any)?;
         Ok(Self { material, payload, signature, contents, subject, is_old })
     }
 
@@ -199,10 +216,13 @@ impl Bundle {
         if self.is_old {
             return key.holds_sha256(&legacy::signed(&self.payload), &self.signature);
         }
-        // What DSSE puts before the payload when it is signed (`PAE`).
-        let preamble = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), self.payload.len());
-        key.holds(&[preamble.as_bytes(), &self.payload], &self.signature)
+        key.holds(&[preamble(self.payload.len()).as_bytes(), &self.payload], &self.signature)
     }
+}
+
+/// What DSSE puts before a payload of that many bytes when it is signed (`PAE`).
+pub(super) fn preamble(length: usize) -> String {
+    format!("DSSEv1 {} {PAYLOAD_TYPE} {length} ", PAYLOAD_TYPE.len())
 }
 
 impl Material {
@@ -237,30 +257,41 @@ impl Material {
 
 impl Contents {
     /// What the statement says was signed, a digest that it is about, and whether it is one of model_signing 0.2.
-    fn read(payload: &[u8]) -> Result<(Self, Digest, bool), Rejected> {
+    fn read(payload: &[u8], any: bool) -> Result<(Self, Digest, bool), Rejected> {
         let not_a_statement =
             |error| malformed(format!("signs something that is not an in-toto statement about a model: {error}"));
         let kind: wire::StatementKind<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
-        if kind.kind != "https://in-toto.io/Statement/v1" {
-            return Err(malformed(format!(
-                "signs a statement of type {}, not https://in-toto.io/Statement/v1",
-                shown(&kind.kind)
-            )));
+        if kind.kind != STATEMENT {
+            return Err(malformed(format!("signs a statement of type {}, not {STATEMENT}", shown(&kind.kind))));
         }
         if kind.predicate_type == legacy::PREDICATE_TYPE {
             let files = legacy::files(payload)?;
             let first = files.first().map(|(_, digest)| *digest).ok_or_else(|| malformed("lists no file".to_owned()))?;
             return Ok((Self::tree(files)?, first, true));
         }
+        if kind.predicate_type == APPROVAL {
+            let approval: wire::Approval = serde_json::from_slice(payload).map_err(not_a_statement)?;
+            let content = approved(&approval.subject)?;
+            return Ok((Self::Whole(content), content, false));
+        }
         check_predicate_type(&kind.predicate_type)?;
         let statement: wire::Statement<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
-        check_serialization(&statement.predicate.serialization)?;
-        let resources = statement.predicate.resources;
+        let unsupported = parts::unsupported(&statement.predicate.serialization);
+        let in_parts = unsupported.is_some();
+        if let Some(rejected) = unsupported.filter(|_| !any) {
+            return Err(rejected);
+        }
+        let resources = &statement.predicate.resources;
         if resources.is_empty() {
             return Err(malformed("lists no file".to_owned()));
         }
         if resources.len() > Bundle::MAX_RESOURCES {
             return Err(malformed(format!("lists {} files, more than {}", resources.len(), Bundle::MAX_RESOURCES)));
+        }
+        if in_parts {
+            let parts = parts::read(&statement.predicate)?;
+            let root = check_root(&statement.subject, resources.iter().filter_map(|resource| parts::hex(&resource.digest)))?;
+            return Ok((Self::Parts(parts), root, false));
         }
         let digests = resources.iter().map(resource_digest).collect::<Result<Vec<_>, _>>()?;
         let root = check_root(&statement.subject, &digests)?;
@@ -269,7 +300,7 @@ impl Contents {
         {
             return Ok((Self::Nameless(*digest), root, false));
         }
-        let names = resources.into_iter().map(|resource| resource.name.into_owned());
+        let names = resources.iter().map(|resource| resource.name.clone().into_owned());
         Ok((Self::tree(names.zip(digests).collect())?, root, false))
     }
 
@@ -304,22 +335,6 @@ fn check_predicate_type(predicate_type: &str) -> Result<(), Rejected> {
     )))
 }
 
-fn check_serialization(serialization: &wire::Serialization<'_>) -> Result<(), Rejected> {
-    let unsupported = |message| Err(Rejected { reason: Reason::SignatureUnsupported, message });
-    match (serialization.method.as_ref(), serialization.hash_type.as_ref()) {
-        ("files", "sha256") => Ok(()),
-        ("files", hash) => unsupported(format!(
-            "lists files by their {} hashes, which is not supported here; SHA-256 is: sign the model again with it",
-            shown(hash)
-        )),
-        ("shards", _) => unsupported(
-            "lists parts of files (serialization method \"shards\"), which is not supported here; whole files are: sign the model again with method \"files\""
-                .to_owned(),
-        ),
-        (method, _) => unsupported(format!("uses serialization method {}, which is not supported here; \"files\" is", shown(method))),
-    }
-}
-
 fn resource_digest(resource: &wire::Resource<'_>) -> Result<Digest, Rejected> {
     if resource.algorithm != "sha256" {
         return Err(Rejected {
@@ -341,20 +356,31 @@ fn resource_digest(resource: &wire::Resource<'_>) -> Result<Digest, Rejected> {
 }
 
 /// The subject is the SHA-256 over the raw digests of all files, in the order in which they are listed.
-fn check_root(subjects: &[wire::Subject], digests: &[Digest]) -> Result<Digest, Rejected> {
+fn check_root(subjects: &[wire::Subject], digests: impl IntoIterator<Item: AsRef<[u8]>>) -> Result<Digest, Rejected> {
     let [subject] = subjects else {
         return Err(malformed(format!("is about {} subjects, where exactly one is needed", subjects.len())));
     };
     let claimed = subject.digest.sha256.as_deref().unwrap_or_default();
     let mut hash = sha2::Sha256::new();
     for digest in digests {
-        hash.update(digest.as_bytes());
+        hash.update(digest.as_ref());
     }
     let computed = Digest::from_bytes(hash.finalize().into());
     if Digest::from_hex(claimed) == Ok(computed) {
         return Ok(computed);
     }
     Err(malformed(format!("contradicts itself: its root digest is {}, and its files make {}", shown(claimed), computed.hex())))
+}
+
+/// What an approval is about.
+fn approved(subjects: &[wire::Subject]) -> Result<Digest, Rejected> {
+    let [subject] = subjects else {
+        return Err(malformed(format!("approves {} contents, where exactly one is needed", subjects.len())));
+    };
+    let digest = subject.digest.sha256.as_deref().unwrap_or_default();
+    Digest::from_hex(digest).map_err(|_| {
+        malformed(format!("approves a content with digest {}, which is not 64 lower-case hexadecimal digits", shown(digest)))
+    })
 }
 
 impl<'a> Attested<'a> {
@@ -383,7 +409,7 @@ impl Contents {
 pub fn listed_names(json: &str) -> Option<Vec<CleanPath>> {
     match Bundle::parse(json.as_bytes(), Bundle::MAX_RECORDED).ok()?.contents {
         Contents::Tree(files) => Some(files.into_iter().map(|(path, _)| path).collect()),
-        Contents::Nameless(_) => None,
+        Contents::Nameless(_) | Contents::Whole(_) | Contents::Parts(_) => None,
     }
 }
 

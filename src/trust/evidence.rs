@@ -72,6 +72,8 @@ pub(super) enum Gap {
     OtherModel { listed: usize, example: CleanPath },
     /// One file was signed, without its name, and there are several.
     Nameless,
+    /// Another content was approved than the one `found`.
+    OtherContent { approved: Digest, found: Digest },
 }
 
 impl<'a> Evidence<'a> {
@@ -152,7 +154,10 @@ fn check(
 fn covers(attested: Attested<'_>, manifest: &Manifest) -> Result<(), Gap> {
     let listed = match (attested.contents(), manifest.files()) {
         (Contents::Nameless(signed), [only]) => return differs(only.path.clone(), *signed, only.sha256, 0),
-        (Contents::Nameless(_), _) => return Err(Gap::Nameless),
+        (Contents::Whole(approved), _) if *approved == manifest.digest() => return Ok(()),
+        (Contents::Whole(approved), _) => return Err(Gap::OtherContent { approved: *approved, found: manifest.digest() }),
+        // Of parts, which is not read here, nothing is known either.
+        (Contents::Nameless(_) | Contents::Parts(_), _) => return Err(Gap::Nameless),
         (Contents::Tree(listed), _) => listed,
     };
     let mut unlisted = Vec::new();
@@ -204,15 +209,18 @@ impl Failure {
             Self::Unsigned => Reason::Unsigned,
             Self::SamePerson { .. } => Reason::WrongSigner,
             Self::Rejected { why, .. } => why.reason,
-            Self::Gap { gap: Gap::Differs { .. }, .. } => Reason::DigestMismatch,
+            Self::Gap { gap: Gap::Differs { .. } | Gap::OtherContent { .. }, .. } => Reason::DigestMismatch,
             Self::Gap { gap: Gap::LeftOut { .. }, .. } => Reason::SignedFileLeftOut,
             Self::Gap { .. } => Reason::UnsignedFile,
         }
     }
 
     /// Whether it says more than that a signature is missing: something was damaged, or a signed file has other bytes. No mode of
-    /// a policy passes over that.
+    /// a policy passes over that. An approval of another content does not say so: it may be of an older one, or of more files.
     pub const fn is_grave(&self) -> bool {
+        if let Self::Gap { gap: Gap::OtherContent { .. }, .. } = self {
+            return false;
+        }
         matches!(self.reason(), Reason::DigestMismatch | Reason::SignatureMalformed | Reason::SignatureInvalid)
     }
 
@@ -227,7 +235,7 @@ impl Failure {
                 Reason::CertificateUnfit => 4,
                 _ => 5,
             },
-            Self::Gap { gap: Gap::OtherModel { .. } | Gap::Nameless, .. } => 6,
+            Self::Gap { gap: Gap::OtherModel { .. } | Gap::Nameless | Gap::OtherContent { .. }, .. } => 6,
             Self::Gap { gap: Gap::Unlisted { .. }, .. } => 7,
             Self::Gap { gap: Gap::LeftOut { .. }, .. } => 8,
             Self::Gap { gap: Gap::Differs { .. }, .. } => 9,

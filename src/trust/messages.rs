@@ -289,6 +289,9 @@ impl Unmet<'_> {
                 "{from} is {nearest}'s signature of another model: it lists {listed} {}, such as {example}, and none of the {served} that {place} would serve. {fate} Have this model signed, and put its signature there.",
                 if *listed == 1 { "file" } else { "files" },
             ),
+            Failure::Gap { from, gap: Gap::OtherContent { approved, found } } => format!(
+                "{from} is {nearest}'s approval of {approved}, and what {place} would serve has {found}. {fate} Have this content approved (bonafide approve {found} --key KEY.pem), or set spec.model.revision and spec.model.files to what was approved.",
+            ),
             Failure::Gap { from, gap: Gap::Nameless } => format!(
                 "{from} is {nearest}'s signature of one file, whose name it does not say, and {place} would serve {served} files. {fate} Have the whole directory signed.",
             ),

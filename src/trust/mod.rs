@@ -10,9 +10,11 @@ mod formats;
 mod legacy;
 mod messages;
 mod method;
+mod parts;
 mod policy;
 mod question;
 mod selector;
+mod sign;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verdict;
@@ -27,8 +29,11 @@ pub use method::{
     keyless::{Identity, Logged},
     name::{Kind, Pattern, Wanted},
     roots::TrustRoot,
+    secret::{InvalidPrivateKey, PrivateKey},
 };
+pub use parts::{Hash, Part, PartedFile, Parts};
 pub use policy::{Policy, PolicyState};
 pub use question::Candidate;
 pub use selector::{InvalidSelector, Selector, is_label_key, is_label_value};
+pub use sign::{LEFT_OUT, MAX_COMMENT, Signer};
 pub use verdict::{Applicable, DefaultStance, PolicySet, Trust, Verdict};

@@ -135,6 +135,12 @@ pub struct Statement<'a> {
     pub predicate: Predicate<'a>,
 }
 
+/// An approval, of which only the subject decides.
+#[derive(Deserialize)]
+pub struct Approval {
+    pub subject: Vec<Subject>,
+}
+
 #[derive(Deserialize)]
 pub struct Subject {
     pub digest: SubjectDigest,
@@ -159,6 +165,7 @@ pub struct Serialization<'a> {
     pub method: Cow<'a, str>,
     #[serde(borrow)]
     pub hash_type: Cow<'a, str>,
+    pub shard_size: Option<serde_json::Number>,
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ mod lint;
 mod reasons;
 mod sim;
 mod support;
+mod tamper;
 mod threats;
 mod vllm;
 mod weights;

@@ -5,7 +5,9 @@ use crate::support::{path, text};
 /// The names in back quotes that could be names of tests.
 fn named(manual: &str) -> Vec<&str> {
     let quoted = manual.split('`').skip(1).step_by(2);
-    quoted.filter(|name| name.contains('_') && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')).collect()
+    quoted
+        .filter(|name| name.contains('_') && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_'))
+        .collect()
 }
 
 fn sources(directory: std::path::PathBuf, found: &mut String) {

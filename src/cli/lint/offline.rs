@@ -12,7 +12,7 @@ use crate::{
     controller,
     engine::{self, Catalogue, Engine},
     model::Source,
-    trust::{Bundle, Policy},
+    trust::{Bundle, Contents, Policy},
 };
 
 /// Stands in for a key in a Secret, which is not here: a public key whose private one nobody has.
@@ -241,9 +241,20 @@ fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
 /// Whether the manager could read the bundle.
 fn signature(object: &ModelSignature) -> Vec<(Severity, Finding)> {
     let read = Bundle::parse(object.spec.bundle.as_bytes(), Bundle::MAX_RECORDED);
+    let approved = read.as_ref().ok().and_then(|bundle| match bundle.claimed() {
+        Contents::Whole(approved) if approved.to_string() != object.spec.digest => Some(*approved),
+        _ => None,
+    });
     let rejected = read.err().map(|rejected| {
         let next = "Write the whole of model.sig there, as model_signing writes it.";
         Problem::new(rejected.reason, format!("spec.bundle: it {rejected}, and counts for nothing. {next}"))
+    });
+    let rejected = rejected.or_else(|| {
+        let message = format!(
+            "spec.bundle: it approves {}, and spec.digest is {}: it counts for nothing. Have that content approved: bonafide approve {} --key KEY.pem",
+            approved?, object.spec.digest, object.spec.digest
+        );
+        Some(Problem::new(Reason::DigestMismatch, message))
     });
     rejected.iter().map(|problem| (Severity::Error, of(problem))).collect()
 }

@@ -188,6 +188,25 @@ fn a_signature_that_cannot_be_read_is_told_and_one_that_can_is_not() {
 }
 
 #[test]
+fn an_approval_of_another_content_than_it_is_delivered_for_is_told() {
+    use crate::{
+        model::Digest,
+        trust::{PrivateKey, Signer},
+    };
+    let key = PrivateKey::from_pem(include_str!("../../../tests/data/oms/keys/sec1-p384.key")).unwrap();
+    let bundle = Signer::by_key(key).approves(Digest::of("this"), None, jiff::Timestamp::UNIX_EPOCH);
+    let with = |digest: Digest| {
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ModelSignature\nmetadata: {{name: ann}}\nspec:\n  digest: {digest}\n  bundle: |\n    {bundle}\n"
+        ))
+    };
+    assert_eq!(with(Digest::of("this")), "1 object checked: 0 errors\n");
+    let said = with(Digest::of("that"));
+    let start = "x.yaml:6:3: error: ModelSignature ann: spec.bundle: DigestMismatch: it approves ";
+    assert!(said.starts_with(start) && said.contains(&format!("bonafide approve {}", Digest::of("that"))), "{said}");
+}
+
+#[test]
 fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
     let policy = |spec: &str| {
         said(&format!("apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n{spec}"))

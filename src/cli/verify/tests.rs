@@ -555,3 +555,80 @@ fn a_model_that_an_identity_signed_is_verified_with_no_network() {
     fs::write(dir.path().join("config.json"), "{}").unwrap();
     assert_eq!(problem(&by(ISSUER, Some(MODELS), None)).reason, Reason::DigestMismatch);
 }
+
+#[test]
+fn parts_of_files_and_blake3_are_checked_where_the_files_are() {
+    for (name, key) in [("shards.sig", "p256.pub"), ("blake3.sig", "p256.pub"), ("blake2b.sig", "keys/p256.pub")] {
+        let dir = model();
+        fs::copy(data(name), dir.path().join("model.sig")).unwrap();
+        let with = |signature_only| VerifyArgs { key: Some(data(key)), signature_only, ..args(&dir) };
+        let verified = check(&with(false)).unwrap();
+        assert_eq!(verified.files, 3, "{name}");
+        let plain = model();
+        assert_eq!(verified.contents, check(&args(&plain)).unwrap().contents, "{name}: the same content digest");
+        assert_eq!(check(&with(true)).unwrap().contents, None);
+    }
+}
+
+#[test]
+fn a_file_that_differs_from_its_parts_is_told_with_the_place() {
+    type Tamper = fn(&mut Vec<u8>);
+    let cases: [(&str, Tamper, &str); 7] = [
+        ("shards.sig", |content| content[9] ^= 1, "model.safetensors: bytes 8 to 16 signed as sha256 "),
+        ("shards.sig", |content| content[0] ^= 1, "model.safetensors: bytes 0 to 8 signed as sha256 "),
+        ("shards.sig", |content| content.truncate(3), "model.safetensors: bytes 0 to 8 signed as sha256 "),
+        ("shards.sig", |content| content.truncate(8), "model.safetensors: bytes 8 to 16 signed as sha256 "),
+        ("shards.sig", |content| content.push(b'x'), "model.safetensors: signed with 18 bytes, found 19."),
+        ("blake3.sig", |content| content[9] ^= 1, "model.safetensors: signed as blake3 194e68c5"),
+        ("blake3.sig", Vec::clear, "model.safetensors: signed as blake3 194e68c5"),
+    ];
+    for (signature, tamper, fragment) in cases {
+        let dir = model();
+        fs::copy(data(signature), dir.path().join("model.sig")).unwrap();
+        let path = dir.path().join("model.safetensors");
+        let mut content = fs::read(&path).unwrap();
+        tamper(&mut content);
+        fs::write(&path, content).unwrap();
+        let problem = problem(&args(&dir));
+        assert_eq!(problem.reason, Reason::DigestMismatch);
+        assert!(problem.message.starts_with(fragment), "{fragment}: {problem}");
+    }
+    let dir = model();
+    fs::copy(data("shards.sig"), dir.path().join("model.sig")).unwrap();
+    fs::write(dir.path().join("empty.py"), "").unwrap();
+    assert_eq!(problem(&args(&dir)).reason, Reason::UnsignedFile, "parts cannot list an empty file");
+}
+
+#[test]
+fn an_approval_holds_for_all_files_together() {
+    let dir = model();
+    fs::remove_file(dir.path().join("model.sig")).unwrap();
+    let digest =
+        check(&VerifyArgs { signature: Some(data("p256.sig")), ..args(&dir) }).unwrap().contents.unwrap().digest.unwrap();
+    let key = crate::trust::PrivateKey::from_pem(&fs::read_to_string(data("keys/sec1-p521.key")).unwrap()).unwrap();
+    let outside = TempDir::new().unwrap();
+    let signature = outside.path().join("bob.sig");
+    fs::write(&signature, crate::trust::Signer::by_key(key).approves(digest, None, Timestamp::now())).unwrap();
+    let by_bob = |ignore: &[&str]| VerifyArgs {
+        key: Some(data("keys/p521.pub")),
+        signature: Some(signature.clone()),
+        ignore: ignore.iter().map(|path| (*path).to_owned()).collect(),
+        ..args(&dir)
+    };
+    let verified = check(&by_bob(&[])).unwrap();
+    assert_eq!((verified.files, verified.contents.unwrap().digest), (3, Some(digest)));
+    let message = unknown(&VerifyArgs { signature_only: true, ..by_bob(&[]) });
+    assert!(message.contains("lists no files"), "{message}");
+
+    fs::copy(data("p256.sig"), dir.path().join("model.sig")).unwrap();
+    fs::create_dir(dir.path().join(".git")).unwrap();
+    fs::write(dir.path().join(".git/HEAD"), "x").unwrap();
+    assert!(problem(&by_bob(&["model.sig"])).message.contains(".git is there"));
+    assert!(problem(&by_bob(&[".git"])).message.contains("model.sig is there"));
+    assert!(check(&by_bob(&[".git", "model.sig"])).is_ok());
+
+    fs::write(dir.path().join("config.json"), "x").unwrap();
+    let problem = problem(&by_bob(&[".git", "model.sig"]));
+    assert_eq!(problem.reason, Reason::DigestMismatch);
+    assert!(problem.message.contains(&digest.to_string()), "{problem}");
+}

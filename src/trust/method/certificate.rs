@@ -192,6 +192,33 @@ impl Extensions {
     }
 }
 
+/// The DER of the blocks `CERTIFICATE` in `text`, of which there is at least one; what stands around them is ignored.
+pub(super) fn pem_blocks(text: &str, needed: &str) -> Result<Vec<Vec<u8>>, String> {
+    if text.len() > MAX_PEM {
+        return Err(format!("it is {} bytes long, more than {MAX_PEM}", text.len()));
+    }
+    let mut blocks = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("-----BEGIN ") {
+        let cut = || format!("a PEM block is cut off; {needed}");
+        let (label, after) = after.split_once("-----").ok_or_else(cut)?;
+        let (body, after) = after.split_once(&format!("-----END {label}-----")).ok_or_else(cut)?;
+        rest = after;
+        if label.contains("PRIVATE KEY") {
+            return Err(format!("there is a private key in it, which belongs to its owner only; {needed}"));
+        }
+        if label != "CERTIFICATE" {
+            return Err(format!("there is a PEM block {:?}; {needed}", label.chars().take(40).collect::<String>()));
+        }
+        if blocks.len() == MAX_CERTIFICATES {
+            return Err(format!("there are more than {MAX_CERTIFICATES} certificates"));
+        }
+        let der = STANDARD.decode(body.split_ascii_whitespace().collect::<String>());
+        blocks.push(der.map_err(|error| format!("certificate {} is not base64: {error}", blocks.len() + 1))?);
+    }
+    if blocks.is_empty() { Err(format!("there is no certificate; {needed}")) } else { Ok(blocks) }
+}
+
 /// The certificates of an authority, several while it changes its key.
 #[derive(Debug, Clone)]
 pub struct Roots(Vec<Certificate>);
@@ -203,34 +230,14 @@ impl Roots {
     /// What is wrong, in a sentence without its full stop: no block, too many, one that cannot be read or is no authority's.
     pub fn from_pem(text: &str) -> Result<Self, String> {
         const NEEDED: &str = "needed is a PEM block 'CERTIFICATE' of the authority that issues the signers' certificates";
-        if text.len() > MAX_PEM {
-            return Err(format!("it is {} bytes long, more than {MAX_PEM}", text.len()));
-        }
         let mut roots = Vec::new();
-        let mut rest = text;
-        while let Some((_, after)) = rest.split_once("-----BEGIN ") {
-            let cut = || format!("a PEM block is cut off; {NEEDED}");
-            let (label, after) = after.split_once("-----").ok_or_else(cut)?;
-            let (body, after) = after.split_once(&format!("-----END {label}-----")).ok_or_else(cut)?;
-            rest = after;
-            if label.contains("PRIVATE KEY") {
-                return Err(format!("there is a private key in it, which belongs to its owner only; {NEEDED}"));
-            }
-            if label != "CERTIFICATE" {
-                return Err(format!("there is a PEM block {:?}; {NEEDED}", label.chars().take(40).collect::<String>()));
-            }
-            if roots.len() == MAX_CERTIFICATES {
-                return Err(format!("there are more than {MAX_CERTIFICATES} certificates"));
-            }
-            let number = roots.len() + 1;
-            let der = STANDARD
-                .decode(body.split_ascii_whitespace().collect::<String>())
-                .map_err(|error| format!("certificate {number} is not base64: {error}"))?;
-            let root = Certificate::parse(&der).map_err(|why| format!("certificate {number} {why}"))?;
+        for (index, der) in pem_blocks(text, NEEDED)?.iter().enumerate() {
+            let number = index + 1;
+            let root = Certificate::parse(der).map_err(|why| format!("certificate {number} {why}"))?;
             chain::is_authority(&root).map_err(|why| format!("certificate {number} ({}) {why}", root.subject))?;
             roots.push(root);
         }
-        if roots.is_empty() { Err(format!("there is no certificate; {NEEDED}")) } else { Ok(Self(roots)) }
+        Ok(Self(roots))
     }
 }
 

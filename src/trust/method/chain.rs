@@ -144,7 +144,6 @@ fn is_valid(certificate: &Certificate, is_leaf: bool, leaf: &Certificate, now: i
         true => format!("was signed with a certificate for {}, which", leaf.subject),
         false => format!("was signed with a certificate for {} under one for {}, which", leaf.subject, certificate.subject),
     };
-    let shown = |second| Timestamp::from_second(second).map_or_else(|_| "another age".to_owned(), |time| time.to_string());
     if now > last {
         let message =
             format!("{whose} has expired: it was valid until {}; have the model signed with one that is valid", shown(last));
@@ -155,6 +154,20 @@ fn is_valid(certificate: &Certificate, is_leaf: bool, leaf: &Certificate, now: i
         return Err(Refusal { reason: Reason::CertificateNotYetValid, message });
     }
     Ok(())
+}
+
+/// Whether a certificate is valid now; if not, why: the rest of a sentence that begins with it.
+pub fn is_in_time(certificate: &Certificate, now: Timestamp) -> Result<(), String> {
+    let (first, last) = certificate.validity;
+    match now.as_second() {
+        now if now > last => Err(format!("has expired: it was valid until {}", shown(last))),
+        now if now < first => Err(format!("is not valid yet: it is from {} on", shown(first))),
+        _ => Ok(()),
+    }
+}
+
+fn shown(second: i64) -> String {
+    Timestamp::from_second(second).map_or_else(|_| "another age".to_owned(), |time| time.to_string())
 }
 
 fn unconnected(leaf: &Certificate, last: &Certificate) -> Refusal {

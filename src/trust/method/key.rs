@@ -48,10 +48,10 @@ pub struct InvalidKey {
     how: &'static str,
 }
 
-const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+pub(super) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(super) const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+pub(super) const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+pub(super) const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 
 impl PublicKey {
     /// The longest text that is looked at, in bytes.
@@ -247,7 +247,7 @@ fn wrong_label(label: &str) -> InvalidKey {
     }
 }
 
-fn algorithm_name(oid: ObjectIdentifier) -> String {
+pub(super) fn algorithm_name(oid: ObjectIdentifier) -> String {
     match oid.to_string().as_str() {
         "1.2.840.113549.1.1.1" | "1.2.840.113549.1.1.10" => "an RSA key".to_owned(),
         "1.2.840.10040.4.1" => "a DSA key".to_owned(),
@@ -259,7 +259,7 @@ fn algorithm_name(oid: ObjectIdentifier) -> String {
     }
 }
 
-fn curve_name(oid: ObjectIdentifier) -> String {
+pub(super) fn curve_name(oid: ObjectIdentifier) -> String {
     match oid.to_string().as_str() {
         "1.3.132.0.10" => "secp256k1".to_owned(),
         "1.3.132.0.33" => "P-224".to_owned(),

@@ -5,9 +5,11 @@ mod chain;
 pub(super) mod key;
 pub(super) mod keyless;
 pub(super) mod name;
+pub(super) mod own;
 pub(super) mod people;
 mod primitives;
 pub(super) mod roots;
+pub(super) mod secret;
 
 use std::collections::BTreeSet;
 

@@ -59,7 +59,15 @@ pub fn pem(der: &[u8]) -> String {
 
 /// A certificate under `issuer`, or under itself.
 pub fn made(issuer: Option<&Made>, params: CertificateParams) -> Made {
-    let key = KeyPair::generate().unwrap();
+    made_with(issuer, params, KeyPair::generate().unwrap())
+}
+
+/// Another certificate for the key of `owner`.
+pub fn made_for(issuer: &Made, params: CertificateParams, owner: &Made) -> Made {
+    made_with(Some(issuer), params, KeyPair::from_pem(&owner.key.serialize_pem()).unwrap())
+}
+
+fn made_with(issuer: Option<&Made>, params: CertificateParams, key: KeyPair) -> Made {
     let certificate = match issuer {
         Some(issuer) => params.signed_by(&key, &Issuer::from_params(&issuer.params, &issuer.key)),
         None => params.self_signed(&key),
