@@ -163,8 +163,11 @@ pub struct Scene {
 }
 
 /// The files of the model.
-pub const FILES: [(&str, &str); 3] =
-    [("config.json", "{\"layers\": 2}\n"), ("model.safetensors", "these are weights\n"), ("original/params.json", "{}\n")];
+pub const FILES: [(&str, &str); 3] = [
+    ("config.json", include_str!("../../data/oms/model/config.json")),
+    ("model.safetensors", include_str!("../../data/oms/model/model.safetensors")),
+    ("original/params.json", include_str!("../../data/oms/model/original/params.json")),
+];
 
 /// Another model of the same publisher.
 pub const OTHER: [(&str, &str); 2] = [("config.json", "{\"layers\": 1}\n"), ("model.gguf", "older weights\n")];
@@ -178,6 +181,22 @@ impl Scene {
         scene.sign(&scene.listed(), Who::Publisher);
         fs::write(scene.outer.path().join("key.pem"), Who::Publisher.owner().key.public_key_pem()).unwrap();
         fs::write(scene.outer.path().join("ca.pem"), pem(&Who::Authority.owner().der)).unwrap();
+        scene
+    }
+
+    /// The same model with the signature that the reference client made, by its versions 1.1.1 and 0.2.0.
+    pub fn of_the_reference(method: Method) -> Self {
+        let mut scene = Self::new(method);
+        let (signature, trusted) = match method {
+            Method::Key => ("p256.sig", "p256.pub"),
+            Method::Certificate => ("acme.sig", "acme-root.pem"),
+            Method::Old => ("old-p256.sig", "old-p256.pub"),
+        };
+        let (key, ca) = scene.trusted();
+        let data = crate::support::path("tests/data/oms");
+        fs::copy(data.join(signature), scene.signature()).unwrap();
+        fs::copy(data.join(trusted), if method == Method::Certificate { ca } else { key }).unwrap();
+        scene.subject = "CN=Models,O=Acme,C=NL";
         scene
     }
 

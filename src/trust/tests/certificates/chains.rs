@@ -468,6 +468,27 @@ fn what_cannot_be_an_authority_is_refused_before_it_is_trusted() {
     assert!(wrong(&acme.root.pem().replace("-----END", "")).contains("cut off"));
     assert!(wrong(&acme.root.pem().repeat(17)).contains("more than 16"));
     assert!(wrong(&"x".repeat(300_000)).contains("bytes long"));
-    let plain = made(None, params("plain"));
+    let plain = made(None, params("plain")); // says nothing of signing
     assert!(wrong(&plain.pem()).contains("CA:TRUE"));
+}
+
+#[test]
+fn a_certificate_that_nobody_else_issued_is_trusted_for_itself_and_for_nothing_below_it() {
+    let own = made(None, signer("models"));
+    let trusted = anchor(&own.pem(), MODELS);
+    assert!(verify(&own.signs(&FILES, &[]), &trusted).is_ok());
+    let refused = |bundle: String| verify(&bundle, &trusted).unwrap_err().reason;
+    assert_eq!(refused(made(None, signer("models")).signs(&FILES, &[])), Reason::WrongSigner, "another of the same name");
+    assert_eq!(refused(made(Some(&own), signer("models")).signs(&FILES, &[&own])), Reason::CertificateUnfit, "one below it");
+    let other = anchor(&own.pem(), "CN=others,O=Acme");
+    assert_eq!(verify(&own.signs(&FILES, &[]), &other).unwrap_err().reason, Reason::WrongSigner);
+    for (time, reason) in
+        [("2028-01-01T00:00:00Z", Reason::CertificateExpired), ("2025-01-01T00:00:00Z", Reason::CertificateNotYetValid)]
+    {
+        assert_eq!(verify_at(&own.signs(&FILES, &[]), &trusted, at(time)).unwrap_err().reason, reason);
+    }
+    // It must be for signing all the same.
+    let mut tls = signer("models");
+    tls.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    assert!(Roots::from_pem(&made(None, tls).pem()).unwrap_err().contains("CA:TRUE"));
 }
