@@ -24,10 +24,12 @@ use super::{
     },
 };
 use crate::{
-    api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel, RevisionStatus},
+    api::{
+        ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, OnRecall, Problem, Reason, ResolvedModel, RevisionStatus,
+    },
     engine::{self, RenderInput},
     model::{Digest, Source},
-    trust::{Applicable, Candidate, Verdict},
+    trust::{Applicable, Candidate, Recall, Verdict},
     weights::Library,
 };
 
@@ -55,6 +57,16 @@ impl Judged {
     /// Whether the policies say that none may: that nothing is known yet is not that.
     pub fn is_refused(&self) -> bool {
         self.verdict.as_ref().is_some_and(|verdict| !verdict.may_serve())
+    }
+
+    /// What the policies that refuse it say of its replicas that run.
+    pub fn recall(&self) -> Option<&Recall> {
+        self.verdict.as_ref().and_then(Verdict::recall)
+    }
+
+    /// The same, if it is that.
+    pub fn is_recalled(&self, on: OnRecall) -> bool {
+        self.recall().is_some_and(|recall| recall.on == on)
     }
 }
 

@@ -11,6 +11,7 @@ mod messages;
 mod method;
 mod policy;
 mod question;
+mod recall;
 mod selector;
 #[cfg(test)]
 mod tests;
@@ -27,5 +28,6 @@ pub use method::{
 };
 pub use policy::{Policy, PolicyState};
 pub use question::Candidate;
+pub use recall::Recall;
 pub use selector::{InvalidSelector, Selector, is_label_key, is_label_value};
 pub use verdict::{Applicable, DefaultStance, PolicySet, Trust, Verdict};

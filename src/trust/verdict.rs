@@ -13,9 +13,10 @@ use super::{
     method::people,
     policy::{Demand, Policy, PolicyState, Rule},
     question::Candidate,
+    recall::Recall,
 };
 use crate::{
-    api::{Assurance, Mode, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
+    api::{Assurance, Mode, OnRecall, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
     model::{Digest, Source},
 };
 
@@ -71,6 +72,7 @@ pub struct Verdict {
     warned: bool,
     signers: Vec<String>,
     per_policy: Vec<PolicyVerdict>,
+    recall: Option<Recall>,
     holds_until: Option<Timestamp>,
 }
 
@@ -131,6 +133,7 @@ impl<'a> Applicable<'a> {
         let mut signers = BTreeSet::new();
         let mut demanding = Vec::new();
         let mut lacking: Vec<(Mode, Problem)> = Vec::new();
+        let (others, mut recall) = (problems.len(), None);
         for state in &self.policies {
             let opinion = in_force(state).and_then(|policy| consent(policy, candidate, &mut evidence));
             per_policy.push(policy_verdict(state, &opinion));
@@ -143,8 +146,14 @@ impl<'a> Applicable<'a> {
                         None => {}
                     }
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => {
+                    Recall::add(&mut recall, state);
+                    problems.push(problem);
+                }
             }
+        }
+        if others > 0 {
+            Recall::add_another(&mut recall);
         }
         let problem = problems.into_iter().min_by_key(|problem| urgency(problem.reason));
         // What is only to be recorded takes nothing away from a model that others have signed.
@@ -171,7 +180,7 @@ impl<'a> Applicable<'a> {
         };
         let signers = signers.into_iter().collect();
         let holds_until = evidence.holds_until();
-        Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, holds_until }
+        Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, recall, holds_until }
     }
 
     /// A policy that only denies takes away and grants nothing, so a recall does not open what the default keeps closed.
@@ -333,6 +342,16 @@ impl Verdict {
     /// Why it may not be served.
     pub const fn problem(&self) -> Option<&Problem> {
         self.problem.as_ref()
+    }
+
+    /// What the policies that refuse it say of replicas that run; `None` unless a policy refuses it.
+    pub const fn recall(&self) -> Option<&Recall> {
+        self.recall.as_ref()
+    }
+
+    /// What becomes of replicas that run; `None` unless a policy refuses it.
+    pub fn on_recall(&self) -> Option<OnRecall> {
+        self.recall.as_ref().map(|recall| recall.on)
     }
 
     /// The names of the signers that are demanded and vouch for it, over all policies.

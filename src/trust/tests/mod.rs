@@ -7,5 +7,6 @@ mod fixtures;
 mod keys;
 mod modes;
 mod policies;
+mod recalls;
 mod selectors;
 mod verdicts;
