@@ -73,7 +73,7 @@ impl ClusterArgs {
 /// The resource of a kind that the commands read.
 fn resource(kind: &str) -> ApiResource {
     let (group, version) = match kind {
-        "ModelDeployment" | "ModelArtifact" => ("bonafide.dev", "v1alpha1"),
+        "ModelDeployment" | "ModelArtifact" | "ClusterModelPolicy" => ("bonafide.dev", "v1alpha1"),
         "Deployment" | "ControllerRevision" => ("apps", "v1"),
         "Lease" => ("coordination.k8s.io", "v1"),
         _ => ("", "v1"),

@@ -9,6 +9,7 @@ mod manager;
 mod manifest;
 mod measure;
 mod pin;
+mod recall;
 mod render;
 mod rollout;
 pub mod status;
@@ -35,6 +36,7 @@ use clap::{Parser, Subcommand};
   bonafide pin -f model.yaml --in-place                 # the commit and the digest of today
   bonafide status -A                                    # what became of it, cause first
   bonafide rollout undo llama-70b -n chat               # back to the last revision that worked
+  bonafide recall llama-70b -n chat --drain             # the policy that takes its bytes out of service
 
 Under the name kubectl-bonafide in the PATH it is also `kubectl bonafide`. Each command has examples: bonafide verify --help"
 )]
@@ -51,6 +53,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Look at the history of a ModelDeployment, go back, hold, try again, and wait
     Rollout(rollout::RolloutArgs),
+    /// Make the policy that takes a model out of service, of what the cluster recorded of it
+    Recall(recall::RecallArgs),
     /// Say what an API server and the manager would refuse, without a cluster
     Lint(lint::LintArgs),
     /// Print the manifest that makes a directory on a server of files a source
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Status(args) => on_one_thread(status::run(args)),
         Command::Rollout(args) => on_one_thread(rollout::run(args)),
+        Command::Recall(args) => on_one_thread(recall::run(args)),
         Command::Lint(args) => lint::run(&args),
         Command::Manifest(args) => manifest::run(&args),
         Command::Pin(args) => on_one_thread(pin::run(args)),
