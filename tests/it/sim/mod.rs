@@ -20,6 +20,8 @@ mod manager;
 mod oracle;
 mod pods;
 mod quiet;
+mod recalls;
+mod rotation;
 mod shelf;
 mod steady;
 mod stories;
