@@ -82,6 +82,32 @@ pub struct ClusterModelPolicySpec {
     /// may write to afterwards (`pvc://` sources and `model.cache`). It holds for the sources that a rule of the policy names.
     #[serde(default)]
     pub minimum_assurance: Assurance,
+    /// What becomes of replicas that run when this policy refuses what they serve, for whatever reason. `BlockNew` (the default): they
+    /// go on until they stop; no pod and no container starts again. `KeepRunning`: the same, but a container may be started again
+    /// within its pod. `Drain`: they get no new requests from then on, finish those they have, within `rollout.drain` of the
+    /// ModelDeployment, and stop. Of several policies that refuse, the strictest counts. A policy that cannot be used drains nothing.
+    #[serde(default)]
+    pub on_recall: OnRecall,
+}
+
+/// What becomes of replicas that run while what they serve is refused, the strictest last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum OnRecall {
+    KeepRunning,
+    #[default]
+    BlockNew,
+    Drain,
+}
+
+impl OnRecall {
+    /// As it stands in a policy.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeepRunning => "KeepRunning",
+            Self::BlockNew => "BlockNew",
+            Self::Drain => "Drain",
+        }
+    }
 }
 
 /// Which engines may serve.

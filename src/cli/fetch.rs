@@ -24,7 +24,7 @@ use listen::Shown;
 
 use crate::{
     api::{Problem, Reason, SECRET_TYPE},
-    model::{Digest, Looks, Manifest, Source},
+    model::{Checks, Digest, Manifest, Source},
     weights::{
         Credentials, Resolver, Sources,
         fetch::{Job, Limits, Outcome, Progress, Refused, Report, fetch},
@@ -43,7 +43,7 @@ use crate::{
   65  refused for good: the source does not have the expected bytes; the same pod does not download it again
   75  a temporary failure: run again, and the transfer continues where it stopped")]
 pub struct Fetch {
-    /// The files that may be served: a JSON list of {path, size, sha256}. A file looks.json beside it may ask for more than digests:
+    /// The files that may be served: a JSON list of {path, size, sha256}. A file checks.json beside it may ask for more than digests:
     /// {"formats": true} wants *.safetensors and *.gguf to be weights of that format from the first byte to the last, and {"remoteCode":
     /// "Deny"} no *.json to name code (auto_map, custom_generate), with "AllowIfSigned" only none of another repository
     #[arg(long, value_name = "FILE")]
@@ -206,17 +206,17 @@ fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
         credentials,
         into: args.into.clone(),
         own: args.bring.as_ref().unwrap_or(&args.into).clone(),
-        looks: looks(&args.manifest)?,
+        checks: checks(&args.manifest)?,
     };
     Ok((Resolver::new(sources)?, job))
 }
 
 /// What policies want to be looked at beside digests. It may change without a restart, so it is no argument: it stands beside the
 /// manifest, and where nothing stands nothing is wanted.
-fn looks(manifest: &Path) -> Result<Looks, Problem> {
-    let file = manifest.with_file_name(Looks::FILE);
+fn checks(manifest: &Path) -> Result<Checks, Problem> {
+    let file = manifest.with_file_name(Checks::FILE);
     if !file.exists() {
-        return Ok(Looks::default());
+        return Ok(Checks::default());
     }
     let text = read(&file, MAX_FILE)?;
     serde_json::from_slice(&text)

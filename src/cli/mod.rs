@@ -13,6 +13,7 @@ mod manager;
 mod manifest;
 mod measure;
 mod pin;
+mod recall;
 mod render;
 mod rollout;
 mod sign;
@@ -42,6 +43,7 @@ use clap::{Parser, Subcommand};
   bonafide pin -f model.yaml --in-place                 # the commit and the digest of today
   bonafide status -A                                    # what became of it, cause first
   bonafide rollout undo llama-70b -n chat               # back to the last revision that worked
+  bonafide recall llama-70b -n chat --drain             # the policy that takes its bytes out of service
 
 Under the name kubectl-bonafide in the PATH it is also `kubectl bonafide`. Each command has examples: bonafide verify --help"
 )]
@@ -61,6 +63,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Look at the history of a ModelDeployment, go back, hold, try again, and wait
     Rollout(rollout::RolloutArgs),
+    /// Make the policy that takes a model out of service, of what the cluster recorded of it
+    Recall(recall::RecallArgs),
     /// Say what an API server and the manager would refuse, without a cluster
     Lint(lint::LintArgs),
     /// Say whether models would be served, and if not, why: by the policies of files or of a cluster
@@ -101,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::Conformance(args) => conformance::run(&args),
         Command::Status(args) => on_one_thread(status::run(args)),
         Command::Rollout(args) => on_one_thread(rollout::run(args)),
+        Command::Recall(args) => on_one_thread(recall::run(args)),
         Command::Lint(args) => lint::run(&args),
         Command::Explain(args) => on_one_thread(explain::run(args)),
         Command::Manifest(args) => manifest::run(&args),

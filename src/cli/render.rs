@@ -15,7 +15,7 @@ use crate::{
     api::{AcceleratorClass, ArtifactFile, InferenceEngine, ModelArtifact, ModelArtifactSpec, ModelDeployment},
     controller::{self, plan},
     engine::{self, Catalogue},
-    model::{CleanPath, File, Looks, Manifest, Source},
+    model::{Checks, CleanPath, File, Manifest, Source},
 };
 
 /// What `render` takes.
@@ -224,7 +224,7 @@ fn children(
     let live = plan::Live {
         revision: &revision,
         manifest: Some(&manifest),
-        looks: Looks::default(),
+        checks: Checks::default(),
         replicas,
         version: None,
         notes: &notes.kept,

@@ -24,10 +24,12 @@ use super::{
     },
 };
 use crate::{
-    api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel, RevisionStatus},
+    api::{
+        ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, OnRecall, Problem, Reason, ResolvedModel, RevisionStatus,
+    },
     engine::{self, RenderInput},
-    model::{Digest, Looks, Source},
-    trust::{Applicable, Candidate, Verdict},
+    model::{Checks, Digest, Source},
+    trust::{Applicable, Candidate, Recall, Verdict},
     weights::Library,
 };
 
@@ -53,15 +55,25 @@ impl Judged {
     }
 
     /// What its pods have to look at beside digests; `None` when they fetch with a version that cannot.
-    pub fn looks(&self) -> Option<Looks> {
-        let (Some(verdict), Some(artifact)) = (&self.verdict, &self.artifact) else { return Some(Looks::default()) };
-        let looks = verdict.looks().within(&artifact.manifest);
-        looks.are_known_to(&self.seen.revision.looks).then_some(looks)
+    pub fn checks(&self) -> Option<Checks> {
+        let (Some(verdict), Some(artifact)) = (&self.verdict, &self.artifact) else { return Some(Checks::default()) };
+        let checks = verdict.checks().within(&artifact.manifest);
+        checks.are_known_to(&self.seen.revision.checks).then_some(checks)
     }
 
     /// Whether the policies say that none may: that nothing is known yet is not that.
     pub fn is_refused(&self) -> bool {
         self.verdict.as_ref().is_some_and(|verdict| !verdict.may_serve())
+    }
+
+    /// What the policies that refuse it say of its replicas that run.
+    pub fn recall(&self) -> Option<&Recall> {
+        self.verdict.as_ref().and_then(Verdict::recall)
+    }
+
+    /// The same, if it is that.
+    pub fn is_recalled(&self, on: OnRecall) -> bool {
+        self.recall().is_some_and(|recall| recall.on == on)
     }
 }
 

@@ -19,6 +19,7 @@ mod objects;
 mod observe;
 pub mod plan;
 mod progress;
+mod recalled;
 mod rollout;
 mod run;
 mod shift;
@@ -206,7 +207,9 @@ async fn note_refusals(
 /// The artifacts that were judged, with what the policies say of them today.
 fn verdicts(decision: &Decision) -> Vec<(Arc<Artifact>, Vec<PolicyVerdict>)> {
     let verdicts = decision.revisions.iter().filter_map(|judged| Some((judged.artifact.as_ref()?, judged.verdict.as_ref()?)));
-    let wanted = decision.artifacts.last().zip(decision.verdict.as_ref());
+    // What is wished for is not always what was recorded last: an older revision may answer it.
+    let named = |name: &str| decision.artifacts.iter().find(|artifact| artifact.name == name);
+    let wanted = decision.model.as_ref().and_then(|model| named(&model.artifact)).zip(decision.verdict.as_ref());
     verdicts.chain(wanted).map(|(artifact, verdict)| (artifact.clone(), verdict.per_policy())).collect()
 }
 

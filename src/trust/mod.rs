@@ -13,6 +13,7 @@ mod method;
 mod parts;
 mod policy;
 mod question;
+mod recall;
 mod selector;
 mod sign;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use method::{
 pub use parts::{Hash, Part, PartedFile, Parts};
 pub use policy::{Policy, PolicyState};
 pub use question::Candidate;
+pub use recall::Recall;
 pub use selector::{InvalidSelector, Selector, is_label_key, is_label_value};
 pub use sign::{LEFT_OUT, MAX_COMMENT, Signer};
 pub use verdict::{Applicable, DefaultStance, PolicySet, Trust, Verdict};

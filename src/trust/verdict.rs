@@ -14,10 +14,11 @@ use super::{
     method::people,
     policy::{Demand, Image, Policy, PolicyState, Rule},
     question::Candidate,
+    recall::Recall,
 };
 use crate::{
-    api::{Assurance, Mode, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
-    model::{Digest, Looks, RemoteCode, Source, code::is_code},
+    api::{Assurance, Mode, OnRecall, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
+    model::{Checks, Digest, RemoteCode, Source, code::is_code},
 };
 
 /// What becomes of a namespace for which no policy says what may be served.
@@ -72,8 +73,9 @@ pub struct Verdict {
     warned: bool,
     signers: Vec<String>,
     per_policy: Vec<PolicyVerdict>,
+    recall: Option<Recall>,
     holds_until: Option<Timestamp>,
-    looks: Looks,
+    checks: Checks,
 }
 
 /// What one policy has to say for a model: who of its signers vouches, none when it demands nothing of this source.
@@ -139,15 +141,16 @@ impl<'a> Applicable<'a> {
         let mut signers = BTreeSet::new();
         let mut demanding = Vec::new();
         let mut pinning = Vec::new();
-        let mut looks = Looks::default();
+        let mut checks = Checks::default();
         let mut lacking: Vec<(Mode, Problem)> = Vec::new();
+        let (others, mut recall) = (problems.len(), None);
         for state in &self.policies {
             let opinion = in_force(state).and_then(|policy| consent(policy, candidate, &mut evidence));
             per_policy.push(policy_verdict(state, &opinion));
             match opinion {
                 Ok(consent) => {
                     signers.extend(consent.signers.iter().map(|name| (*name).to_owned()));
-                    looks.remote_code = looks.remote_code.into_iter().chain(consent.code).min();
+                    checks.remote_code = checks.remote_code.into_iter().chain(consent.code).min();
                     if consent.pinned {
                         pinning.push(state.name());
                     }
@@ -157,8 +160,14 @@ impl<'a> Applicable<'a> {
                         None => {}
                     }
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => {
+                    Recall::add(&mut recall, state);
+                    problems.push(problem);
+                }
             }
+        }
+        if others > 0 {
+            Recall::add_another(&mut recall);
         }
         let problem = problems.into_iter().min_by_key(|problem| urgency(problem.reason));
         // What is only to be recorded takes nothing away from a model that others have signed.
@@ -190,8 +199,8 @@ impl<'a> Applicable<'a> {
         };
         let signers = signers.into_iter().collect();
         let holds_until = evidence.holds_until();
-        looks.formats = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.formats.is_empty()));
-        Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, holds_until, looks }
+        checks.formats = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.formats.is_empty()));
+        Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, recall, holds_until, checks }
     }
 
     /// A policy that only denies takes away and grants nothing, so a recall does not open what the default keeps closed.
@@ -366,8 +375,8 @@ impl Verdict {
     }
 
     /// What has to be looked at where the bytes are, beside their digests, before they are mounted.
-    pub const fn looks(&self) -> Looks {
-        self.looks
+    pub const fn checks(&self) -> Checks {
+        self.checks
     }
 
     /// Whether a policy with `mode: Warn` lacks a signature: people are to hear of it.
@@ -389,6 +398,16 @@ impl Verdict {
     /// Why it may not be served.
     pub const fn problem(&self) -> Option<&Problem> {
         self.problem.as_ref()
+    }
+
+    /// What the policies that refuse it say of replicas that run; `None` unless a policy refuses it.
+    pub const fn recall(&self) -> Option<&Recall> {
+        self.recall.as_ref()
+    }
+
+    /// What becomes of replicas that run; `None` unless a policy refuses it.
+    pub fn on_recall(&self) -> Option<OnRecall> {
+        self.recall.as_ref().map(|recall| recall.on)
     }
 
     /// The names of the signers that are demanded and vouch for it, over all policies.

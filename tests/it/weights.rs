@@ -1,11 +1,11 @@
 //! Sources and the fetch, against a hub on this machine.
 
+mod checks;
 mod claims;
 mod client;
 mod command;
 mod disk;
 mod fetching;
-mod looks;
 mod reaching;
 mod resolving;
 mod web;
@@ -14,7 +14,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bonafide::{
     api::SECRET_TYPE,
-    model::{Digest, File, Looks, Manifest, Source},
+    model::{Checks, Digest, File, Manifest, Source},
     weights::{
         Credentials, Resolver, Sources, SystemNames, Timeouts,
         fetch::{self, Job, Limits, Outcome, Progress, Snapshot},
@@ -125,7 +125,7 @@ fn job(place: &Place, files: &[(&str, &[u8])], into: &Path) -> Job {
         credentials: None,
         into,
         own,
-        looks: Looks::default(),
+        checks: Checks::default(),
     }
 }
 

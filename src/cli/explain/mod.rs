@@ -84,7 +84,7 @@ struct Explained {
     policies: Vec<PolicyVerdict>,
     /// What is looked at in the bytes before they are mounted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    looks: Vec<&'static str>,
+    checks: Vec<&'static str>,
 }
 
 /// Explains.
@@ -150,7 +150,7 @@ async fn one(asker: &Asker, world: &World, model: &Value, default: &str, now: Ti
         digest: None,
         signers: vec![],
         policies: vec![],
-        looks: vec![],
+        checks: vec![],
     };
     let assurance = controller::plan::assurance_of(&read.spec.model);
     if let Err(problem) = applicable.before_resolve(&source, assurance) {
@@ -198,15 +198,15 @@ fn judge(
         image: Some(&image),
     };
     let verdict = applicable.judge(&candidate, now);
-    let looks = verdict.looks().within(&manifest);
-    let looks = [
-        looks.formats.then_some("that weights are of the format that their names say"),
-        looks.remote_code.map(|_| "that configuration names no code that is denied"),
+    let checks = verdict.checks().within(&manifest);
+    let checks = [
+        checks.formats.then_some("that weights are of the format that their names say"),
+        checks.remote_code.map(|_| "that configuration names no code that is denied"),
     ];
     Ok(Explained {
         revision: Some(found.artifact.revision.clone()),
         digest: Some(digest.to_string()),
-        looks: looks.into_iter().flatten().collect(),
+        checks: checks.into_iter().flatten().collect(),
         ..answer.with(&verdict)
     })
 }
@@ -243,7 +243,7 @@ impl Explained {
         if let (Some(revision), Some(digest)) = (&self.revision, &self.digest) {
             let _ = writeln!(said, "  {} at {revision}, content {digest}", self.source);
         }
-        for look in &self.looks {
+        for look in &self.checks {
             let _ = writeln!(said, "  Looked at before it is mounted: {look}.");
         }
         said

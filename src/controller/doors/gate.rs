@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{answer::First, drain, vouch};
 use crate::{
-    api::{GATE, LABEL_REVISION, Problem, VOUCHED},
+    api::{GATE, LABEL_REVISION, OnRecall, Problem, VOUCHED},
     controller::{
         confirm::{self, Others},
         context::Context,
@@ -34,7 +34,7 @@ use crate::{
         rollout::Step,
         verdicts::policies,
     },
-    model::Looks,
+    model::Checks,
 };
 
 /// So long it counts that the policies are those of the verdicts.
@@ -42,6 +42,9 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// So long the watch may take to tell that a gate was lifted, before it is tried again.
 const HEARD: Duration = Duration::from_secs(5);
+
+/// What is said of a pod that a policy takes out of service.
+const RECALLED: &str = "The policies recall what it serves: it gets no new requests, and finishes those it has.";
 
 /// What is known of pods at the doors, by UID.
 #[derive(Default)]
@@ -97,14 +100,14 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
 
 /// Whether the pod will read what policies want to be looked at beside digests: from its ConfigMap, which nobody writes while
 /// changes wait.
-async fn is_told(context: &Context, owner: &Owner, judged: &Judged, looks: Looks) -> bool {
-    if looks.is_empty() {
+async fn is_told(context: &Context, owner: &Owner, judged: &Judged, checks: Checks) -> bool {
+    if checks.is_empty() {
         return true;
     }
     let live = Live {
         revision: &judged.seen.revision,
         manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
-        looks,
+        checks,
         replicas: Some(0),
         version: None,
         notes: &judged.seen.notes.kept,
@@ -136,9 +139,9 @@ impl Visit<'_> {
         }
         match compare(context, &observed.owner, pod, judged).await? {
             Compared::Gone => {}
-            Compared::Same => match judged.looks() {
+            Compared::Same => match judged.checks() {
                 None => self.doors.too_old = Some(judged.seen.revision.name.clone()),
-                Some(looks) if !is_told(context, &observed.owner, judged, looks).await => self.doors.stale = true,
+                Some(checks) if !is_told(context, &observed.owner, judged, checks).await => self.doors.stale = true,
                 Some(_) => lift(context, &observed.owner, pod).await?,
             },
             Compared::Another(objection) => self.doors.objections.push((pod.name().to_owned(), objection)),
@@ -160,8 +163,9 @@ impl Visit<'_> {
             self.doors.stale = true;
             return Ok(());
         }
-        let mut objection = verdict(judged, pod);
-        if let (None, Some(judged)) = (&objection, judged) {
+        let recalled = is_recalled(judged, pod, step);
+        let mut objection = if recalled { None } else { verdict(judged, pod) };
+        if let (None, Some(judged), false) = (&objection, judged, recalled) {
             objection = match compare(context, owner, pod, judged).await? {
                 Compared::Gone => return Ok(()),
                 Compared::Same => None,
@@ -170,14 +174,16 @@ impl Visit<'_> {
         }
         let word = match (&objection, judged) {
             (Some(objection), _) => Word::Not("NotVouched", format!("Not vouched for: {objection}.")),
+            (None, _) if recalled => Word::Not("Recalled", RECALLED.to_owned()),
             (None, _) if is_draining(pod, step) => {
                 Word::Not("Draining", "It is to go: it gets no new requests, and finishes those it has.".to_owned())
             }
             (None, Some(judged)) => first(context, pod, judged, vouched, &mut self.doors).await,
             (None, None) => Word::Nothing,
         };
-        // A policy may have come since the gate was lifted, and its watch be late.
-        let word = if matches!(word, Word::Vouched) && !pod.was_vouched() && !self.fresh.ask(context, observed).await? {
+        // A policy may have come since the gate was lifted, or since the engine was started again, and its watch be late.
+        let is_new = !pod.was_vouched() || pod.is_probed();
+        let word = if matches!(word, Word::Vouched) && is_new && !self.fresh.ask(context, observed).await? {
             self.doors.stale = true;
             Word::Nothing
         } else {
@@ -222,11 +228,17 @@ fn verdict(judged: Option<&Judged>, pod: &SlimPod) -> Option<String> {
         None => Some("no revision of this ModelDeployment made it".to_owned()),
         Some(judged) if found_other_bytes(judged, pod) => Some("its weights are not what was judged".to_owned()),
         Some(judged) if !pod.was_vouched() && !judged.may_serve() => Some("the policies refuse it".to_owned()),
-        Some(judged) if pod.is_probed() && judged.is_refused() => {
+        Some(judged) if pod.is_probed() && judged.is_refused() && !judged.is_recalled(OnRecall::KeepRunning) => {
             Some("its engine was started again, and the policies refuse it".to_owned())
         }
         Some(_) => None,
     }
+}
+
+/// Whether the pod gets no requests because the policies say that it is to go: now, or since before.
+fn is_recalled(judged: Option<&Judged>, pod: &SlimPod, step: &Step) -> bool {
+    judged.is_some_and(|judged| judged.is_recalled(OnRecall::Drain))
+        && (pod.is_recalled() || step.recalled.iter().any(|name| name == pod.name()))
 }
 
 /// Whether the pod is to go, after this step.
@@ -288,7 +300,7 @@ fn found_other_bytes(judged: &Judged, pod: &SlimPod) -> bool {
 
 /// Whether the verdicts were reached under the policies and the namespace's labels that stand in the API server now, read past
 /// every cache.
-async fn is_today(
+pub async fn is_today(
     client: &Client,
     namespace: &str,
     labels: &BTreeMap<String, String>,

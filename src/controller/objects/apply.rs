@@ -125,7 +125,7 @@ pub async fn apply(context: &Context, owner: &Owner, children: &[Child]) -> Resu
     prune(context, owner, children).await
 }
 
-/// Brings one child to what the plan says.
+/// Brings one child to what the plan says, and leaves the others alone.
 pub async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), ApplyError> {
     let key = (child.kind, owner.namespace.clone(), child.name.clone());
     let wanted = hash(&child.object);

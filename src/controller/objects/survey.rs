@@ -20,7 +20,7 @@ use crate::{
         plan::{self, ChildKind, Owner},
         verdicts::artifacts,
     },
-    model::Looks,
+    model::Checks,
 };
 
 /// Children in a page.
@@ -87,7 +87,7 @@ fn take(context: &Context, kind: ChildKind, live: &Live) {
         // How many there are to be is decided later.
         replicas: Some(live.replicas().unwrap_or_default()),
         // So is what policies want.
-        looks: looks(live),
+        checks: checks(live),
         notes: &notes.kept,
         version: None,
     });
@@ -97,7 +97,7 @@ fn take(context: &Context, kind: ChildKind, live: &Live) {
 }
 
 /// What a ConfigMap says is to be looked at.
-fn looks(live: &Live) -> Looks {
-    let text = live.object().get("data").and_then(|data| data.get(Looks::FILE)).and_then(Value::as_str);
+fn checks(live: &Live) -> Checks {
+    let text = live.object().get("data").and_then(|data| data.get(Checks::FILE)).and_then(Value::as_str);
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::ModelDeploymentSpec,
-    model::{Digest, Looks},
+    model::{Checks, Digest},
 };
 
 /// What stands in a ControllerRevision, which the API server keeps from changing.
@@ -46,10 +46,10 @@ pub struct Revision {
     pub accelerator: String,
     /// The whole pod template.
     pub template: Value,
-    /// What its fetch can look at beside digests ([`Looks::KNOWN`](crate::model::Looks::KNOWN)): it is the version that made
+    /// What its fetch can look at beside digests ([`Checks::KNOWN`](crate::model::Checks::KNOWN)): it is the version that made
     /// the revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub looks: Vec<String>,
+    pub checks: Vec<String>,
     /// What a later version of Bonafide wrote beside that: kept as it is, since nothing of this may ever change.
     #[serde(flatten)]
     pub more: Map<String, Value>,
@@ -98,7 +98,7 @@ pub fn revision(input: &RevisionInput<'_>) -> Revision {
         port: input.rendered.port,
         accelerator,
         template,
-        looks: Looks::KNOWN.map(str::to_owned).to_vec(),
+        checks: Checks::KNOWN.map(str::to_owned).to_vec(),
         more: Map::new(),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         diagnose::{far, not_created},
         objects::slim::SlimPod,
         progress::{self, Progress, Step},
-        rollout,
+        recalled, rollout,
     },
 };
 
@@ -38,10 +38,10 @@ pub(super) fn summarise(
 ) -> Summary {
     let (wanted, serving) = (picture.deployment.spec.replicas, answering > 0);
     let trouble = |state: State, problem: &Problem, stalled: bool| {
-        let message = if serving {
-            format!("{} The replicas that were there keep serving.", problem.message)
-        } else {
-            problem.message.clone()
+        let message = match recalled::say(picture.decision, picture.pods).filter(|_| picture.decision.current.is_none()) {
+            Some(recalled) => format!("{recalled} {}", problem.message),
+            None if serving => format!("{} The replicas that were there keep serving.", problem.message),
+            None => problem.message.clone(),
         };
         Summary { state: if serving { State::Degraded } else { state }, step: None, reason: problem.reason, message, stalled }
     };

@@ -1,5 +1,7 @@
 //! What people see, for every way in which it can go.
 
+mod recalls;
+
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

@@ -147,7 +147,8 @@ fn a_gguf_file_is_accounted_for_byte_by_byte() {
         gguf.data = [vec![1; 12], vec![0; 4], vec![2; 34]].concat();
     });
     assert_eq!(aligned, "good");
-    let cases: [(&str, fn(&mut Gguf)); 17] = [
+    type Change = fn(&mut Gguf);
+    let cases: [(&str, Change); 17] = [
         ("version 1", |gguf| gguf.version = 1),
         ("version 50331648", |gguf| gguf.version = 3_u32.swap_bytes()),
         ("has 1 bytes after its last tensor", |gguf| gguf.data.push(0)),

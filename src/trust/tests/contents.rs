@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{Assurance, Reason},
-    model::{Digest, Looks, RemoteCode},
+    model::{Checks, Digest, RemoteCode},
     trust::{Candidate, Trust, Verdict},
 };
 
@@ -43,7 +43,7 @@ fn weights_are_of_an_allowed_format_and_only_harmless_files_lie_beside_them() {
     let good = [("config.json", "{}"), ("model.safetensors", "w"), ("tokenizer.model", "t")];
     let verdict = judge(&policy(), &good, true, None);
     assert_eq!(verdict.trust(), Trust::Signed);
-    assert!(verdict.looks().formats, "what the names say is looked at in the bytes");
+    assert!(verdict.checks().formats, "what the names say is looked at in the bytes");
     for other in ["model.gguf", "pytorch_model.bin", "consolidated.pth", "weights.npz", "MODEL.GGUF", "model", "run.exe"] {
         let verdict = judge(&policy(), &[("config.json", "{}"), (other, "w")], true, None);
         let problem = refused(&verdict);
@@ -60,9 +60,9 @@ fn formats_hold_in_every_mode_and_where_no_rule_names_the_source() {
         spec["formats"] = json!(["gguf"]);
         assert_eq!(refused(&judge(&[("p", spec.clone())], &[("a.bin", "w")], true, None)).reason, Reason::FormatNotAllowed);
         let verdict = judge(&[("p", spec)], &[("a.gguf", "w")], true, None);
-        assert!(verdict.may_serve() && verdict.looks().formats);
+        assert!(verdict.may_serve() && verdict.checks().formats);
     }
-    assert!(!judge(&[("production", platform())], &[("a.gguf", "w")], true, None).looks().formats, "nobody asks for it");
+    assert!(!judge(&[("production", platform())], &[("a.gguf", "w")], true, None).checks().formats, "nobody asks for it");
 }
 
 #[test]
@@ -74,21 +74,21 @@ fn code_is_denied_unless_a_policy_takes_it_and_then_only_signed() {
     assert!(problem.message.starts_with("modeling_x.py: hf://acme/smollm2@12fd25f would serve it, it is code"), "{problem}");
     let allowing = with("remoteCode", json!("AllowIfSigned"));
     let verdict = judge(&[("production", allowing.clone())], &files, true, None);
-    assert_eq!((verdict.trust(), verdict.looks().remote_code), (Trust::Signed, Some(RemoteCode::AllowIfSigned)));
+    assert_eq!((verdict.trust(), verdict.checks().remote_code), (Trust::Signed, Some(RemoteCode::AllowIfSigned)));
     // A mode that passes over a missing signature does not pass code.
     let mut warning = allowing.clone();
     warning["mode"] = json!("Warn");
     assert_eq!(refused(&judge(&[("production", warning)], &files, false, None)).reason, Reason::RemoteCodeDenied);
     // Of several policies the strictest.
     let verdict = judge(&[("a", allowing), ("b", platform())], &files[..1], true, None);
-    assert_eq!(verdict.looks().remote_code, Some(RemoteCode::Deny));
+    assert_eq!(verdict.checks().remote_code, Some(RemoteCode::Deny));
 }
 
 #[test]
 fn a_recall_alone_says_nothing_of_code() {
     let verdict = judge(&[("recall", recall("other"))], &[("config.json", "{}"), ("x.py", "")], false, None);
     assert!(verdict.may_serve());
-    assert_eq!(verdict.looks(), Looks::default());
+    assert_eq!(verdict.checks(), Checks::default());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod modes;
 mod origins;
 mod parts;
 mod policies;
+mod recalls;
 mod selectors;
 mod signing;
 pub(crate) mod sigstore;

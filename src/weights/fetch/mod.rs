@@ -4,8 +4,8 @@
 //! Whatever interrupts it, the next attempt continues: partial files hold a prefix, which is hashed again from the disk and
 //! never trusted. A mismatch is final: the pod remembers it and does not download it twice. Another pod looks anew.
 
+mod checks;
 mod in_place;
-mod looks;
 mod outcome;
 mod progress;
 mod sink;
@@ -40,7 +40,7 @@ use self::{
 use super::{Credentials, Resolver};
 use crate::{
     api::{Problem, Reason},
-    model::{CleanPath, Digest, Looks, Manifest, Source},
+    model::{Checks, CleanPath, Digest, Manifest, Source},
 };
 
 /// What to fetch, from where, to where.
@@ -59,7 +59,7 @@ pub struct Job {
     /// The directory in which a refusal is remembered, for as long as this pod lives: `into`, unless that outlives the pod.
     pub own: PathBuf,
     /// What is looked at beside digests.
-    pub looks: Looks,
+    pub checks: Checks,
 }
 
 /// How much at once, and how long to hope.
@@ -128,7 +128,7 @@ pub async fn fetch(resolver: Resolver, job: Job, limits: Limits, progress: Arc<P
 }
 
 async fn begin(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progress>) -> Result<u64, Stop> {
-    let look = looks::Look::of(&job);
+    let look = checks::Look::of(&job);
     let received = bring(resolver, job, limits, progress).await?;
     // Now the bytes have the digests that were judged; what is wrong with them is wrong for good.
     look.run().await.map(|()| received)
@@ -229,8 +229,8 @@ impl Fetch {
             let name = content.paths.first().map(ToString::to_string).unwrap_or_default();
             self.on_disk(&name, move |fetch| Ok(fetch.good(&content).1.is_empty())).await
         };
-        let looks = stream::iter(contents.to_vec()).map(look).buffer_unordered(self.limits.files.max(1));
-        let whole = looks.try_fold(true, |whole, good| async move { Ok(whole && good) }).await?;
+        let checks = stream::iter(contents.to_vec()).map(look).buffer_unordered(self.limits.files.max(1));
+        let whole = checks.try_fold(true, |whole, good| async move { Ok(whole && good) }).await?;
         if !whole {
             self.progress.forget(self.progress.snapshot(None).hashed);
         }

@@ -65,7 +65,7 @@ async fn what_decides_about_security_has_a_default_that_everybody_sees() {
     let found = try_write(&place.client, "POST", "/apis/bonafide.dev/v1alpha1/clustermodelpolicies", &policy).await.unwrap();
     assert_eq!(
         found["spec"],
-        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "namespaceSelector": {}})
+        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "onRecall": "BlockNew", "namespaceSelector": {}})
     );
     let model = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": NAME}, "spec": {"model": {"source": "hf://a/b"}}});
     let url = format!("/apis/bonafide.dev/v1alpha1/namespaces/{}/modeldeployments", place.name);
@@ -83,7 +83,7 @@ async fn a_null_does_not_slip_past_a_default() {
     let found = try_write(&place.client, "POST", "/apis/bonafide.dev/v1alpha1/clustermodelpolicies", &policy).await.unwrap();
     assert_eq!(
         found["spec"],
-        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "namespaceSelector": {}})
+        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "onRecall": "BlockNew", "namespaceSelector": {}})
     );
 }
 

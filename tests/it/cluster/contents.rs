@@ -66,7 +66,7 @@ async fn formats_are_asked_for_by_name_at_once_and_by_their_bytes_before_they_ar
     place.change("ClusterModelPolicy", &policy, json!({"spec": {"formats": ["safetensors", "gguf"]}})).await;
     place.let_in(NAME, 1).await;
     let config = place.of("ConfigMap", NAME).await;
-    assert_eq!(config[0]["data"]["looks.json"], r#"{"formats":true}"#, "the pods are told");
+    assert_eq!(config[0]["data"]["checks.json"], r#"{"formats":true}"#, "the pods are told");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod pods;
 mod policies;
 mod quiet;
 mod reasons;
+mod recall;
 mod restored;
 mod rollout;
 mod signatures;

@@ -11,16 +11,18 @@
 
 mod attacks;
 mod chance;
+mod checks;
 mod cluster;
 mod corners;
 mod crashes;
 mod ends;
 mod leading;
-mod looks;
 mod manager;
 mod oracle;
 mod pods;
 mod quiet;
+mod recalls;
+mod rotation;
 mod shelf;
 mod steady;
 mod stories;

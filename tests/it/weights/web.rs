@@ -162,7 +162,7 @@ fn job(files: &[(&str, &[u8])], revision: &str, into: &Path) -> Job {
         credentials: None,
         into,
         own,
-        looks: Looks::default(),
+        checks: Checks::default(),
     }
 }
 

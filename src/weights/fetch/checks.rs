@@ -7,12 +7,12 @@ use tokio::task::spawn_blocking;
 use super::{Job, Refused, Stop, failed};
 use crate::{
     api::Reason,
-    model::{CleanPath, Format, Looks, Manifest, RemoteCode, Source, code, format::Unfit},
+    model::{Checks, CleanPath, Format, Manifest, RemoteCode, Source, code, format::Unfit},
 };
 
 /// A look to be taken.
 pub(super) struct Look {
-    looks: Looks,
+    checks: Checks,
     tree: PathBuf,
     manifest: Manifest,
     source: Source,
@@ -28,12 +28,12 @@ impl Look {
     /// At the files of `job`.
     pub fn of(job: &Job) -> Self {
         let manifest = job.manifest.clone();
-        Self { looks: job.looks.within(&manifest), tree: job.into.join("tree"), manifest, source: job.source.clone() }
+        Self { checks: job.checks.within(&manifest), tree: job.into.join("tree"), manifest, source: job.source.clone() }
     }
 
     /// Takes it.
     pub async fn run(self) -> Result<(), Stop> {
-        if self.looks.is_empty() {
+        if self.checks.is_empty() {
             return Ok(());
         }
         let looked = spawn_blocking(move || self.manifest.files().iter().try_for_each(|file| self.one(&file.path, file.size)));
@@ -52,7 +52,7 @@ impl Look {
     }
 
     fn format(&self, path: &CleanPath, size: u64) -> Result<(), Bad> {
-        let Some(format) = Format::of(path.as_str()).filter(|_| self.looks.formats) else { return Ok(()) };
+        let Some(format) = Format::of(path.as_str()).filter(|_| self.checks.formats) else { return Ok(()) };
         format.check(&mut self.open(path)?, size).map_err(|unfit| match unfit {
             Unfit::Malformed(why) => Bad::Unfit(
                 Reason::FormatMismatch,
@@ -63,7 +63,7 @@ impl Look {
     }
 
     fn code(&self, path: &CleanPath) -> Result<(), Bad> {
-        let Some(allowed) = self.looks.remote_code.filter(|_| code::may_name_code(path.as_str())) else { return Ok(()) };
+        let Some(allowed) = self.checks.remote_code.filter(|_| code::may_name_code(path.as_str())) else { return Ok(()) };
         let denied = |why: String| Err(Bad::Unfit(Reason::RemoteCodeDenied, why));
         match code::named(self.open(path)?) {
             Ok(None) => Ok(()),

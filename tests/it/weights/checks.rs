@@ -4,10 +4,10 @@ use bonafide::{api::Reason, model::RemoteCode};
 
 use super::*;
 
-const FORMATS: Looks = Looks { formats: true, remote_code: None };
+const FORMATS: Checks = Checks { formats: true, remote_code: None };
 
-fn code(allowed: RemoteCode) -> Looks {
-    Looks { formats: false, remote_code: Some(allowed) }
+fn code(allowed: RemoteCode) -> Checks {
+    Checks { formats: false, remote_code: Some(allowed) }
 }
 
 /// A safetensors file with one tensor of `length` bytes.
@@ -16,10 +16,10 @@ fn safetensors(length: usize) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &noise(length, 5)].concat()
 }
 
-async fn outcome(files: &[(&str, &[u8])], looks: Looks) -> Outcome {
+async fn outcome(files: &[(&str, &[u8])], checks: Checks) -> Outcome {
     let place = Place::new(files).await;
     let into = tempfile::tempdir().unwrap();
-    let job = || Job { looks, ..job(&place, files, into.path()) };
+    let job = || Job { checks, ..job(&place, files, into.path()) };
     let (first, _) = fetch(place.resolver(), job()).await;
     // What lies there already is looked at again.
     let (second, _) = fetch(place.resolver(), job()).await;
@@ -40,7 +40,7 @@ async fn weights_that_are_not_what_their_names_say_are_refused_where_a_policy_wa
     let pickle = b"\x80\x04\x95\x20\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins\x94".as_slice();
     let good = safetensors(3 << 20);
     let files: [(&str, &[u8]); 2] = [("a/model.safetensors", &good), ("b/model.safetensors", pickle)];
-    assert!(matches!(outcome(&files, Looks::default()).await, Outcome::Complete { .. }), "nobody wants it to be looked at");
+    assert!(matches!(outcome(&files, Checks::default()).await, Outcome::Complete { .. }), "nobody wants it to be looked at");
     let (reason, file, message) = unfit(outcome(&files, FORMATS).await);
     assert_eq!((reason, file.as_str()), (Reason::FormatMismatch, "b/model.safetensors"));
     assert!(message.contains("is no safetensors file") && message.contains("(formats)"), "{message}");

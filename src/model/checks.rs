@@ -11,7 +11,7 @@ use super::{
 /// What is looked at before anything is mounted. A look that is not known here is refused: it would be passed over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Looks {
+pub struct Checks {
     /// Whether weights are what their names say: [`Format::check`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub formats: bool,
@@ -20,9 +20,9 @@ pub struct Looks {
     pub remote_code: Option<RemoteCode>,
 }
 
-impl Looks {
+impl Checks {
     /// The file beside a manifest that says what is to be looked at.
-    pub const FILE: &str = "looks.json";
+    pub const FILE: &str = "checks.json";
     /// What this version can look at, by name.
     pub const KNOWN: [&str; 2] = ["formats", "remoteCode"];
 
@@ -56,20 +56,20 @@ mod tests {
     fn only_what_is_there_is_looked_at_and_only_by_who_can() {
         let manifest =
             |path: &str| Manifest::new(vec![File { path: path.parse().unwrap(), size: 1, sha256: Digest::of("x") }]).unwrap();
-        let all = Looks { formats: true, remote_code: Some(RemoteCode::Deny) };
-        assert_eq!(all.within(&manifest("model.gguf")), Looks { formats: true, remote_code: None });
-        assert_eq!(all.within(&manifest("config.json")), Looks { formats: false, remote_code: Some(RemoteCode::Deny) });
+        let all = Checks { formats: true, remote_code: Some(RemoteCode::Deny) };
+        assert_eq!(all.within(&manifest("model.gguf")), Checks { formats: true, remote_code: None });
+        assert_eq!(all.within(&manifest("config.json")), Checks { formats: false, remote_code: Some(RemoteCode::Deny) });
         assert!(all.within(&manifest("README.md")).is_empty());
-        let known = Looks::KNOWN.map(str::to_owned);
+        let known = Checks::KNOWN.map(str::to_owned);
         assert!(all.are_known_to(&known) && !all.are_known_to(&known[..1]) && !all.are_known_to(&known[1..]));
-        assert!(Looks::default().are_known_to(&[]));
+        assert!(Checks::default().are_known_to(&[]));
     }
 
     #[test]
     fn they_are_written_short_and_an_unknown_one_is_refused() {
-        let all = Looks { formats: true, remote_code: Some(RemoteCode::AllowIfSigned) };
+        let all = Checks { formats: true, remote_code: Some(RemoteCode::AllowIfSigned) };
         assert_eq!(serde_json::to_string(&all).unwrap(), r#"{"formats":true,"remoteCode":"AllowIfSigned"}"#);
-        assert_eq!(serde_json::from_str::<Looks>(r#"{"formats":true}"#).unwrap(), Looks { formats: true, remote_code: None });
-        assert!(serde_json::from_str::<Looks>(r#"{"smell":true}"#).is_err());
+        assert_eq!(serde_json::from_str::<Checks>(r#"{"formats":true}"#).unwrap(), Checks { formats: true, remote_code: None });
+        assert!(serde_json::from_str::<Checks>(r#"{"smell":true}"#).is_err());
     }
 }

@@ -15,7 +15,7 @@ fn formats(world: &World) {
 }
 
 fn told(world: &World) -> bool {
-    world.of("ConfigMap", "pear").iter().any(|config| config["data"]["looks.json"] == r#"{"formats":true}"#)
+    world.of("ConfigMap", "pear").iter().any(|config| config["data"]["checks.json"] == r#"{"formats":true}"#)
 }
 
 fn let_in(world: &World) -> usize {
@@ -84,7 +84,7 @@ fn a_revision_of_an_older_release_is_not_let_in_where_a_policy_wants_more_looked
         let older = world.get("ControllerRevision", &revision).unwrap();
         // As a release wrote it that could not look.
         let mut older = older;
-        older["data"].as_object_mut().unwrap().remove("looks").expect("a revision of today says what it can look at");
+        older["data"].as_object_mut().unwrap().remove("checks").expect("a revision of today says what it can look at");
         world.api.delete("ControllerRevision", super::world::PLACE, &revision, "user", uid.as_str().unwrap());
         let metadata = older["metadata"].as_object_mut().unwrap();
         metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "labels" | "annotations" | "ownerReferences"));
