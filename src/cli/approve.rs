@@ -17,12 +17,13 @@ use crate::{
 
 /// Approve a content: sign its digest, and print the ModelSignature that delivers the approval
 ///
-/// A policy may ask for a second opinion: `signedBy: [{name: review, anyOf: [ann, bob], minimum: 2}]`. What is approved is a content digest, that of
-/// all files with their names, as status.model.digest of a ModelDeployment and `bonafide verify` show it. One changed byte, one file more or
-/// fewer, and the approval is void. It goes into the namespace where the model is served, apart from the model.
+/// A policy may ask for a second opinion: `signedBy: [{name: review, anyOf: [ann, bob], minimum: 2}]`. What is approved is a
+/// content digest, that of all files with their names, as status.model.digest of a ModelDeployment and `bonafide verify` show
+/// it. One changed byte, one file more or fewer, and the approval is void. It goes into the namespace where the model is
+/// served, apart from the model.
 ///
-/// Given a directory, its files are hashed as `bonafide sign` would; a deployment that serves fewer of them has another digest, so prefer the
-/// digest of the deployment that you looked at.
+/// Given a directory, its files are hashed as `bonafide sign` would; a deployment that serves fewer of them has another digest,
+/// so prefer the digest of the deployment that you looked at.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:

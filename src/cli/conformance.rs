@@ -1,7 +1,7 @@
 //! `bonafide conformance`: what the conformance suite of OpenSSF Model Signing calls, with that suite's arguments.
 //!
-//! It asks less than `bonafide verify`: the suite names no signer under an authority, and leaves out what git keeps. Nobody should rely on
-//! these commands, so the help does not show them.
+//! It asks less than `bonafide verify`: the suite names no signer under an authority, and leaves out what git keeps. Nobody
+//! should rely on these commands, so the help does not show them.
 
 use std::{
     io::IsTerminal as _,

@@ -28,13 +28,14 @@ use crate::{
 
 /// Sign the files in a directory with a private key, and perhaps a certificate for it (OpenSSF Model Signing v1.0)
 ///
-/// Every file is hashed, and the signature lists all of them by their names: a policy or `bonafide verify` then knows each byte. Left out are
-/// the signature itself, other signatures beside it, what git keeps at the top (.git, .github, .gitignore, .gitattributes), a bonafide.json as
-/// `bonafide manifest` writes it, and what --ignore names. A symbolic link, a device, or a name that is not clean is refused: it could stand for
-/// something else tomorrow. Nothing is asked of the network, and the private key is shown to nobody.
+/// Every file is hashed, and the signature lists all of them by their names: a policy or `bonafide verify` then knows each
+/// byte. Left out are the signature itself, other signatures beside it, what git keeps at the top (.git, .github, .gitignore,
+/// .gitattributes), a bonafide.json as `bonafide manifest` writes it, and what --ignore names. A symbolic link, a device, or a
+/// name that is not clean is refused: it could stand for something else tomorrow. Nothing is asked of the network, and the
+/// private key is shown to nobody.
 ///
-/// With --key alone whoever verifies needs the public key: openssl pkey -in KEY -pubout. With --certificate-chain too they need the
-/// authority's certificate and the name in yours, and you can get a new key without telling them.
+/// With --key alone whoever verifies needs the public key: openssl pkey -in KEY -pubout. With --certificate-chain too they need
+/// the authority's certificate and the name in yours, and you can get a new key without telling them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:

@@ -1,5 +1,5 @@
-//! Bundles that list parts of files, or files by other hashes than SHA-256. They can be checked where the files themselves are, by
-//! `bonafide verify`; what a source says of its files (SHA-256 of each) cannot be compared with them.
+//! Bundles that list parts of files, or files by other hashes than SHA-256. They can be checked where the files themselves are,
+//! by `bonafide verify`; what a source says of its files (SHA-256 of each) cannot be compared with them.
 
 use super::{
     bundle::{Rejected, malformed, shown},

@@ -53,8 +53,8 @@ impl Signer {
         self.own.as_ref().map(|own| own.subject.as_str())
     }
 
-    /// The bundle that says that the model called `name` consists of `files`, in whatever order they come. `left_out` are the paths
-    /// beside [`LEFT_OUT`] that were passed over: told to whoever reads it, and no promise.
+    /// The bundle that says that the model called `name` consists of `files`, in whatever order they come. `left_out` are the
+    /// paths beside [`LEFT_OUT`] that were passed over: told to whoever reads it, and no promise.
     pub fn signs_files(&self, name: &str, files: &[(CleanPath, Digest)], left_out: &[String]) -> String {
         let mut files: Vec<_> = files.iter().collect();
         // The order of UTF-8's bytes is that of the code points.

@@ -1,5 +1,5 @@
-//! Bundles of parts of files and of other hashes, held against the files themselves. Each file is read once; its SHA-256 is made on the
-//! way, since that is how everybody else calls it.
+//! Bundles of parts of files and of other hashes, held against the files themselves. Each file is read once; its SHA-256 is
+//! made on the way, since that is how everybody else calls it.
 
 use std::{io, path::Path, sync::atomic::AtomicU64};
 

@@ -33,7 +33,8 @@ pub(in crate::cli) enum Beside {
 pub(in crate::cli) struct Listing {
     /// The model's files, sorted by the bytes of their paths.
     pub files: Vec<CleanPath>,
-    /// What lies beside them and is no part of any model, sorted: what git keeps (a directory by its own path only), and signatures.
+    /// What lies beside them and is no part of any model, sorted: what git keeps (a directory by its own path only), and
+    /// signatures.
     pub left_out: Vec<String>,
 }
 
@@ -172,7 +173,8 @@ impl Tree {
         Ok(Found { missing, unsigned })
     }
 
-    /// The files that make up the model, leaving out `signature`, the manifest for a server, what is `ignored`, and [`Listing::left_out`].
+    /// The files that make up the model, leaving out `signature`, the manifest for a server, what is `ignored`, and
+    /// [`Listing::left_out`].
     ///
     /// # Errors
     /// What can be no part of a model, by its name: links, devices, names that are not clean; and that there is nothing.
