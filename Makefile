@@ -78,7 +78,7 @@ bench-status: ## Seconds from the cause to the condition, for each reason, on a 
 	@./localcluster/prepare.sh
 	cargo test -q -p bonafide --test it -- --ignored --nocapture --exact cluster::reasons::bench_status
 
-bench-%: ## One of them: bench-verify, bench-fetch, bench-manager, bench-scale, bench-size
+bench-%: ## One of them: bench-verify, bench-trust, bench-fetch, bench-manager, bench-scale, bench-size
 	@./benches/run.sh $*
 
 up: build ## A local Kubernetes with one node, until `make down`
