@@ -372,7 +372,7 @@ pub struct Deny {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub source: Option<String>,
-    /// Only this revision of `source`: for a hub, the whole commit.
+    /// Only this revision of `source`, as `status.model.revision` has it: the whole commit, or the digest of a manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub revision: Option<String>,

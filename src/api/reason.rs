@@ -175,9 +175,9 @@ impl Reason {
         Self::ALL.iter().filter(|(group, _)| *group == "Pods.").flat_map(|(_, reasons)| reasons.iter().copied())
     }
 
-    /// Whether it says what policies or signatures think of a model, and not that something could not be asked.
-    pub fn is_of_trust(self) -> bool {
-        Self::ALL.iter().any(|(group, reasons)| *group == "Trust." && reasons.contains(&self))
+    /// Whether it says that a source could not be asked, or what it answered.
+    pub fn is_of_source(self) -> bool {
+        Self::ALL.iter().any(|(group, reasons)| *group == "The source." && reasons.contains(&self))
     }
 
     /// Whether something is wrong: it is not as it should be, and waiting alone is not what helps.

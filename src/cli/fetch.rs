@@ -113,10 +113,12 @@ impl From<Problem> for Unusable {
 pub async fn run(args: Fetch) -> ExitCode {
     let progress = Arc::new(Progress::default());
     let brought = args.bring.as_deref().map_or(Ok(()), bring::bring).map_err(Unusable::Usage);
+    let mut checks = Checks::default();
     let (outcome, code) = match brought.and_then(|()| prepare(&args)) {
         Err(Unusable::Usage(problem)) => (Outcome::Failed(problem), EXIT_USAGE),
         Err(Unusable::Refused(refused)) => (Outcome::Refused(refused), EXIT_REFUSED),
         Ok((resolver, job)) => {
+            checks = job.checks;
             let limits = Limits { patience: Duration::from_secs(args.patience), ..Limits::default() };
             let outcome = watch(resolver, job, limits, &progress, args.listen).await;
             let code = match outcome {
@@ -127,7 +129,7 @@ pub async fn run(args: Fetch) -> ExitCode {
             (outcome, code)
         }
     };
-    let report = Report::new(&outcome, &progress.snapshot(None));
+    let report = Report::new(&outcome, &progress.snapshot(None)).having_looked_at(checks);
     eprintln!("{}: {}: {}", report.outcome, report.reason, report.message);
     let kubelet = || Some(PathBuf::from(KUBELET_LOG)).filter(|log| log.exists());
     if let Some(log) = args.termination_log.or_else(kubelet)

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{
     claims,
     context::Context,
-    notes::Notes,
+    notes::{Notes, Refusal},
     observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
     source::{
@@ -57,8 +57,20 @@ impl Judged {
     /// What its pods have to look at beside digests; `None` when they fetch with a version that cannot.
     pub fn checks(&self) -> Option<Checks> {
         let (Some(verdict), Some(artifact)) = (&self.verdict, &self.artifact) else { return Some(Checks::default()) };
-        let checks = verdict.checks().within(&artifact.manifest);
+        let checks = verdict.checks().within(&artifact.manifest).for_those_who_know(&self.seen.revision.checks);
         checks.are_known_to(&self.seen.revision.checks).then_some(checks)
+    }
+
+    /// Forgets that a replica found something of which policies wanted to know then, and want no more.
+    fn forgive(mut self) -> Self {
+        let wanted = self.checks().unwrap_or_default();
+        let counts = |refusal: &Refusal| match refusal.reason() {
+            Reason::FormatMismatch => wanted.formats,
+            Reason::RemoteCodeDenied => wanted.remote_code.is_some(),
+            _ => true,
+        };
+        self.seen.refusal = self.seen.refusal.filter(counts);
+        self
     }
 
     /// Whether the policies say that none may: that nothing is known yet is not that.
@@ -159,7 +171,7 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
             }
             None => None,
         };
-        revisions.push(Judged { seen: seen.clone(), artifact, verdict });
+        revisions.push(Judged { seen: seen.clone(), artifact, verdict }.forgive());
     }
     let mut decision = Decision {
         artifacts: revisions.iter().filter_map(|judged| judged.artifact.clone()).collect(),

@@ -36,8 +36,23 @@ impl Checks {
     }
 
     /// Whether there is nothing to look at.
-    pub fn is_empty(self) -> bool {
-        self == Self::default()
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether whoever took these looked at all that is `wanted`.
+    pub fn cover(self, wanted: Self) -> bool {
+        let code = wanted.remote_code.is_none_or(|wanted| self.remote_code.is_some_and(|taken| taken <= wanted));
+        code && (self.formats || !wanted.formats)
+    }
+
+    /// The same without what those who know only `known` cannot look at, unless somebody asked for it in so many words: code in
+    /// configuration is denied where a policy says nothing.
+    pub fn for_those_who_know(mut self, known: &[String]) -> Self {
+        if !known.iter().any(|known| known == "remoteCode") {
+            self.remote_code = None;
+        }
+        self
     }
 
     /// Whether whoever can look at what `known` names can look at all of it.
@@ -63,6 +78,17 @@ mod tests {
         let known = Checks::KNOWN.map(str::to_owned);
         assert!(all.are_known_to(&known) && !all.are_known_to(&known[..1]) && !all.are_known_to(&known[1..]));
         assert!(Checks::default().are_known_to(&[]));
+        assert_eq!(all.for_those_who_know(&[]), Checks { formats: true, remote_code: None });
+        assert_eq!(all.for_those_who_know(&known), all);
+    }
+
+    #[test]
+    fn a_stricter_look_covers_a_milder_one() {
+        let code = |allowed| Checks { formats: false, remote_code: Some(allowed) };
+        assert!(code(RemoteCode::Deny).cover(code(RemoteCode::AllowIfSigned)));
+        assert!(!code(RemoteCode::AllowIfSigned).cover(code(RemoteCode::Deny)));
+        assert!(code(RemoteCode::Deny).cover(Checks::default()) && !Checks::default().cover(code(RemoteCode::AllowIfSigned)));
+        assert!(!Checks::default().cover(Checks { formats: true, remote_code: None }));
     }
 
     #[test]

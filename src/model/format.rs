@@ -1,7 +1,8 @@
 //! What a file of weights really is: its header is read within bounds, and every byte of the file has to be accounted for.
 //!
 //! A name proves nothing: a pickle can be called `model.safetensors`, and an archive with code in it can begin like weights. What
-//! passes here is of the format that its name says and of no other that a loader would find in it.
+//! passes here is of the format that its name says, and no zip or tar archive beside that. Whoever unpickles weights by force can find a
+//! pickle in anything.
 
 mod gguf;
 mod safetensors;
@@ -69,6 +70,9 @@ impl fmt::Display for Format {
     }
 }
 
+/// The longest name in a header, in bytes.
+const LONGEST_NAME: usize = 512;
+
 /// What a file's name ends with, after the last dot.
 pub fn extension(path: &str) -> Option<&str> {
     let name = path.rsplit('/').next()?;
@@ -86,39 +90,77 @@ pub fn is_auxiliary(path: &str) -> bool {
     }
 }
 
-/// Loaders of archives look for the end of one at the end of the file, and pass over what stands before: such a file is two things.
+/// Loaders of archives look for one in any file: a zip's end stands near the end of the file, whatever stands before and behind it; a
+/// tar's first header is the first 512 bytes. Such a file is two things.
 fn refuse_archive<F: Read + Seek>(file: &mut F, size: u64) -> Result<(), Unfit> {
-    const END: &[u8] = b"PK\x05\x06";
-    const FIXED: usize = 22;
-    const LONGEST: u64 = (FIXED + u16::MAX as usize) as u64;
-    let length = size.min(LONGEST);
+    const AFTER: usize = 64 * 1024;
+    let length = size.min((AFTER + ZIP_END) as u64);
     file.seek(SeekFrom::Start(size - length))?;
     let mut tail = Vec::new();
-    file.take(length).read_to_end(&mut tail)?;
-    let ends_here = |record: &[u8]| {
-        let comment = record.get(FIXED - 2..FIXED).and_then(|bytes| bytes.try_into().ok()).map(u16::from_le_bytes);
-        record.starts_with(END) && comment.is_some_and(|comment| record.len() == FIXED + usize::from(comment))
-    };
-    let is_archive =
-        tail.windows(FIXED).enumerate().any(|(at, record)| record.starts_with(END) && tail.get(at..).is_some_and(ends_here));
-    if is_archive {
-        return Err(malformed("is a zip archive too: loaders that unpack archives would find other things in it"));
+    file.by_ref().take(length).read_to_end(&mut tail)?;
+    for (at, record) in tail.windows(ZIP_END).enumerate().filter(|(_, record)| record.starts_with(b"PK\x05\x06")) {
+        if is_zip(file, size - length + at as u64, record)? {
+            return Err(malformed("is a zip archive too: loaders that unpack archives would find other things in it"));
+        }
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let mut head = Vec::new();
+    file.by_ref().take(TAR_HEADER as u64).read_to_end(&mut head)?;
+    if is_tar(&head) {
+        return Err(malformed("is a tar archive too: loaders that unpack archives would find other things in it"));
     }
     Ok(())
+}
+
+/// The bytes of a zip's last record, without its comment.
+const ZIP_END: usize = 22;
+/// The bytes of a tar's header.
+const TAR_HEADER: usize = 512;
+
+/// Whether what looks like a zip's last record at `at` is one: before it lies its directory, or it has none.
+fn is_zip<F: Read + Seek>(file: &mut F, at: u64, record: &[u8]) -> Result<bool, Unfit> {
+    let number = |from: usize, to: usize| {
+        record.get(from..to).map_or(0, |bytes| bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
+    };
+    let (entries, length) = (number(10, 12), number(12, 16));
+    // So a larger archive says that its numbers stand in another record, just before this one.
+    if length == u64::from(u32::MAX) {
+        return stands(file, at.checked_sub(20), b"PK\x06\x07");
+    }
+    match (entries, length) {
+        (0, 0) => Ok(true),
+        _ => stands(file, at.checked_sub(length), b"PK\x01\x02"),
+    }
+}
+
+fn stands<F: Read + Seek>(file: &mut F, at: Option<u64>, mark: &[u8]) -> Result<bool, Unfit> {
+    let Some(at) = at else { return Ok(false) };
+    file.seek(SeekFrom::Start(at))?;
+    let mut found = Vec::new();
+    file.by_ref().take(mark.len() as u64).read_to_end(&mut found)?;
+    Ok(found == mark)
+}
+
+/// Whether the checksum of a tar's header holds: the sum of its bytes, with blanks in the place of itself.
+fn is_tar(head: &[u8]) -> bool {
+    let Some(field) = head.get(148..156).filter(|_| head.len() == TAR_HEADER) else { return false };
+    let text: String = field.iter().map(|byte| char::from(*byte)).collect();
+    let Ok(said) = u64::from_str_radix(text.trim_matches([' ', '\0']), 8) else { return false };
+    let sum = head.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum::<u64>();
+    said == sum
 }
 
 fn malformed(message: impl Into<String>) -> Unfit {
     Unfit::Malformed(message.into())
 }
 
-/// A name in a header: text without control characters, for two readers could end it in two places.
-fn clean_name(name: &str) -> Result<(), Unfit> {
-    const LONGEST: usize = 512;
-    if name.len() > LONGEST || name.is_empty() {
-        return Err(malformed(format!("has a tensor whose name has {} bytes, where 1 to {LONGEST} are taken", name.len())));
+/// The name of `what` in a header: text without control characters, for two readers could end it in two places.
+fn clean_name(name: &str, what: &str) -> Result<(), Unfit> {
+    if name.len() > LONGEST_NAME || name.is_empty() {
+        return Err(malformed(format!("has {what} whose name has {} bytes, where 1 to {LONGEST_NAME} are taken", name.len())));
     }
     if name.chars().any(char::is_control) {
-        return Err(malformed(format!("has a tensor whose name has a control character: {name:?}")));
+        return Err(malformed(format!("has {what} whose name has a control character: {name:?}")));
     }
     Ok(())
 }

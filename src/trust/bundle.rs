@@ -396,7 +396,8 @@ impl<'a> Attested<'a> {
 }
 
 impl Contents {
-    fn digest_of(&self, path: &CleanPath) -> Option<Digest> {
+    /// The digest that is listed for the file at `path`, if it is.
+    pub(super) fn digest_of(&self, path: &CleanPath) -> Option<Digest> {
         let Self::Tree(files) = self else { return None };
         let at = files.binary_search_by(|(name, _)| name.as_str().as_bytes().cmp(path.as_str().as_bytes())).ok()?;
         files.get(at).map(|(_, digest)| *digest)

@@ -139,10 +139,16 @@ fn check(
             (Anchor::Key(_), Material::Key { hint }) => Clue::Key(hint.clone()),
             _ => Clue::Told,
         };
-        rejected(&why, clue)
+        // The certificate's key did sign it, though nobody may lean on it: that other bytes were signed is worse than that.
+        let is_spent =
+            matches!(why.reason, Reason::CertificateExpired | Reason::CertificateNotYetValid | Reason::CertificateUnfit);
+        match covers(bundle.claimed(), manifest) {
+            Err(gap @ Gap::Differs { .. }) if is_spent => Failure::Gap { from: from.to_owned(), gap },
+            _ => rejected(&why, clue),
+        }
     })?;
     let gap = |gap| Failure::Gap { from: from.to_owned(), gap };
-    covers(attested, manifest).map_err(gap)?;
+    covers(attested.contents(), manifest).map_err(gap)?;
     match left_out(attested, manifest).filter(|_| complete) {
         None => Ok(signer),
         Some(left) => Err(gap(left)),
@@ -151,9 +157,9 @@ fn check(
 
 /// Whether every file of `manifest` was signed with the digest it has. Files that were signed and are not served do not
 /// matter: what is served is a subset, and a README that has changed since is not in it.
-fn covers(attested: Attested<'_>, manifest: &Manifest) -> Result<(), Gap> {
-    let listed = match (attested.contents(), manifest.files()) {
-        (Contents::Nameless(signed), [only]) => return differs(only.path.clone(), *signed, only.sha256, 0),
+fn covers(signed: &Contents, manifest: &Manifest) -> Result<(), Gap> {
+    let listed = match (signed, manifest.files()) {
+        (Contents::Nameless(digest), [only]) => return differs(only.path.clone(), *digest, only.sha256, 0),
         (Contents::Whole(approved), _) if *approved == manifest.digest() => return Ok(()),
         (Contents::Whole(approved), _) => return Err(Gap::OtherContent { approved: *approved, found: manifest.digest() }),
         // Of parts, which is not read here, nothing is known either.
@@ -163,7 +169,7 @@ fn covers(attested: Attested<'_>, manifest: &Manifest) -> Result<(), Gap> {
     let mut unlisted = Vec::new();
     let mut different = Vec::new();
     for file in manifest.files() {
-        match attested.digest_of(&file.path) {
+        match signed.digest_of(&file.path) {
             None => unlisted.push(file),
             Some(signed) if signed != file.sha256 => different.push((file, signed)),
             Some(_) => {}

@@ -26,7 +26,7 @@ pub(super) fn place(candidate: &Candidate<'_>) -> String {
 pub(super) fn default_deny() -> Problem {
     Problem::new(
         Reason::DefaultDeny,
-        "No policy says what may be served in this namespace, and the cluster's default is to refuse (policy.default: Deny). Ask an administrator for a ClusterModelPolicy whose namespaceSelector matches the namespace and whose rules match the source. One that only denies does not count.",
+        "No policy says what may be served in this namespace, and the cluster's default is to refuse (policy.default: Deny). Ask an administrator for a ClusterModelPolicy whose namespaceSelector matches the namespace and whose rules match the source. One that only denies, or only restricts formats or engines, does not count.",
     )
 }
 

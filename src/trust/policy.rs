@@ -121,9 +121,10 @@ impl Policy {
         self.rules.iter().filter(move |rule| rule.matches(&source))
     }
 
-    /// Whether it only takes away: a recall of bytes, which says of nothing that it may be served.
-    pub(super) const fn only_denies(&self) -> bool {
-        matches!(self.unmatched, api::Unmatched::Accept) && self.rules.is_empty() && !self.deny.is_empty()
+    /// Whether it only takes away: a recall, or a restriction to formats or engines, which say of nothing that it may be served.
+    pub(super) fn only_takes_away(&self) -> bool {
+        let restricts = !self.deny.is_empty() || !self.formats.is_empty() || self.images.is_some();
+        matches!(self.unmatched, api::Unmatched::Accept) && self.rules.is_empty() && restricts
     }
 }
 

@@ -140,6 +140,7 @@ impl<'a> Applicable<'a> {
         let mut per_policy = Vec::new();
         let mut signers = BTreeSet::new();
         let mut demanding = Vec::new();
+        let mut demanded: BTreeSet<String> = BTreeSet::new();
         let mut pinning = Vec::new();
         let mut checks = Checks::default();
         let mut lacking: Vec<(Mode, Problem)> = Vec::new();
@@ -156,7 +157,10 @@ impl<'a> Applicable<'a> {
                     }
                     match consent.lacking {
                         Some(found) => lacking.push(found),
-                        None if consent.demanded => demanding.push(state.name()),
+                        None if consent.demanded => {
+                            demanded.extend(consent.signers.iter().map(|name| (*name).to_owned()));
+                            demanding.push(state.name());
+                        }
                         None => {}
                     }
                 }
@@ -178,7 +182,7 @@ impl<'a> Applicable<'a> {
             (Some(problem), _) => (Trust::Refused, problem.reason, problem.message.clone()),
             (None, Some(lacking)) => (Trust::Unsigned, lacking.reason, lacking.message),
             (None, None) if !demanding.is_empty() => {
-                let who = signers.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let who = demanded.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let verb = if demanding.len() == 1 { "demands" } else { "demand" };
                 (Trust::Signed, Reason::Signed, format!("Signed by {who}, as {} {verb}.", demanding.join(" and ")))
             }
@@ -203,9 +207,9 @@ impl<'a> Applicable<'a> {
         Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, recall, holds_until, checks }
     }
 
-    /// A policy that only denies takes away and grants nothing, so a recall does not open what the default keeps closed.
+    /// A policy that only takes away grants nothing, so a recall does not open what the default keeps closed.
     fn default_problem(&self) -> Option<Problem> {
-        let granting = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.only_denies()));
+        let granting = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.only_takes_away()));
         (self.default == DefaultStance::Deny && !granting).then(messages::default_deny)
     }
 }

@@ -31,10 +31,13 @@ use crate::{
 InferenceEngines, Namespaces (for their labels) and Secrets (for keys that policies name) are taken from the files. With --cluster
 they are taken from the cluster too; what stands in a file counts instead of what the cluster has under that name.
 
+What the model's source has now is judged, by the engine that would be chosen now; a ModelDeployment that serves already keeps its
+commit and its engine. Which policy.default the cluster's operator has is not seen from outside: say it.
+
 No weights are read: what a policy asks of their bytes (formats, remoteCode in configuration) is looked at by the container that
 fetches, and is only announced here. HF_TOKEN is sent to huggingface.co and to nobody else.
 
-Exit codes: 0 every model would be served; 1 one would not; 2 a file, the cluster or a source cannot be read.
+Exit codes: 0 every model would be served; 1 one would not; 2 of one it cannot be said: a file, the cluster or a source cannot be read.
 
 Examples:
   bonafide explain -f model.yaml -f policies/                    # before anything is applied
@@ -91,14 +94,19 @@ struct Explained {
 pub async fn run(args: ExplainArgs) -> ExitCode {
     match explain(&args).await {
         Ok((text, served)) => match print(&text) {
-            ExitCode::SUCCESS if !served => ExitCode::from(1),
+            ExitCode::SUCCESS => match served {
+                Some(true) => ExitCode::SUCCESS,
+                Some(false) => ExitCode::from(1),
+                None => ExitCode::from(USAGE),
+            },
             code => code,
         },
         Err((code, message)) => fail(code, message),
     }
 }
 
-async fn explain(args: &ExplainArgs) -> Result<(String, bool), Failure> {
+/// What is said, and whether all would be served; none where not every model has an answer.
+async fn explain(args: &ExplainArgs) -> Result<(String, Option<bool>), Failure> {
     let mut objects = Vec::new();
     for file in yaml::files(&args.files, false).map_err(|error| (USAGE, error))? {
         let content = yaml::text(&file).map_err(|error| (USAGE, error))?;
@@ -114,25 +122,32 @@ async fn explain(args: &ExplainArgs) -> Result<(String, bool), Failure> {
     let asker = args.ask.asker(&world.engines)?;
     let now = cluster.as_ref().map_or_else(Timestamp::now, |cluster| cluster.clock.now());
     let models = objects.iter().filter(|object| text(object, "/kind") == "ModelDeployment");
-    let mut answers = Vec::new();
+    let (mut answers, mut unanswered) = (Vec::new(), Vec::new());
     for model in models {
-        answers.push(one(&asker, &world, model, &default_namespace, now).await?);
+        match one(&asker, &world, model, &default_namespace, now).await {
+            Ok(answer) => answers.push(answer),
+            Err(why) => unanswered.push(why),
+        }
     }
-    if answers.is_empty() {
+    if answers.is_empty() && unanswered.is_empty() {
         return Err((USAGE, "there is no ModelDeployment in the files".to_owned()));
     }
     let served = answers.iter().all(|answer| answer.served);
     let said = match args.output {
-        Output::Json => format!("{:#}\n", serde_json::json!({ "models": answers })),
+        Output::Json => format!("{:#}\n", serde_json::json!({ "models": answers, "unanswered": unanswered })),
         Output::Text => answers.iter().map(Explained::for_people).collect(),
     };
-    Ok((said, served))
+    for why in &unanswered {
+        eprintln!("error: {why}");
+    }
+    Ok((said, if unanswered.is_empty() { Some(served) } else { None }))
 }
 
-async fn one(asker: &Asker, world: &World, model: &Value, default: &str, now: Timestamp) -> Result<Explained, Failure> {
+/// What would become of one model; an error says why nobody can say it here.
+async fn one(asker: &Asker, world: &World, model: &Value, default: &str, now: Timestamp) -> Result<Explained, String> {
     let name = text(model, "/metadata/name").to_owned();
     let namespace = Some(text(model, "/metadata/namespace")).filter(|named| !named.is_empty()).unwrap_or(default).to_owned();
-    let unread = |message: String| (USAGE, format!("ModelDeployment {name}: {message}"));
+    let unread = |message: String| format!("ModelDeployment {name}: {message}");
     let read: ModelDeployment = serde_json::from_value(model.clone())
         .map_err(|error| unread(format!("it cannot be read: {error}; `bonafide lint -f FILE` says where")))?;
     let source = Source::in_namespace(&read.spec.model.source, &namespace)
@@ -165,8 +180,8 @@ async fn one(asker: &Asker, world: &World, model: &Value, default: &str, now: Ti
     let found = match found.await {
         Ok(found) => found,
         // What is wrong with the model is an answer; a source that cannot be asked is none.
-        Err(problem) if problem.reason.is_of_trust() => return Ok(answer.refused(&problem)),
-        Err(problem) => return Err(unread(here(&problem))),
+        Err(problem) if problem.reason.is_of_source() => return Err(unread(here(&problem))),
+        Err(problem) => return Ok(answer.refused(&problem)),
     };
     judge(&read, &source, &found, &applicable, world, answer, now).map_err(unread)
 }
@@ -181,8 +196,10 @@ fn judge(
     now: Timestamp,
 ) -> Result<Explained, String> {
     let names = controller::served_names(model, source);
-    let rendered = engine::render(&found.engine, &found.selection, &controller::render_input(model, &names));
-    let image = rendered.map_err(|problem| problem.to_string())?.image;
+    let image = match engine::render(&found.engine, &found.selection, &controller::render_input(model, &names)) {
+        Ok(rendered) => rendered.image,
+        Err(problem) => return Ok(answer.refused(&problem)),
+    };
     let manifest = found.artifact.manifest()?;
     let digest = manifest.digest();
     let beside = found.artifact.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone()));

@@ -1,6 +1,6 @@
 //! What counts beside a model: policies, signatures, labels of namespaces and keys, of files and of a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -10,6 +10,7 @@ use crate::{
     cli::{
         USAGE,
         cluster::{Cluster, Failure},
+        manager,
         status::text,
     },
     model::Digest,
@@ -36,8 +37,12 @@ impl World {
             for kind in ["ClusterModelPolicy", "InferenceEngine", "Namespace"] {
                 all.extend(cluster.list(kind, None, "").await?.into_iter().map(|object| (key(kind, &object, ""), object)));
             }
-            let signatures = cluster.list("ModelSignature", Some(namespace), "").await?;
-            all.extend(signatures.into_iter().map(|object| (key("ModelSignature", &object, namespace), object)));
+            let models = objects.iter().filter(|object| text(object, "/kind") == "ModelDeployment");
+            let places: BTreeSet<String> = models.map(|model| key("ModelDeployment", model, namespace).1).collect();
+            for place in places {
+                let signatures = cluster.list("ModelSignature", Some(&place), "").await?;
+                all.extend(signatures.into_iter().map(|object| (key("ModelSignature", &object, &place), object)));
+            }
         }
         all.extend(objects.iter().map(|object| (key(text(object, "/kind"), object, namespace), object.clone())));
         let of = |kind: &'static str| all.iter().filter(move |((of, ..), _)| of == kind).map(|(_, object)| object);
@@ -105,7 +110,8 @@ async fn policy(
     let read: ClusterModelPolicy = read(object)?;
     let mut keys: BTreeMap<(String, String), String> = BTreeMap::new();
     for reference in read.spec.signers.iter().flat_map(crate::api::Signer::secrets) {
-        let in_files = all.iter().find(|((kind, _, name), _)| kind == "Secret" && *name == reference.name);
+        let beside = |place: &str| place.is_empty() || place == manager::NAMESPACE;
+        let in_files = all.iter().find(|((kind, place, name), _)| kind == "Secret" && beside(place) && *name == reference.name);
         let secret = match (in_files, cluster) {
             (Some((_, secret)), _) => Some(secret.clone()),
             // Few may read Secrets of the operator; that one is missing is told where it is needed.

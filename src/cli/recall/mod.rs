@@ -250,11 +250,14 @@ async fn apply(cluster: &Cluster, policy: Value, name: &str, on: OnRecall) -> Re
             let live =
                 api.get_opt(name).await.ok().flatten().and_then(|live| serde_json::to_value(live).ok()).unwrap_or_default();
             let same = |pointer: &str| live.pointer(pointer) == policy.pointer(pointer);
-            if !["/spec/deny", "/spec/onRecall", "/spec/unmatched"].into_iter().all(same) {
+            let selects =
+                live.pointer("/spec/namespaceSelector").and_then(Value::as_object).is_some_and(|selector| !selector.is_empty());
+            let is_going = live.pointer("/metadata/deletionTimestamp").is_some();
+            if selects || is_going || !["/spec/deny", "/spec/onRecall", "/spec/unmatched"].into_iter().all(same) {
                 return Err((
                     1,
                     format!(
-                        "there is a ClusterModelPolicy {name} already, and it says something else. Give this one another name with --name"
+                        "there is a ClusterModelPolicy {name} already, and it says something else, is for other namespaces, or is being deleted. Give this one another name with --name"
                     ),
                 ));
             }

@@ -25,6 +25,7 @@ use crate::{
         confirm::{self, Others},
         context::Context,
         decide::Judged,
+        fetched,
         objects::{
             apply,
             slim::{SlimCondition, SlimPod},
@@ -36,6 +37,9 @@ use crate::{
     },
     model::Checks,
 };
+
+/// What is said of a pod whose fetch has not looked at what policies want today.
+const UNLOOKED: &str = "it fetched before a policy wanted the formats or the configuration of its files to be looked at; the pod that comes in its place looks at them";
 
 /// So long it counts that the policies are those of the verdicts.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -98,12 +102,9 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
     (visit.doors, failed)
 }
 
-/// Whether the pod will read what policies want to be looked at beside digests: from its ConfigMap, which nobody writes while
-/// changes wait.
+/// Whether the pod will read what policies want to be looked at beside digests, and nothing that they wanted before: from its
+/// ConfigMap, which nobody else writes while changes wait.
 async fn is_told(context: &Context, owner: &Owner, judged: &Judged, checks: Checks) -> bool {
-    if checks.is_empty() {
-        return true;
-    }
     let live = Live {
         revision: &judged.seen.revision,
         manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
@@ -133,19 +134,23 @@ impl Visit<'_> {
     async fn gate(&mut self, pod: &SlimPod, judged: Option<&Judged>) -> Result<(), kube::Error> {
         let Visit { context, observed, .. } = *self;
         let Some(judged) = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none()) else { return Ok(()) };
-        if !self.fresh.ask(context, observed).await? {
-            self.doors.stale = true;
-            return Ok(());
-        }
         match compare(context, &observed.owner, pod, judged).await? {
-            Compared::Gone => {}
-            Compared::Same => match judged.checks() {
-                None => self.doors.too_old = Some(judged.seen.revision.name.clone()),
-                Some(checks) if !is_told(context, &observed.owner, judged, checks).await => self.doors.stale = true,
-                Some(_) => lift(context, &observed.owner, pod).await?,
-            },
-            Compared::Another(objection) => self.doors.objections.push((pod.name().to_owned(), objection)),
+            Compared::Gone => return Ok(()),
+            Compared::Same => {}
+            Compared::Another(objection) => {
+                self.doors.objections.push((pod.name().to_owned(), objection));
+                return Ok(());
+            }
         }
+        let Some(checks) = judged.checks() else {
+            self.doors.too_old = Some(judged.seen.revision.name.clone());
+            return Ok(());
+        };
+        // The policies are asked about last: nothing that may take long lies between the answer and the gate.
+        if is_told(context, &observed.owner, judged, checks).await && self.fresh.ask(context, observed).await? {
+            return lift(context, &observed.owner, pod).await;
+        }
+        self.doors.stale = true;
         Ok(())
     }
 
@@ -228,11 +233,18 @@ fn verdict(judged: Option<&Judged>, pod: &SlimPod) -> Option<String> {
         None => Some("no revision of this ModelDeployment made it".to_owned()),
         Some(judged) if found_other_bytes(judged, pod) => Some("its weights are not what was judged".to_owned()),
         Some(judged) if !pod.was_vouched() && !judged.may_serve() => Some("the policies refuse it".to_owned()),
+        Some(judged) if !pod.was_vouched() && !was_looked_at(judged, pod) => Some(UNLOOKED.to_owned()),
         Some(judged) if pod.is_probed() && judged.is_refused() && !judged.is_recalled(OnRecall::KeepRunning) => {
             Some("its engine was started again, and the policies refuse it".to_owned())
         }
         Some(_) => None,
     }
+}
+
+/// Whether its fetch has looked at all that policies want to be looked at today: it was told when it began, and they may have
+/// changed since.
+fn was_looked_at(judged: &Judged, pod: &SlimPod) -> bool {
+    judged.checks().is_some_and(|wanted| wanted.is_empty() || fetched::checked(pod).cover(wanted))
 }
 
 /// Whether the pod gets no requests because the policies say that it is to go: now, or since before.

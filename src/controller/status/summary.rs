@@ -111,7 +111,7 @@ pub(super) fn summarise(
     }
     if let Some((pod, objection)) = picture.doors.objections.first() {
         let message = format!(
-            "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
+            "Pod {pod} is not vouched for, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
         );
         return trouble(State::Blocked, &Problem::new(Reason::NotVouched, message), true);
     }

@@ -5,12 +5,10 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
 };
 
-use super::{Unfit, clean_name, malformed};
+use super::{LONGEST_NAME, Unfit, clean_name, malformed};
 
 /// The longest header, in bytes: vocabularies of a few hundred thousand tokens stand in it.
 const LONGEST: u64 = 256 << 20;
-/// The longest key, in bytes.
-const LONGEST_KEY: u64 = 65_535;
 /// The most keys and the most tensors.
 const MOST: u64 = 100_000;
 /// The most elements in the arrays of a header, all of them together.
@@ -125,8 +123,8 @@ impl<F: Read> Header<F> {
         let mut names = HashSet::new();
         let mut alignment = ALIGNMENT.0;
         for _ in 0..count {
-            let key = self.text(LONGEST_KEY, "a key")?;
-            clean_name(&key)?;
+            let key = self.text("a key")?;
+            clean_name(&key, "a key")?;
             let kind = self.u32()?;
             if key == ALIGNMENT_KEY {
                 if kind != U32 {
@@ -179,8 +177,8 @@ impl<F: Read> Header<F> {
     }
 
     fn tensor(&mut self) -> Result<Span, Unfit> {
-        let name = self.text(512, "a tensor's name")?;
-        clean_name(&name)?;
+        let name = self.text("a tensor's name")?;
+        clean_name(&name, "a tensor")?;
         let dimensions = self.u32()?;
         if !(1..=4).contains(&dimensions) {
             return Err(malformed(format!("has tensor {name:?} with {dimensions} dimensions; it may have 1 to 4")));
@@ -201,10 +199,10 @@ impl<F: Read> Header<F> {
         Ok(Span { name, offset, length })
     }
 
-    fn text(&mut self, longest: u64, what: &str) -> Result<String, Unfit> {
+    fn text(&mut self, what: &str) -> Result<String, Unfit> {
         let length = self.u64()?;
-        if length > longest {
-            return Err(malformed(format!("has {what} of {length} bytes; up to {longest} are read")));
+        if length > LONGEST_NAME as u64 {
+            return Err(malformed(format!("has {what} of {length} bytes; up to {LONGEST_NAME} are read")));
         }
         self.spend(length)?;
         let mut text = Vec::new();

@@ -61,13 +61,14 @@ pub(super) fn check<F: Read + Seek>(file: &mut F, size: u64) -> Result<(), Unfit
 fn accounted(tensors: Vec<(String, Tensor)>, data: u64) -> Result<(), Unfit> {
     let mut spans = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        clean_name(&name)?;
+        clean_name(&name, "a tensor")?;
         let (begin, end) = tensor.data_offsets;
         let bits = bits(&tensor.dtype).ok_or_else(|| {
             malformed(format!("has tensor {name:?} of element type {:?}, which is not known here", tensor.dtype))
         })?;
         let needed = tensor.shape.iter().try_fold(bits, |bits, side| bits.checked_mul(*side)).map(|bits| (bits / 8, bits % 8));
-        if needed != end.checked_sub(begin).map(|length| (length, 0)) {
+        let given = end.checked_sub(begin).map(|length| (length, 0));
+        if needed.is_none() || needed != given {
             return Err(malformed(format!(
                 "has tensor {name:?} whose shape {:?} of {} does not need the bytes {begin} to {end} that it is given",
                 tensor.shape, tensor.dtype

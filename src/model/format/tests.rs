@@ -108,6 +108,8 @@ fn a_safetensors_file_is_accounted_for_byte_by_byte() {
         (two(&tensor("[3]", 4, 12), &tensor("[]", 0, 4)), 12, "does not need the bytes 4 to 12"),
         (two(&tensor("[2]", 12, 4), &tensor("[]", 0, 4)), 12, "does not need the bytes 12 to 4"),
         (two(&tensor("[4611686018427387904, 4]", 4, 4), &tensor("[]", 0, 4)), 4, "does not need"),
+        // Neither the shape nor the span makes a number.
+        (two(&tensor("[18446744073709551615]", 4, 0), &tensor("[]", 0, 4)), 0, "does not need the bytes 4 to 0"),
         (two(&tensor("[2]", 4, 12), r#"{"dtype":"X","shape":[],"data_offsets":[0,4]}"#), 12, "element type \"X\""),
         (two(&tensor("[2]", 4, 12), r#"{"dtype":"F32","shape":[],"data_offsets":[0,4],"code":1}"#), 12, "unknown field `code`"),
         (
@@ -190,25 +192,51 @@ fn a_gguf_header_that_claims_too_much_is_refused_before_it_is_believed() {
     assert!(said(Format::Gguf, b"GG").contains("ends within its header"));
 }
 
+/// A safetensors file with these bytes as its one tensor.
+fn holding(content: &[u8]) -> String {
+    let length = content.len();
+    let mut bytes = safetensors(&format!(r#"{{"a":{{"dtype":"U8","shape":[{length}],"data_offsets":[0,{length}]}}}}"#), 0);
+    bytes.extend(content);
+    said(Format::Safetensors, &bytes)
+}
+
+/// A zip's directory and its last record, which says that the directory has `length` bytes.
+fn zip(length: u32, comment: u16) -> Vec<u8> {
+    let directory = [b"PK\x01\x02".as_slice(), &[0; 42]].concat();
+    let end = [b"PK\x05\x06".as_slice(), &[0; 4], &[1, 0, 1, 0], &length.to_le_bytes(), &[0; 4], &comment.to_le_bytes()].concat();
+    [directory, end].concat()
+}
+
 #[test]
-fn weights_that_are_an_archive_too_are_refused() {
-    let end = |comment: usize| {
-        let mut end = b"PK\x05\x06".to_vec();
-        end.extend([0; 16]);
-        end.extend((comment as u16).to_le_bytes());
-        end
+fn weights_that_are_a_zip_archive_too_are_refused_whatever_stands_behind_it() {
+    for tail in [0, 1, 300, 60_000] {
+        let found = holding(&[vec![1; 40], zip(46, 0), vec![b'c'; tail]].concat());
+        assert!(found.contains("zip archive too"), "{tail}: {found}");
+    }
+    assert!(holding(&[vec![1; 40], zip(46, 300), vec![b'c'; 300]].concat()).contains("zip archive too"), "with a comment");
+    let empty = [b"PK\x05\x06".as_slice(), &[0; 18]].concat();
+    assert!(holding(&empty).contains("zip archive too"));
+    let large = [b"PK\x06\x07".as_slice(), &[0; 16], &zip(u32::MAX, 0)[46..]].concat();
+    assert!(holding(&large).contains("zip archive too"), "a large one");
+    assert_eq!(holding(&zip(45, 0)), "good", "no directory lies where it says");
+    assert_eq!(holding(&zip(u32::MAX - 1, 0)), "good", "nor before the file");
+    assert_eq!(holding(b"PK\x05\x06"), "good");
+}
+
+#[test]
+fn weights_that_are_a_tar_archive_too_are_refused() {
+    let header = |checksum: &str| {
+        let mut text = format!(r#"{{"__metadata__":{{"{}":"{}"}}}}"#, "n".repeat(100), "v".repeat(400));
+        // The header's length stands in the first eight bytes.
+        text.replace_range(140..148, checksum);
+        text
     };
-    let with_tail = |tail: &[u8]| {
-        let length = tail.len();
-        let header = format!(r#"{{"a":{{"dtype":"U8","shape":[{length}],"data_offsets":[0,{length}]}}}}"#);
-        let mut bytes = safetensors(&header, 0);
-        bytes.extend(tail);
-        said(Format::Safetensors, &bytes)
-    };
-    assert!(with_tail(&[vec![1; 40], end(0)].concat()).contains("zip archive too"));
-    assert!(with_tail(&[vec![1; 40], end(300), vec![b'c'; 300]].concat()).contains("zip archive too"));
-    assert_eq!(with_tail(&[vec![1; 40], end(300), vec![b'c'; 299]].concat()), "good", "no reader finds the end there");
-    assert_eq!(with_tail(b"PK\x05\x06"), "good");
+    let bytes = safetensors(&header("       0"), 0);
+    let sum: u64 =
+        bytes[..512].iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum();
+    assert_eq!(said(Format::Safetensors, &bytes), "good");
+    let found = said(Format::Safetensors, &safetensors(&header(&format!("{sum:>8o}")), 0));
+    assert!(found.contains("tar archive too"), "{found}");
 }
 
 /// Whatever bytes come: an answer, and no panic.

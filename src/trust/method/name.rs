@@ -87,13 +87,16 @@ impl Dn {
         self.0.is_empty()
     }
 
-    fn is_reversed(&self, other: &Self) -> bool {
-        self != other && self.0.iter().eq(other.0.iter().rev())
+    /// As an expression sees it: what separates parts within a value is written in hexadecimal digits (RFC 4514, `\\2C`), so that a
+    /// comma and a plus always separate, and nobody can write another part into the value of one.
+    fn to_match(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = self.write(&mut text, true);
+        text
     }
-}
 
-impl fmt::Display for Dn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write(&self, f: &mut impl fmt::Write, in_digits: bool) -> fmt::Result {
         for (index, part) in self.0.iter().enumerate() {
             for (place, (kind, value)) in part.iter().enumerate() {
                 f.write_str(match (index, place) {
@@ -102,20 +105,32 @@ impl fmt::Display for Dn {
                     _ => "+",
                 })?;
                 match value {
-                    Value::Text(text) => write!(f, "{kind}={}", escaped(text))?,
+                    Value::Text(text) => write!(f, "{kind}={}", escaped(text, in_digits))?,
                     Value::Der(hex) => write!(f, "{kind}=#{hex}")?,
                 }
             }
         }
         Ok(())
     }
+
+    fn is_reversed(&self, other: &Self) -> bool {
+        self != other && self.0.iter().eq(other.0.iter().rev())
+    }
 }
 
-fn escaped(text: &str) -> String {
+impl fmt::Display for Dn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, false)
+    }
+}
+
+/// A value as RFC 4514 writes it; `in_digits`: what separates parts, in hexadecimal digits.
+fn escaped(text: &str, in_digits: bool) -> String {
     let last = text.chars().count().saturating_sub(1);
     let mut out = String::new();
     for (index, c) in text.chars().enumerate() {
         match c {
+            '+' | ',' if in_digits => out.push_str(&format!("\\{:02X}", u32::from(c))),
             '"' | '+' | ',' | ';' | '<' | '>' | '\\' => out.extend(['\\', c]),
             '#' if index == 0 => out.push_str("\\#"),
             ' ' if index == 0 || index == last => out.push_str("\\ "),
@@ -323,7 +338,7 @@ impl Wanted {
         let fits = match &self.subject {
             None => true,
             Some(Subject::Exact(wanted)) => wanted == subject,
-            Some(Subject::Fits(pattern)) => pattern.fits(&subject.to_string()),
+            Some(Subject::Fits(pattern)) => pattern.fits(&subject.to_match()),
         };
         if !fits {
             let order = match &self.subject {
@@ -361,5 +376,23 @@ impl fmt::Display for Wanted {
             Some((kind, pattern)) => write!(f, "{kind}:{pattern}"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_within_a_value_separates_nothing_for_an_expression() {
+        let subject = Dn::parse(r"CN=x\,OU=Release,O=Acme").unwrap();
+        assert_eq!(
+            (subject.to_string(), subject.to_match()),
+            (r"CN=x\,OU=Release,O=Acme".into(), r"CN=x\2COU=Release,O=Acme".into())
+        );
+        assert_eq!(Dn::parse(r"CN=a\\,O=b\+c").unwrap().to_match(), r"CN=a\\,O=b\2Bc", "a backslash before a separator");
+        let wanted = Wanted::new(Some(Pattern::regex("CN=[^,]+,OU=Release,O=Acme")), None).unwrap();
+        assert!(wanted.check(&subject, &[]).is_err());
+        assert!(wanted.check(&Dn::parse("CN=x,OU=Release,O=Acme").unwrap(), &[]).is_ok());
     }
 }

@@ -53,14 +53,15 @@ impl Deny {
             }
             (Some(source), revision) => {
                 let pattern = glob(source, &format!("{at}.source"))?;
-                let is_hub = source.starts_with("hf://");
-                if let Some(revision) = revision.as_ref().filter(|revision| is_hub && !is_commit(revision)) {
+                let revision = revision.as_ref().map(|revision| revision.strip_prefix("sha256:").unwrap_or(revision));
+                if let Some(revision) = revision.filter(|revision| !is_immutable(revision)) {
+                    let shown: String = revision.chars().take(120).collect();
                     return invalid(format!(
-                        "{at}.revision is {revision:?}, and of a hub it must be the whole commit, 40 hexadecimal digits: a branch names another commit tomorrow. status.model.revision and bonafide pin say which it is."
+                        "{at}.revision is {shown:?}, which no revision can be: it must be the whole commit, or the whole digest of a manifest, 40 or 64 hexadecimal digits. A branch names another commit tomorrow; status.model.revision says what it stands for."
                     ));
                 }
                 let folded = glob(&source.to_ascii_lowercase(), &format!("{at}.source"))?;
-                What::Origin { pattern, folded, revision: revision.clone() }
+                What::Origin { pattern, folded, revision: revision.map(str::to_owned) }
             }
         };
         Ok(Self { name: deny.name.clone(), reason: deny.reason.clone(), what })
@@ -89,6 +90,6 @@ impl Deny {
     }
 }
 
-fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+fn is_immutable(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

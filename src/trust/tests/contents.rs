@@ -109,3 +109,18 @@ fn only_the_images_that_a_policy_names_get_the_weights() {
         assert!(problem.message.contains(&format!("would be served by {image}, {why}")), "{problem}");
     }
 }
+
+#[test]
+fn a_policy_that_only_restricts_does_not_open_what_the_default_keeps_closed() {
+    let image = format!("ghcr.io/a/b@{}", Digest::of("image"));
+    for spec in [
+        json!({"unmatched": "Accept", "formats": ["gguf"]}),
+        json!({"unmatched": "Accept", "engines": {"images": [image]}}),
+        json!({"unmatched": "Accept", "formats": ["gguf"], "deny": [{"name": "x", "source": "hf://x/*"}]}),
+    ] {
+        let mut set = set(&[("restricts", spec)]);
+        set.default = crate::trust::DefaultStance::Deny;
+        let before = set.for_namespace(&BTreeMap::new()).before_resolve(&source(), Assurance::Copied);
+        assert_eq!(before.unwrap_err().reason, Reason::DefaultDeny);
+    }
+}

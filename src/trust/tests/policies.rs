@@ -91,6 +91,8 @@ fn each_field_that_cannot_be_used_is_named_with_its_path() {
         (set("/deny/0", json!({"name": "bad", "revision": "main"})), Reason::InvalidSpec, "spec.deny[bad].revision "),
         (deny("acme/chat", "main"), Reason::InvalidPattern, "spec.deny[bad].source: "),
         (deny("hf://acme/chat", "main"), Reason::InvalidSpec, "spec.deny[bad].revision "),
+        (deny("https://models.acme.example/**", "v1"), Reason::InvalidSpec, "spec.deny[bad].revision "),
+        (deny("**", "12fd25f"), Reason::InvalidSpec, "spec.deny[bad].revision "),
         (
             set("/deny/0", json!({"name": "bad", "source": "hf://a/b", "fileDigests": [format!("sha256:{}", "0".repeat(64))]})),
             Reason::InvalidSpec,

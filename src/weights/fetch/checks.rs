@@ -65,7 +65,7 @@ impl Look {
     fn code(&self, path: &CleanPath) -> Result<(), Bad> {
         let Some(allowed) = self.checks.remote_code.filter(|_| code::may_name_code(path.as_str())) else { return Ok(()) };
         let denied = |why: String| Err(Bad::Unfit(Reason::RemoteCodeDenied, why));
-        match code::named(self.open(path)?) {
+        match code::named(path.as_str(), self.open(path)?) {
             Ok(None) => Ok(()),
             Ok(Some(found)) if found.is_elsewhere => denied(format!(
                 "names code in another repository ({}: {}), which no signature covers, and a policy denies that (remoteCode)",

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Job, Snapshot};
 use crate::{
     api::{Problem, Reason},
-    model::{CleanPath, Digest, Source},
+    model::{Checks, CleanPath, Digest, Source},
 };
 
 /// How a fetch ended.
@@ -59,6 +59,9 @@ pub struct Report {
     /// The digest or size that came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
+    /// What was looked at beside digests.
+    #[serde(default, skip_serializing_if = "Checks::is_empty")]
+    pub checks: Checks,
     /// The bytes that came over the network.
     pub bytes: u64,
     /// How long it took.
@@ -97,10 +100,16 @@ impl Report {
             file: refused.map(|refused| refused.file.clone()),
             expected: refused.map(|refused| refused.expected.clone()),
             found: refused.map(|refused| refused.found.clone()),
+            checks: Checks::default(),
             bytes: end.received,
             seconds: seconds(end.elapsed),
             verify_seconds: seconds(end.verifying),
         }
+    }
+
+    /// The same of a fetch that was told to take these looks.
+    pub fn having_looked_at(self, checks: Checks) -> Self {
+        Self { checks, ..self }
     }
 
     /// The line. A message that escapes to too many bytes is left out of it, never cut inside the JSON.

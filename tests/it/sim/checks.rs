@@ -103,3 +103,26 @@ fn a_revision_of_an_older_release_is_not_let_in_where_a_policy_wants_more_looked
         assert!(told(world));
     });
 }
+
+#[test]
+fn who_fetched_before_a_policy_wanted_more_looked_at_is_not_vouched_for() {
+    simulate(4, async |world| {
+        world.run_smoothly();
+        world.deploy("pear", &[], json!({}));
+        world.until("it is let in", |world| if let_in(world) == 1 { Ok(()) } else { Err("it waits".into()) }).await;
+        // Its fetch has begun by then, and it takes longer than this.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        formats(world);
+        world.condition("pear", "Ready", "False", "NotVouched").await;
+        assert_eq!(world.of("Pod", "pear").iter().filter(|pod| super::world::routed(pod)).count(), 0);
+        replace(world).await;
+        world.ready("pear", 1).await;
+        assert!(told(world));
+        // Who was vouched for before a policy came goes on.
+        world.delete("ClusterModelPolicy", "formats");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        formats(world);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        world.ready("pear", 1).await;
+    });
+}

@@ -97,6 +97,19 @@ fn a_refusal_names_whose_certificate_it_was() {
 }
 
 #[test]
+fn a_mode_that_passes_over_a_certificate_that_has_ended_does_not_pass_over_other_bytes() {
+    let Acme { root, middle, models } = &Acme::new();
+    let mut spec = policy(json!([by_certificate("m", root, json!({"subject": {"exact": MODELS}}))]), 1);
+    spec["mode"] = json!("Warn");
+    let (set, later) = (set(&[("p", spec)]), "2060-01-01T00:00:00Z".parse().unwrap());
+    let judge = |files: &[(&str, &str)]| judge_at(&set, &manifest(files), &bundle(models.signs(&FILES, &[middle])), None, later);
+    let ended = judge(&FILES);
+    assert_eq!((ended.trust(), ended.reason()), (Trust::Unsigned, Reason::CertificateExpired));
+    let changed = judge(&[FILES[0], ("model.gguf", "other weights")]);
+    assert_eq!(refused(&changed).reason, Reason::DigestMismatch);
+}
+
+#[test]
 fn a_policy_with_an_authority_that_cannot_be_used_is_broken() {
     let Acme { root, models, .. } = &Acme::new();
     let compile = |certificate: Value| {
