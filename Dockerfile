@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # The operator's image: one binary, the helper that it brings into pods, and the few files of glibc that it needs. For amd64 and arm64:
-#   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=0.2.0 -t REGISTRY/bonafide:0.2.0 --push .
+#   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=0.3.0 -t REGISTRY/bonafide:0.3.0 --push .
 
 FROM docker.io/library/rust:1.95-slim-bookworm AS build
 WORKDIR /src
@@ -40,7 +40,7 @@ RUN set -eu; cd /rootfs; mkdir -p etc/ssl/certs tmp; chmod 1777 tmp; \
     chroot /rootfs /bonafide --version; chroot /rootfs /bonafide-helper 2>&1 | grep --quiet usage
 
 FROM scratch
-ARG VERSION=0.2.0
+ARG VERSION=0.3.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="bonafide" \
       org.opencontainers.image.description="Serves open-weight AI models on Kubernetes, and only those whose weights are signed by somebody a policy trusts" \

@@ -19,7 +19,7 @@ test: ## Every tier of tests
 
 test-unit: ## Pure steps, golden files, CEL in the library, the simulation: no cluster
 	cargo test -p bonafide --lib
-	cargo test -p bonafide --test it -- golden drift cel:: lint:: gitops::argo gitops::the_chart conformance:: sim::
+	cargo test -p bonafide --test it -- golden drift cel:: lint:: gitops::argo gitops::the_chart conformance:: sim:: tamper::ours
 
 SEEDS ?= 1000
 sim: ## The simulation, thoroughly: killed before and after every write, SEEDS=1000 runs under faults by chance
@@ -62,7 +62,7 @@ generate: ## Write generated files anew: CRDs, their copies in the chart, golden
 	cargo run -q -- crd --out crds
 	cp crds/*.yaml charts/bonafide/files/crds/
 	UPDATE_GOLDEN=1 cargo test -p bonafide --lib -q golden
-	UPDATE_GOLDEN=1 cargo test -p bonafide --test it -q -- golden drift cluster::chart::what_the_chart_renders
+	UPDATE_GOLDEN=1 cargo test -p bonafide --test it -q -- golden drift cluster::chart::what_the_chart_renders tamper::
 
 build: ## The optimised binaries
 	cargo build --release --workspace --bins
@@ -78,7 +78,7 @@ bench-status: ## Seconds from the cause to the condition, for each reason, on a 
 	@./localcluster/prepare.sh
 	cargo test -q -p bonafide --test it -- --ignored --nocapture --exact cluster::reasons::bench_status
 
-bench-%: ## One of them: bench-verify, bench-fetch, bench-manager, bench-scale, bench-size
+bench-%: ## One of them: bench-verify, bench-trust, bench-fetch, bench-manager, bench-scale, bench-size
 	@./benches/run.sh $*
 
 up: build ## A local Kubernetes with one node, until `make down`

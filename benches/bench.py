@@ -25,6 +25,7 @@ import time
 import urllib.request
 
 import scale
+import trust
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MB, GB, MIB = 10**6, 10**9, 2**20
@@ -487,7 +488,11 @@ def many(tools):
     return scale.run(tools, sys.modules[__name__])
 
 
-BENCHMARKS = {"verify": verify, "fetch": fetch, "manager": manager, "scale": many, "size": size}
+def genuine(tools):
+    return trust.run(tools, sys.modules[__name__])
+
+
+BENCHMARKS = {"verify": verify, "trust": genuine, "fetch": fetch, "manager": manager, "scale": many, "size": size}
 
 
 def main():

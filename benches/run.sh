@@ -2,7 +2,7 @@
 # Builds what is measured, measures it beside its peer, prints one table, and writes target/bench/NAME.json.
 #
 #   ./benches/run.sh                    all of them
-#   ./benches/run.sh verify fetch       these: verify, fetch, manager, scale, size
+#   ./benches/run.sh verify fetch       these: verify, trust, fetch, manager, scale, size
 #
 # RUNS=n: how often each is run (default: 11 verify, 5 fetch). SECONDS_AT_REST=n: how long the manager is watched (60).
 set -euo pipefail

@@ -103,16 +103,25 @@ reasons! {
         SignatureMalformed: "The signature cannot be read." => "Put a Sigstore bundle there, as `model_signing` writes it.",
         SignatureUnsupported: "The signature is of a kind that is not verified." => "Sign with one of the kinds that docs/security.md lists.",
         WrongSigner: "Somebody else than the policy names has signed." => "Have it signed by one of those whom the message names.",
+        CertificateExpired: "The signer's certificate, or one above it, has expired." => "Have the model signed with a certificate that is valid.",
+        CertificateNotYetValid: "The signer's certificate, or one above it, is not valid yet, or the time of a signature is still to come." => "Wait until it is; if it should be, see whether a clock is wrong.",
+        CertificateUnfit: "The signer's certificate, or one above it, is not for signing code." => "Have the model signed with a certificate for code signing, under an authority without restrictions.",
         SignedFileMissing: "The signature lists a file that the source does not have." => "Restore the file at the source, or have the model signed again without it.",
         UnsignedFile: "A file that is served is not signed." => "Have it signed, or leave it out with `spec.model.files`.",
         DigestMismatch: "The bytes are not the ones that were judged." => "If the new bytes are wanted, have them signed or pin them; if not, tell the owner of the repository.",
         PinMismatch: "The content is not the one that is pinned." => "Set `spec.model.digest` to what the message says, when that is wanted; otherwise pin the revision too.",
+        ContentNotListed: "The rule takes only contents that it names by digest, and this is none of them." => "Serve a content that the rule names, or have this one's digest added to it.",
+        SignedFileLeftOut: "A file that was signed would not be served, and the policy wants all of them." => "Name the file in `spec.model.files` too, or have the files that are served signed by themselves.",
+        FormatNotAllowed: "A file is of a format that the policy does not allow." => "Choose other files with `spec.model.files`, or a model whose weights are of an allowed format.",
+        FormatMismatch: "The bytes of a file are not of the format that its name says, or are of another one too." => "Do not use the file: tell the owner of the repository, and choose another model.",
+        RemoteCodeDenied: "The model brings code along, or its configuration names some, and the policy lets none through." => "Leave code out with `spec.model.files`, or choose a model that needs none.",
+        EngineNotAllowed: "The engine's image is none that the policy allows." => "Name another engine, or have its InferenceEngine name an image with an allowed digest.",
         Denied: "A policy denies these bytes or this origin." => "Serve another revision; the message says why this one is denied.",
         AssuranceTooLow: "The policy wants the bytes to be copied and hashed on their way, and these are read in place." => "Serve it from a source whose bytes are copied, such as `hf://`.",
     }
     "Policies." {
-        InvalidKey: "A key cannot be read." => "Write the key as PEM, `-----BEGIN PUBLIC KEY-----`.",
-        InvalidPattern: "A pattern cannot be read, or can match no source." => "Correct the pattern: the whole source with its scheme, as `hf://acme/*`; only `*` and `**` are wildcards.",
+        InvalidKey: "A key, an authority's certificate or a Sigstore instance's trusted root cannot be read." => "Write the key as PEM, `-----BEGIN PUBLIC KEY-----`, the authority as `-----BEGIN CERTIFICATE-----`, and the instance as its `trusted_root.json`.",
+        InvalidPattern: "A pattern cannot be read, or can match no source or name." => "Correct the pattern that the message names. For a source: the whole source with its scheme, as `hf://acme/*`; only `*` and `**` are wildcards.",
         InvalidDigest: "A digest cannot be read." => "Write it as `sha256:` and 64 hexadecimal digits.",
         UnknownSigner: "A rule names a signer whom the policy does not know." => "Add the signer to the policy, or correct its name.",
     }
@@ -144,6 +153,7 @@ reasons! {
         NodeLost: "The node does not report any more." => "Bring the node back, or delete it.",
         Preempted: "A pod of higher priority took the place." => "Free room, or give the pods a higher priority.",
         Evicted: "The node or somebody sent the pod away." => "Wait for the replacement; when the node was short of something, see the message.",
+        RevisionTooOld: "A policy wants more to be looked at than the release of Bonafide can that made the revision." => "Change the model, engine, resources or pod in the spec, so that a new revision is made.",
         NotVouched: "The pod is not what Bonafide wrote." => "Delete the pod; if it comes back the same, find out what in the cluster changes pods.",
         RolloutFailed: "The new revision did not answer in time; the old one goes on serving." => "Mend the cause that the message names. A change of model, engine, resources or pod in the spec tries again; where something else was to blame, or `rollout` was changed, `bonafide rollout retry NAME` does.",
     }
@@ -163,6 +173,11 @@ impl Reason {
     /// The reasons that are about pods: those that an engine's messages can have.
     pub fn of_pods() -> impl Iterator<Item = Self> {
         Self::ALL.iter().filter(|(group, _)| *group == "Pods.").flat_map(|(_, reasons)| reasons.iter().copied())
+    }
+
+    /// Whether it says that a source could not be asked, or what it answered.
+    pub fn is_of_source(self) -> bool {
+        Self::ALL.iter().any(|(group, reasons)| *group == "The source." && reasons.contains(&self))
     }
 
     /// Whether something is wrong: it is not as it should be, and waiting alone is not what helps.

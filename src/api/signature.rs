@@ -32,8 +32,8 @@ pub struct ModelSignatureSpec {
     #[x_kube(validation = kube::core::Rule::new("self.matches('^sha256:[0-9a-f]{64}$')")
         .message("digest must be 'sha256:' and 64 lower-case hexadecimal digits, as status.model.digest of the ModelDeployment shows it"))]
     pub digest: String,
-    /// The signature: a bundle of OpenSSF Model Signing v1.0, as the file `model.sig` holds it. It may list more files than are
-    /// served.
+    /// The signature: a bundle of OpenSSF Model Signing v1.0, as the file `model.sig` holds it, which may list more files than are
+    /// served; or an approval of the content, as `bonafide approve` makes it.
     #[schemars(length(min = 1, max = 524_288))]
     pub bundle: String,
 }

@@ -73,7 +73,9 @@ impl ClusterArgs {
 /// The resource of a kind that the commands read.
 fn resource(kind: &str) -> ApiResource {
     let (group, version) = match kind {
-        "ModelDeployment" | "ModelArtifact" => ("bonafide.dev", "v1alpha1"),
+        "ModelDeployment" | "ModelArtifact" | "ModelSignature" | "ClusterModelPolicy" | "InferenceEngine" => {
+            ("bonafide.dev", "v1alpha1")
+        }
         "Deployment" | "ControllerRevision" => ("apps", "v1"),
         "Lease" => ("coordination.k8s.io", "v1"),
         _ => ("", "v1"),
@@ -88,6 +90,12 @@ impl Cluster {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource(kind)),
             None => Api::all_with(self.client.clone(), &resource(kind)),
         }
+    }
+
+    /// The Secret of that name beside the operator; `None` when there is none or nobody may read it.
+    pub async fn secret(&self, name: &str) -> Option<Value> {
+        let found = self.api("Secret", Some(super::manager::NAMESPACE)).get_opt(name).await;
+        found.ok().flatten().and_then(|object| serde_json::to_value(object).ok())
     }
 
     /// All objects of a kind with these labels, in pages.

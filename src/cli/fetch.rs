@@ -24,7 +24,7 @@ use listen::Shown;
 
 use crate::{
     api::{Problem, Reason, SECRET_TYPE},
-    model::{Digest, Manifest, Source},
+    model::{Checks, Digest, Manifest, Source},
     weights::{
         Credentials, Resolver, Sources,
         fetch::{Job, Limits, Outcome, Progress, Refused, Report, fetch},
@@ -43,7 +43,9 @@ use crate::{
   65  refused for good: the source does not have the expected bytes; the same pod does not download it again
   75  a temporary failure: run again, and the transfer continues where it stopped")]
 pub struct Fetch {
-    /// The files that may be served: a JSON list of {path, size, sha256}
+    /// The files that may be served: a JSON list of {path, size, sha256}. A file checks.json beside it may ask for more than digests:
+    /// {"formats": true} wants *.safetensors and *.gguf to be weights of that format from the first byte to the last, and {"remoteCode":
+    /// "Deny"} no *.json to name code (auto_map, custom_generate), with "AllowIfSigned" only none of another repository
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
     /// The content digest of the manifest; a manifest with another one is refused
@@ -111,21 +113,23 @@ impl From<Problem> for Unusable {
 pub async fn run(args: Fetch) -> ExitCode {
     let progress = Arc::new(Progress::default());
     let brought = args.bring.as_deref().map_or(Ok(()), bring::bring).map_err(Unusable::Usage);
+    let mut checks = Checks::default();
     let (outcome, code) = match brought.and_then(|()| prepare(&args)) {
         Err(Unusable::Usage(problem)) => (Outcome::Failed(problem), EXIT_USAGE),
         Err(Unusable::Refused(refused)) => (Outcome::Refused(refused), EXIT_REFUSED),
         Ok((resolver, job)) => {
+            checks = job.checks;
             let limits = Limits { patience: Duration::from_secs(args.patience), ..Limits::default() };
             let outcome = watch(resolver, job, limits, &progress, args.listen).await;
             let code = match outcome {
                 Outcome::Complete { .. } => EXIT_COMPLETE,
-                Outcome::Refused(_) => EXIT_REFUSED,
+                Outcome::Refused(_) | Outcome::Unfit(..) => EXIT_REFUSED,
                 Outcome::Failed(_) => EXIT_TEMPORARY,
             };
             (outcome, code)
         }
     };
-    let report = Report::new(&outcome, &progress.snapshot(None));
+    let report = Report::new(&outcome, &progress.snapshot(None)).having_looked_at(checks);
     eprintln!("{}: {}: {}", report.outcome, report.reason, report.message);
     let kubelet = || Some(PathBuf::from(KUBELET_LOG)).filter(|log| log.exists());
     if let Some(log) = args.termination_log.or_else(kubelet)
@@ -204,8 +208,21 @@ fn prepare(args: &Fetch) -> Result<(Resolver, Job), Unusable> {
         credentials,
         into: args.into.clone(),
         own: args.bring.as_ref().unwrap_or(&args.into).clone(),
+        checks: checks(&args.manifest)?,
     };
     Ok((Resolver::new(sources)?, job))
+}
+
+/// What policies want to be looked at beside digests. It may change without a restart, so it is no argument: it stands beside the
+/// manifest, and where nothing stands nothing is wanted.
+fn checks(manifest: &Path) -> Result<Checks, Problem> {
+    let file = manifest.with_file_name(Checks::FILE);
+    if !file.exists() {
+        return Ok(Checks::default());
+    }
+    let text = read(&file, MAX_FILE)?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Problem::new(Reason::InvalidSpec, format!("{} cannot be read: {error}", file.display())))
 }
 
 /// The Secret as the kubelet mounts it. Its type cannot be seen from here; the manager checks it before it mounts it.

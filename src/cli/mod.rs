@@ -1,16 +1,22 @@
 //! The commands. Those for people need no cluster; none of them starts a runtime that it does not need.
 
+mod approve;
+mod ask;
 pub mod cluster;
+mod conformance;
 mod crd;
 mod engines;
+mod explain;
 pub mod fetch;
 pub mod lint;
 mod manager;
 mod manifest;
 mod measure;
 mod pin;
+mod recall;
 mod render;
 mod rollout;
+mod sign;
 pub mod status;
 pub mod verify;
 pub mod yaml;
@@ -31,10 +37,13 @@ use clap::{Parser, Subcommand};
     propagate_version = true,
     after_help = "Examples:
   bonafide verify ./model --key publisher.pem           # is it what was signed?
+  bonafide sign ./model --key ours.key                  # sign it yourself
   bonafide lint -f deploy/                              # what a cluster would refuse
+  bonafide explain -f model.yaml --cluster              # would it be served here?
   bonafide pin -f model.yaml --in-place                 # the commit and the digest of today
   bonafide status -A                                    # what became of it, cause first
   bonafide rollout undo llama-70b -n chat               # back to the last revision that worked
+  bonafide recall llama-70b -n chat --drain             # the policy that takes its bytes out of service
 
 Under the name kubectl-bonafide in the PATH it is also `kubectl bonafide`. Each command has examples: bonafide verify --help"
 )]
@@ -45,14 +54,21 @@ pub struct Bonafide {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a model's directory against its signature
     Verify(verify::VerifyArgs),
+    Sign(sign::SignArgs),
+    Approve(approve::ApproveArgs),
+    #[command(hide = true)]
+    Conformance(conformance::ConformanceArgs),
     /// Tell what became of ModelDeployments: from the object down to its pods, cause first
     Status(status::StatusArgs),
     /// Look at the history of a ModelDeployment, go back, hold, try again, and wait
     Rollout(rollout::RolloutArgs),
+    /// Make the policy that takes a model out of service, of what the cluster recorded of it
+    Recall(recall::RecallArgs),
     /// Say what an API server and the manager would refuse, without a cluster
     Lint(lint::LintArgs),
+    /// Say whether models would be served, and if not, why: by the policies of files or of a cluster
+    Explain(explain::ExplainArgs),
     /// Print the manifest that makes a directory on a server of files a source
     Manifest(manifest::ManifestArgs),
     /// Write the commit and the digest that models stand for now into YAML
@@ -84,9 +100,14 @@ pub fn run() -> ExitCode {
     };
     match bonafide.command {
         Command::Verify(args) => verify::run(&args),
+        Command::Sign(args) => sign::run(&args),
+        Command::Approve(args) => approve::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Status(args) => on_one_thread(status::run(args)),
         Command::Rollout(args) => on_one_thread(rollout::run(args)),
+        Command::Recall(args) => on_one_thread(recall::run(args)),
         Command::Lint(args) => lint::run(&args),
+        Command::Explain(args) => on_one_thread(explain::run(args)),
         Command::Manifest(args) => manifest::run(&args),
         Command::Pin(args) => on_one_thread(pin::run(args)),
         Command::Render(args) => render::run(&args),
@@ -133,8 +154,8 @@ mod tests {
 
     use super::*;
 
-    /// What the chart and the pods run.
-    const INNER: [&str; 3] = ["manager", "measure", "fetch"];
+    /// What the chart, the pods and the conformance suite run.
+    const INNER: [&str; 4] = ["manager", "measure", "fetch", "conformance"];
 
     fn without_examples(command: &clap::Command) -> Vec<String> {
         let help = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::{
     api::{AcceleratorClass, ArtifactFile, InferenceEngine, ModelArtifact, ModelArtifactSpec, ModelDeployment},
     controller::{self, plan},
     engine::{self, Catalogue},
-    model::{CleanPath, File, Manifest, Source},
+    model::{Checks, CleanPath, File, Manifest, Source},
 };
 
 /// What `render` takes.
@@ -221,7 +221,14 @@ fn children(
     let reason = plan::reason(None, &made_of, &revision.commit, &revision.artifact);
     let notes = controller::Notes::new(&made_of, &reason, plan::asking(engine, &served), None);
     let replicas = Some(deployment.spec.replicas);
-    let live = plan::Live { revision: &revision, manifest: Some(&manifest), replicas, version: None, notes: &notes.kept };
+    let live = plan::Live {
+        revision: &revision,
+        manifest: Some(&manifest),
+        checks: Checks::default(),
+        replicas,
+        version: None,
+        notes: &notes.kept,
+    };
     Ok(plan::children(&owner, &[live], &Value::Object(serde_json::Map::new())).into_iter().map(|child| child.object).collect())
 }
 

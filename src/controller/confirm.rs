@@ -20,13 +20,14 @@ use kube::{
 use super::{
     context::Context,
     decide::Decision,
+    doors::gate,
     objects::slim::{SlimDeployment, SlimPod},
     observe::Observed,
     plan::{ChildKind, Owner, child_name, revision_of},
     progress,
     rollout::{Fate, Step},
 };
-use crate::api::{LABEL_DEPLOYMENT, ModelDeployment};
+use crate::api::{LABEL_DEPLOYMENT, ModelDeployment, OnRecall};
 
 /// Whether this step takes anything away: replicas, routes, whole Deployments, a revision's standing.
 pub fn takes_away(context: &Context, observed: &Observed, decision: &Decision, step: &Step) -> bool {
@@ -83,6 +84,11 @@ pub async fn look(
         judged.seen.version = live.and_then(|live| live.metadata.resource_version.clone());
     }
     observed.pods = pods;
+    // Nobody is taken out of service by a policy that is not there any more.
+    if decision.revisions.iter().any(|judged| judged.is_recalled(OnRecall::Drain)) {
+        let Observed { owner, namespace_labels, policies, .. } = &*observed;
+        return gate::is_today(&context.client, &owner.namespace, namespace_labels, &policies.versions).await;
+    }
     Ok(true)
 }
 

@@ -1,11 +1,16 @@
 //! Which revisions there are to be, and what the policies say of each today.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
 
 use super::{
     claims,
     context::Context,
-    notes::Notes,
+    notes::{Notes, Refusal},
     observe::{Observed, ObservedRevision, refresh},
     plan::{self, Revision, RevisionInput},
     source::{
@@ -19,10 +24,12 @@ use super::{
     },
 };
 use crate::{
-    api::{ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, Problem, Reason, ResolvedModel, RevisionStatus},
+    api::{
+        ANNOTATION_SPEC, AcceleratorClass, Assurance, ModelDeployment, OnRecall, Problem, Reason, ResolvedModel, RevisionStatus,
+    },
     engine::{self, RenderInput},
-    model::{Digest, Source},
-    trust::{Applicable, Candidate, Verdict},
+    model::{Checks, Digest, Source},
+    trust::{Applicable, Candidate, Recall, Verdict},
     weights::Library,
 };
 
@@ -47,9 +54,38 @@ impl Judged {
         self.verdict.as_ref().is_some_and(Verdict::may_serve)
     }
 
+    /// What its pods have to look at beside digests; `None` when they fetch with a version that cannot.
+    pub fn checks(&self) -> Option<Checks> {
+        let (Some(verdict), Some(artifact)) = (&self.verdict, &self.artifact) else { return Some(Checks::default()) };
+        let checks = verdict.checks().within(&artifact.manifest).for_those_who_know(&self.seen.revision.checks);
+        checks.are_known_to(&self.seen.revision.checks).then_some(checks)
+    }
+
+    /// Forgets that a replica found something of which policies wanted to know then, and want no more.
+    fn forgive(mut self) -> Self {
+        let wanted = self.checks().unwrap_or_default();
+        let counts = |refusal: &Refusal| match refusal.reason() {
+            Reason::FormatMismatch => wanted.formats,
+            Reason::RemoteCodeDenied => wanted.remote_code.is_some(),
+            _ => true,
+        };
+        self.seen.refusal = self.seen.refusal.filter(counts);
+        self
+    }
+
     /// Whether the policies say that none may: that nothing is known yet is not that.
     pub fn is_refused(&self) -> bool {
         self.verdict.as_ref().is_some_and(|verdict| !verdict.may_serve())
+    }
+
+    /// What the policies that refuse it say of its replicas that run.
+    pub fn recall(&self) -> Option<&Recall> {
+        self.verdict.as_ref().and_then(Verdict::recall)
+    }
+
+    /// The same, if it is that.
+    pub fn is_recalled(&self, on: OnRecall) -> bool {
+        self.recall().is_some_and(|recall| recall.on == on)
     }
 }
 
@@ -107,6 +143,15 @@ pub struct Decision {
     pub shared: Option<Problem>,
 }
 
+impl Decision {
+    /// How long every verdict in it holds if nothing but time passes, at least a second; `None`: for good.
+    pub fn holds_for(&self, now: Timestamp) -> Option<Duration> {
+        let verdicts = self.revisions.iter().filter_map(|judged| judged.verdict.as_ref()).chain(&self.verdict);
+        let until = verdicts.filter_map(Verdict::holds_until).min()?;
+        Some(Duration::try_from(until.duration_since(now)).unwrap_or_default().max(Duration::from_secs(1)))
+    }
+}
+
 /// Decides. An error means that the API server could not be asked.
 pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &Observed) -> Result<Decision, kube::Error> {
     let applicable = observed.policies.set.for_namespace(&observed.namespace_labels);
@@ -120,10 +165,13 @@ pub async fn decide(context: &Context, deployment: &ModelDeployment, observed: &
         let pin = pin.filter(|_| seen.asked_for);
         let assurance = plan::assurance(&seen.revision.template);
         let verdict = match &artifact {
-            Some(artifact) => judge(context, &applicable, observed, artifact, pin, assurance).await?,
+            Some(artifact) => {
+                let image = Some(seen.revision.image.as_str());
+                judge(context, &applicable, observed, artifact, pin, assurance, image).await?
+            }
             None => None,
         };
-        revisions.push(Judged { seen: seen.clone(), artifact, verdict });
+        revisions.push(Judged { seen: seen.clone(), artifact, verdict }.forgive());
     }
     let mut decision = Decision {
         artifacts: revisions.iter().filter_map(|judged| judged.artifact.clone()).collect(),
@@ -200,11 +248,13 @@ async fn judge(
     artifact: &Arc<Artifact>,
     pin: Option<Digest>,
     assurance: Assurance,
+    image: Option<&str>,
 ) -> Result<Option<Verdict>, kube::Error> {
     let namespace = &observed.owner.namespace;
     let Ok(source) = artifact.spec.source.parse::<Source>() else { return Ok(None) };
     let beside = artifact.spec.bundles.iter().map(|bundle| (bundle.from.clone(), bundle.content.clone()));
     let delivered = signatures::about(context, namespace, artifact.manifest.digest()).await?;
+    let now = context.clock.now();
     let question = judgements::Question {
         namespace,
         policies: &observed.policies,
@@ -213,17 +263,21 @@ async fn judge(
         delivered: &delivered,
         pin,
         assurance,
+        image,
+        now,
     };
     Ok(context.judgements.reach(&question, || {
         let bundles: Vec<_> = beside.chain(delivered.iter().map(|bundle| (**bundle).clone())).collect();
-        Some(applicable.judge(&Candidate {
+        let candidate = Candidate {
             source: &source,
             revision: &artifact.spec.revision,
             manifest: &artifact.manifest,
             bundles: &bundles,
             pin,
             assurance,
-        }))
+            image,
+        };
+        Some(applicable.judge(&candidate, now))
     }))
 }
 
@@ -324,7 +378,7 @@ async fn renew(
     };
     decision.artifacts.push(artifact.clone());
     decision.model = Some(resolved_model(deployment, &artifact));
-    let Some(verdict) = judge(context, applicable, observed, &artifact, pin, assurance).await? else {
+    let Some(verdict) = judge(context, applicable, observed, &artifact, pin, assurance, Some(&rendered.image)).await? else {
         return blocked(
             Stage::Spec,
             Problem::new(Reason::InternalError, "The record of the resolved model could not be read back."),
@@ -399,7 +453,7 @@ async fn recall(
     let Some(known) = resolved_before(deployment) else { return Ok(()) };
     if let Some(artifact) = artifacts::get(context, &observed.owner.namespace, &known.artifact).await? {
         let assurance = plan::assurance_of(&deployment.spec.model);
-        decision.verdict = judge(context, applicable, observed, &artifact, pin, assurance).await?;
+        decision.verdict = judge(context, applicable, observed, &artifact, pin, assurance, None).await?;
         decision.model = Some(resolved_model(deployment, &artifact));
         decision.artifacts.push(artifact);
     }

@@ -19,6 +19,7 @@ mod objects;
 mod observe;
 pub mod plan;
 mod progress;
+mod recalled;
 mod rollout;
 mod run;
 mod shift;
@@ -35,7 +36,7 @@ pub use doors::ask;
 pub use notes::{ANSWERED, FAILED, Notes, REFUSED};
 pub use run::{RunError, Surroundings, run};
 pub use source::{
-    resolve::{LookedUp, look_up},
+    resolve::{Answer, LookedUp, find, look_up},
     volume_claims::is_of_one_node,
 };
 pub use verdicts::artifacts::name as artifact_name;
@@ -139,7 +140,8 @@ async fn reconcile(context: &Context, deployment: &ModelDeployment) -> Result<Op
     };
     let held_back = write::status(context, &picture).await?;
     let shared = decision.shared.as_ref().map(|_| decide::NAME_TAKEN);
-    let again = [hurry, retry, step.again, found.again, held_back, shared, Some(RESYNC)].into_iter().flatten().min();
+    let edge = decision.holds_for(context.clock.now());
+    let again = [hurry, retry, step.again, found.again, held_back, shared, edge, Some(RESYNC)].into_iter().flatten().min();
     if let Some(error) = failed {
         return Err(error);
     }
@@ -205,7 +207,9 @@ async fn note_refusals(
 /// The artifacts that were judged, with what the policies say of them today.
 fn verdicts(decision: &Decision) -> Vec<(Arc<Artifact>, Vec<PolicyVerdict>)> {
     let verdicts = decision.revisions.iter().filter_map(|judged| Some((judged.artifact.as_ref()?, judged.verdict.as_ref()?)));
-    let wanted = decision.artifacts.last().zip(decision.verdict.as_ref());
+    // What is wished for is not always what was recorded last: an older revision may answer it.
+    let named = |name: &str| decision.artifacts.iter().find(|artifact| artifact.name == name);
+    let wanted = decision.model.as_ref().and_then(|model| named(&model.artifact)).zip(decision.verdict.as_ref());
     verdicts.chain(wanted).map(|(artifact, verdict)| (artifact.clone(), verdict.per_policy())).collect()
 }
 

@@ -16,7 +16,7 @@ use super::{
     doors::ask::Asking,
     plan::{Owner, child_name},
 };
-use crate::api::{ANNOTATION_REASON, ANNOTATION_REFRESH, ANNOTATION_SPEC};
+use crate::api::{ANNOTATION_REASON, ANNOTATION_REFRESH, ANNOTATION_SPEC, Reason};
 
 /// How the engine of the revision is asked.
 pub const ASKING: &str = "bonafide.dev/asking";
@@ -42,12 +42,22 @@ pub struct Refusal {
     pub pods: Vec<String>,
     /// The sentence for people; empty when the revision came up later.
     pub message: String,
+    /// Why, where it is not that the bytes were others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The ModelDeployment's `bonafide.dev/refresh` at that time: another one tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<String>,
     /// Something else was wished for since: when this is wished for again, it is tried again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forgiven: bool,
+}
+
+impl Refusal {
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason.as_deref().and_then(Reason::named).unwrap_or(Reason::DigestMismatch)
+    }
 }
 
 /// The revision did not come up, and was given up.

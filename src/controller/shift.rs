@@ -3,25 +3,29 @@
 use std::sync::Arc;
 
 use super::{
-    HURRY,
+    HURRY, claims,
     context::Context,
     decide::{Decision, Judged},
     diagnose::{Found, far},
-    doors::drain,
+    doors::{drain, gate},
     notes::{self, Failure},
     objects::{
         apply::{self, ApplyError},
         slim::SlimPod,
     },
     observe::{Observed, refresh},
-    plan::{self, Live},
-    progress,
+    plan::{self, ChildKind, Live},
+    progress, recalled,
     rollout::{self, Fate, Looks, Seen, Standing, Step, Wish},
     said, status,
     verdicts::artifacts::Artifact,
     write,
 };
-use crate::api::{Management, ModelDeployment, Problem, Reason, VOUCHED};
+use crate::{
+    api::{Management, ModelDeployment, OnRecall, Problem, Reason, VOUCHED},
+    model::{Checks, Source},
+    trust::Verdict,
+};
 
 /// So many revisions are kept that nothing runs of any more: `bonafide rollout undo` goes back to them.
 const HISTORY: usize = 10;
@@ -30,14 +34,20 @@ const HISTORY: usize = 10;
 pub fn next(context: &Context, deployment: &ModelDeployment, observed: &Observed, decision: &Decision, found: &Found) -> Step {
     let now = context.sightings.now(&context.clock);
     let seen: Vec<Seen> = decision.revisions.iter().map(|judged| seen(context, deployment, observed, judged, found)).collect();
-    if deployment.spec.management == Management::Paused {
-        let marked = seen.iter().flat_map(|revision| &revision.pods).filter(|pod| pod.draining_since.is_some());
-        // Nobody is unrouted, also not who was to be.
-        return Step { take_back: marked.map(|pod| pod.name.clone()).collect(), floor: i32::MAX, ..Step::default() };
-    }
     let wish =
         Wish { replicas: deployment.spec.replicas, current: decision.current.as_deref(), rollout: &deployment.spec.rollout };
-    rollout::step(&seen, &wish, now)
+    match deployment.spec.management {
+        Management::Paused => rollout::hold(&seen, &wish, now),
+        Management::Managed => rollout::step(&seen, &wish, now),
+    }
+}
+
+/// Whether a revision may take the place of one that is recalled: it serves what the wish's source has, and nobody else has its names
+/// since.
+fn stands_in(context: &Context, deployment: &ModelDeployment, observed: &Observed, judged: &Judged) -> bool {
+    let source = Source::in_namespace(&deployment.spec.model.source, &observed.owner.namespace);
+    source.is_ok_and(|source| source.to_string() == judged.seen.revision.source)
+        && (judged.seen.asked > Some(0) || claims::lost(context, deployment, &observed.owner).is_none())
 }
 
 fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, judged: &Judged, found: &Found) -> Seen {
@@ -90,6 +100,13 @@ fn seen(context: &Context, deployment: &ModelDeployment, observed: &Observed, ju
         },
         may_serve: judged.may_serve(),
         refused_since: refused.then_some(refused_since),
+        asked_for: judged.seen.asked_for,
+        drained_by: judged
+            .recall()
+            .filter(|recall| recall.on == OnRecall::Drain)
+            .map(|recall| recall.by.clone())
+            .unwrap_or_default(),
+        stands_in: judged.may_serve() && stands_in(context, deployment, observed, judged),
         answered: judged.seen.notes.answered,
         whole: judged.seen.notes.whole,
         tried: judged.seen.notes.tried,
@@ -111,9 +128,10 @@ pub async fn carry_out(
     step: &mut Step,
 ) -> Result<Option<Problem>, kube::Error> {
     let owner = &observed.owner;
+    tell_recall(context, deployment, observed, decision, step).await;
     mark(context, observed, step).await?;
     if deployment.spec.management == Management::Paused {
-        return Ok(None);
+        return lower_recalled(context, observed, decision, step).await;
     }
     give_up(context, deployment, observed, decision, step).await?;
     if let Some(name) = &step.tried {
@@ -131,6 +149,7 @@ pub async fn carry_out(
             revision: &judged.seen.revision,
             // Without its record a revision's ConfigMap cannot be written; it stays as it is until the record is back.
             manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
+            checks: judged.checks().unwrap_or_default(),
             replicas,
             version: judged.seen.version.as_deref(),
             notes: &judged.seen.notes.kept,
@@ -144,6 +163,39 @@ pub async fn carry_out(
     if applied.is_ok() {
         announce(context, deployment, decision).await;
     }
+    in_the_way(applied, step)
+}
+
+/// While changes wait, nothing is written but this: what the policies recall has fewer replicas.
+async fn lower_recalled(
+    context: &Context,
+    observed: &Observed,
+    decision: &Decision,
+    step: &mut Step,
+) -> Result<Option<Problem>, kube::Error> {
+    for (judged, fate) in decision.revisions.iter().zip(step.fates.clone()) {
+        let Fate::Keep(replicas) = fate else { continue };
+        if !judged.is_recalled(OnRecall::Drain) || judged.seen.asked.is_none_or(|asked| asked <= replicas) {
+            continue;
+        }
+        let live = Live {
+            revision: &judged.seen.revision,
+            manifest: None,
+            checks: Checks::default(),
+            replicas: Some(replicas),
+            version: judged.seen.version.as_deref(),
+            notes: &judged.seen.notes.kept,
+        };
+        let Some(child) = plan::one(&observed.owner, ChildKind::Deployment, Some(&live), &context.sources) else { continue };
+        if let Some(problem) = in_the_way(apply::ensure(context, &observed.owner, &child).await, step)? {
+            return Ok(Some(problem));
+        }
+    }
+    Ok(None)
+}
+
+/// What is in the way of the children; an error when the API server does not answer.
+fn in_the_way(applied: Result<(), ApplyError>, step: &mut Step) -> Result<Option<Problem>, kube::Error> {
     match applied {
         Ok(()) => Ok(None),
         Err(ApplyError::Taken(problem)) => Ok(Some(problem)),
@@ -165,8 +217,23 @@ pub async fn carry_out(
     }
 }
 
+/// Tells in an Event what the policies take out of service, before it is done.
+async fn tell_recall(context: &Context, deployment: &ModelDeployment, observed: &Observed, decision: &Decision, step: &Step) {
+    for judged in decision.revisions.iter().filter(|judged| judged.is_recalled(OnRecall::Drain)) {
+        let pods = status::pods_of(&observed.pods, judged);
+        let new = pods.iter().filter(|pod| pod.draining_since().is_none() && step.recalled.iter().any(|name| name == pod.name()));
+        let (new, revision) = (new.count(), &judged.seen.revision.name);
+        if let Some(recall) = judged.recall().filter(|_| new > 0) {
+            let why = judged.verdict.as_ref().map(Verdict::message).unwrap_or_default();
+            let message = format!("Revision {revision}: {} {why}", recalled::drained(new, recall));
+            write::warning(context, deployment, Reason::Draining, &message).await;
+        }
+    }
+}
+
 /// Marks who is to go and takes the marks off who is wanted again, and looks at the engines of those who go.
-async fn mark(context: &Context, observed: &Observed, step: &Step) -> Result<(), kube::Error> {
+async fn mark(context: &Context, observed: &Observed, step: &mut Step) -> Result<(), kube::Error> {
+    let mut is_today = None;
     for pod in &observed.pods {
         if step.drain.iter().any(|name| name == pod.name()) {
             // Since when it is to go is said once.
@@ -175,10 +242,27 @@ async fn mark(context: &Context, observed: &Observed, step: &Step) -> Result<(),
             }
             drain::mark(context, &observed.owner, pod).await?;
         } else if step.take_back.iter().any(|name| name == pod.name()) {
+            // What a policy took out of service comes back by the policies of today alone.
+            if pod.is_recalled() {
+                let today = match is_today {
+                    Some(known) => known,
+                    None => policies_are_of_today(context, observed).await?,
+                };
+                is_today = Some(today);
+                if !today {
+                    step.look_again(HURRY);
+                    continue;
+                }
+            }
             drain::unmark(context, &observed.owner, pod).await?;
         }
     }
     Ok(())
+}
+
+async fn policies_are_of_today(context: &Context, observed: &Observed) -> Result<bool, kube::Error> {
+    let Observed { owner, namespace_labels, policies, .. } = observed;
+    gate::is_today(&context.client, &owner.namespace, namespace_labels, &policies.versions).await
 }
 
 /// Notes that a revision is given up, before anything is done about it.

@@ -15,13 +15,13 @@ use super::{
     objects::slim::SlimPod,
     plan::{self, Owner},
     progress::{self, Step},
-    rollout,
+    recalled, rollout,
 };
 use crate::{
     api::{
         AVAILABLE, Assurance, CONTENT_VERIFIED, EngineStatus, Finding, LABEL_DEPLOYMENT, LABEL_REVISION, Management,
-        ModelDeployment, ModelDeploymentStatus, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED, STALLED,
-        TRUSTED, VOUCHED,
+        ModelDeployment, ModelDeploymentStatus, OnRecall, Problem, READY, RECONCILING, Reason, RevisionStatus, SOURCE_RESOLVED,
+        STALLED, TRUSTED, VOUCHED,
     },
     trust::{Trust, Verdict},
 };
@@ -181,6 +181,10 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
         format!(" Assurance=Unprotected: {missing}, so others may change these pods after they were compared. Install the chart with protect.admissionPolicies=true.")
     });
     let unprotected = unprotected.unwrap_or_default();
+    let recalled = |message: &str| match recalled::say(picture.decision, picture.pods) {
+        Some(recalled) => format!("{recalled} {message}"),
+        None => message.to_owned(),
+    };
     let of = |verdict: &Verdict| {
         let status = match verdict.trust() {
             Trust::Signed | Trust::Pinned => Some(true),
@@ -189,14 +193,17 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
         };
         (
             verdict.trust().to_string(),
-            Finding::new(TRUSTED, status, verdict.reason(), format!("{}{unprotected}", verdict.message())),
+            match verdict.trust() {
+                Trust::Refused => Finding::new(TRUSTED, status, verdict.reason(), recalled(verdict.message()) + &unprotected),
+                _ => Finding::new(TRUSTED, status, verdict.reason(), format!("{}{unprotected}", verdict.message())),
+            },
         )
     };
     match (&picture.decision.blocked, &picture.decision.verdict) {
         (_, Some(verdict)) => of(verdict),
         (Some(blocked), None) if blocked.stage == Stage::Trust => (
             Trust::Refused.to_string(),
-            Finding::new(TRUSTED, Some(false), blocked.problem.reason, blocked.problem.message.clone()),
+            Finding::new(TRUSTED, Some(false), blocked.problem.reason, recalled(&blocked.problem.message)),
         ),
         _ => (
             Trust::Unknown.to_string(),
@@ -206,10 +213,9 @@ fn trust_finding(picture: &Picture<'_>) -> (String, Finding) {
 }
 
 fn content_finding(current: Option<&Judged>, verified: Option<&Judged>, summary: &Summary) -> Finding {
-    match (current, verified) {
-        (Some(judged), _) if judged.seen.refusal.is_some() => {
-            Finding::new(CONTENT_VERIFIED, Some(false), Reason::DigestMismatch, summary.message.clone())
-        }
+    let refusal = current.and_then(|judged| judged.seen.refusal.as_ref());
+    match (refusal, verified) {
+        (Some(refusal), _) => Finding::new(CONTENT_VERIFIED, Some(false), refusal.reason(), summary.message.clone()),
         (_, Some(judged)) => Finding::new(CONTENT_VERIFIED, Some(true), Reason::Verified, how_verified(judged)),
         _ => Finding::new(CONTENT_VERIFIED, None, Reason::Pending, "No replica that answers has verified the weights yet."),
     }
@@ -226,12 +232,13 @@ fn how_verified(judged: &Judged) -> String {
     }
 }
 
-/// The revisions that have a Deployment, and the current one: the newest of them, in their order, when there are more than the
+/// The revisions that have a Deployment, the current one, and the one that is asked for and recalled: the newest of them, in their order, when there are more than the
 /// status has room for.
 fn listed(decision: &Decision) -> impl Iterator<Item = &Judged> {
     let is_current = |judged: &Judged| Some(&judged.seen.revision.name) == decision.current.as_ref();
-    let listed: Vec<&Judged> =
-        decision.revisions.iter().filter(|judged| judged.seen.asked.is_some() || is_current(judged)).collect();
+    let waits = |judged: &Judged| judged.seen.asked_for && judged.is_recalled(OnRecall::Drain);
+    let counts = |judged: &&Judged| judged.seen.asked.is_some() || is_current(judged) || waits(judged);
+    let listed: Vec<&Judged> = decision.revisions.iter().filter(counts).collect();
     let mut surplus = listed.len().saturating_sub(MAX_REVISIONS);
     listed.into_iter().filter(move |judged| {
         let leaves_out = surplus > 0 && !is_current(judged);

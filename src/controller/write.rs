@@ -243,6 +243,12 @@ pub async fn event(context: &Context, deployment: &ModelDeployment, reason: Reas
     publish(context, deployment, false, reason, message.to_owned(), RECONCILING).await;
 }
 
+/// The same, of something that somebody should see to.
+pub async fn warning(context: &Context, deployment: &ModelDeployment, reason: Reason, message: &str) {
+    context.metrics.reasons.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+    publish(context, deployment, true, reason, message.to_owned(), RECONCILING).await;
+}
+
 async fn publish(context: &Context, deployment: &ModelDeployment, warning: bool, reason: Reason, note: String, action: &str) {
     let said = Said { warning, reason: reason.as_str(), action };
     context.events.tell(&deployment.object_ref(&()), &said, &truncate(note)).await;

@@ -7,9 +7,19 @@ use base64::{
     alphabet::{STANDARD, URL_SAFE},
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use jiff::Timestamp;
 use sha2::Digest as _;
 
-use super::{key::PublicKey, wire};
+use super::{
+    legacy,
+    method::{
+        Anchor, SignerId, certificate,
+        key::PublicKey,
+        keyless::{Logged, Signed},
+    },
+    parts::{self, Parts},
+    wire,
+};
 use crate::{
     api::Reason,
     model::{CleanPath, Digest},
@@ -22,6 +32,10 @@ pub struct Bundle {
     payload: Vec<u8>,
     signature: Vec<u8>,
     contents: Contents,
+    /// A digest that its statement is about: that of the whole model, or of its first file where there is none of the whole.
+    subject: Digest,
+    /// Whether it was made by model_signing 0.2.
+    is_old: bool,
 }
 
 /// How a bundle says its signature can be checked.
@@ -32,10 +46,10 @@ pub enum Material {
         /// As it stands in the bundle.
         hint: Option<String>,
     },
-    /// By an X.509 certificate of an authority. Recognised; not supported yet.
-    Certificate,
-    /// By a short-lived certificate and a transparency log. Recognised; not supported yet.
-    Keyless,
+    /// By the key of the first of these X.509 certificates, in DER; the others lead from it to an authority.
+    Certificate(Vec<Vec<u8>>),
+    /// By a short-lived certificate and a transparency log.
+    Keyless(Logged),
 }
 
 /// What was signed.
@@ -45,9 +59,13 @@ pub enum Contents {
     Tree(Vec<(CleanPath, Digest)>),
     /// One file, whose name the signing client did not write down.
     Nameless(Digest),
+    /// Whatever has this content digest, file by file, and nothing else: an approval (see [`crate::model::Manifest::digest`]).
+    Whole(Digest),
+    /// Files of which no SHA-256 is known. Only [`Bundle::parse_any`] reads such a bundle.
+    Parts(Parts),
 }
 
-/// The contents of a bundle whose signature holds. Only [`Bundle::verify`] makes one.
+/// The contents of a bundle whose signature holds. Only [`Bundle::verify`] and [`Bundle::verify_as`] make one.
 #[derive(Debug, Clone, Copy)]
 pub struct Attested<'a> {
     contents: &'a Contents,
@@ -57,13 +75,16 @@ pub struct Attested<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejected {
-    /// `SignatureMalformed`, `SignatureUnsupported`, `WrongSigner` or `SignatureInvalid`.
+    /// `SignatureMalformed`, `SignatureUnsupported`, `WrongSigner`, `SignatureInvalid`, or one of those about certificates.
     pub reason: Reason,
     /// What is wrong with it.
     pub message: String,
 }
 
-const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub(super) const STATEMENT: &str = "https://in-toto.io/Statement/v1";
+/// The predicate type of a statement whose subject is a content that somebody approves.
+pub(super) const APPROVAL: &str = "https://bonafide.dev/approval/v1";
 const MEDIA_TYPES: [&str; 4] = [
     "application/vnd.dev.sigstore.bundle.v0.3+json",
     "application/vnd.dev.sigstore.bundle+json;version=0.3",
@@ -79,8 +100,17 @@ impl Bundle {
     /// The most files that a bundle may list.
     pub const MAX_RESOURCES: usize = 100_000;
 
-    /// Reads a bundle of at most `max` bytes.
+    /// Reads a bundle of at most `max` bytes that can be compared with what a source says of its files.
     pub fn parse(json: &[u8], max: usize) -> Result<Self, Rejected> {
+        Self::read(json, max, false)
+    }
+
+    /// Reads also a bundle of parts of files or of other hashes ([`Contents::Parts`]), for whoever has the files at hand.
+    pub fn parse_any(json: &[u8], max: usize) -> Result<Self, Rejected> {
+        Self::read(json, max, true)
+    }
+
+    fn read(json: &[u8], max: usize, any: bool) -> Result<Self, Rejected> {
         if json.len() > max {
             return Err(malformed(format!("is {} bytes long, more than the {max} that are read here", json.len())));
         }
@@ -105,8 +135,8 @@ impl Bundle {
             several => return Err(malformed(format!("has {} signatures, where exactly one is needed", several.len()))),
         };
         let payload = decode(&envelope.payload).ok_or_else(|| malformed("has a payload that is not base64".to_owned()))?;
-        let contents = Contents::read(&payload)?;
-        Ok(Self { material, payload, signature, contents })
+        let (contents, subject, is_old) = Contents::read(&payload, any)?;
+        Ok(Self { material, payload, signature, contents, subject, is_old })
     }
 
     /// How the bundle says its signature can be checked. A claim.
@@ -127,9 +157,7 @@ impl Bundle {
                 Reason::WrongSigner,
                 format!("was signed with another key: it names key {}, and the key given is {}", Cut(hint), key.hint()),
             ),
-            Material::Key { .. } if key.holds(&[&self.preamble(), &self.payload], &self.signature) => {
-                Ok(Attested { contents: &self.contents })
-            }
+            Material::Key { .. } if self.is_signed_by(key) => Ok(Attested { contents: &self.contents }),
             Material::Key { hint: Some(_) } => rejected(
                 Reason::SignatureInvalid,
                 format!("names key {}, but that key did not sign it: it was damaged or altered after it was signed", key.hint()),
@@ -137,21 +165,64 @@ impl Bundle {
             Material::Key { hint: None } => {
                 rejected(Reason::WrongSigner, format!("names no key, and key {} did not sign it", key.hint()))
             }
-            Material::Certificate => rejected(Reason::SignatureUnsupported, unsupported("an X.509 certificate")),
-            Material::Keyless => rejected(Reason::SignatureUnsupported, unsupported("Sigstore's keyless method")),
+            Material::Certificate(_) => rejected(
+                Reason::WrongSigner,
+                format!("was signed with an X.509 certificate, and wanted is a signature of key {}", key.hint()),
+            ),
+            Material::Keyless(_) => rejected(
+                Reason::WrongSigner,
+                format!("was signed with Sigstore's keyless method, and wanted is a signature of key {}", key.hint()),
+            ),
         }
     }
 
-    /// What DSSE puts before the payload when it is signed (`PAE`).
-    fn preamble(&self) -> Vec<u8> {
-        format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), self.payload.len()).into_bytes()
+    /// Checks that the one whom `anchor` means signed this, and says who that is. `edges` gets the moments after `now` at which
+    /// that may change by itself.
+    pub fn verify_as(
+        &self,
+        anchor: &Anchor,
+        now: Timestamp,
+        edges: &mut Vec<Timestamp>,
+    ) -> Result<(Attested<'_>, SignerId), Rejected> {
+        let wrong = |what: &str| {
+            let wanted = match anchor {
+                Anchor::Key(key) => format!("key {}", key.hint()),
+                Anchor::Certificate(authority) => format!("one with a certificate for {}", authority.wanted()),
+                Anchor::Keyless(identity) => format!("one of {identity}, with Sigstore's keyless method"),
+            };
+            Err(Rejected { reason: Reason::WrongSigner, message: format!("{what}, and wanted is {wanted}") })
+        };
+        let signer = match (anchor, &self.material) {
+            (Anchor::Key(key), _) => return Ok((self.verify(key)?, SignerId::of_key(key.hint().clone()))),
+            (Anchor::Certificate(authority), Material::Certificate(chain)) => {
+                authority.vouches(chain, |key| self.is_signed_by(key), now, edges)?
+            }
+            (Anchor::Keyless(identity), Material::Keyless(logged)) => {
+                let signed = Signed { payload: &self.payload, signature: &self.signature, subject: self.subject };
+                identity.vouches(logged, signed, now, edges)?
+            }
+            (_, Material::Key { hint: Some(hint) }) => {
+                return wrong(&format!("has a signature of key {} without a certificate", Cut(hint)));
+            }
+            (_, Material::Key { hint: None }) => return wrong("has a signature by a key without a certificate"),
+            (_, Material::Certificate(_)) => return wrong("has a signature with the certificate of an X.509 authority"),
+            (_, Material::Keyless(_)) => return wrong("has a signature with Sigstore's keyless method"),
+        };
+        Ok((Attested { contents: &self.contents }, signer))
+    }
+
+    /// Whether the signature is that key's over the payload, as the bundle's own format has it.
+    fn is_signed_by(&self, key: &PublicKey) -> bool {
+        if self.is_old {
+            return key.holds_sha256(&legacy::signed(&self.payload), &self.signature);
+        }
+        key.holds(&[preamble(self.payload.len()).as_bytes(), &self.payload], &self.signature)
     }
 }
 
-fn unsupported(method: &str) -> String {
-    format!(
-        "was signed with {method}, which is not supported here yet; signatures by a key are: model_signing sign key --private_key KEY DIR"
-    )
+/// What DSSE puts before a payload of that many bytes when it is signed (`PAE`).
+pub(super) fn preamble(length: usize) -> String {
+    format!("DSSEv1 {} {PAYLOAD_TYPE} {length} ", PAYLOAD_TYPE.len())
 }
 
 impl Material {
@@ -165,8 +236,18 @@ impl Material {
                 };
                 Ok(Self::Key { hint: hint.or_else(written_out) })
             }
-            (None, Some(_), None) => Ok(Self::Certificate),
-            (None, None, Some(_)) => Ok(Self::Keyless),
+            (None, Some(chain), None) => {
+                let (count, most) = (chain.certificates.len(), certificate::MAX_CERTIFICATES);
+                if count == 0 || count > most {
+                    return Err(malformed(format!("has {count} certificates in its chain, where 1 to {most} are read here")));
+                }
+                let der = chain.certificates.iter().map(|certificate| decode(&certificate.raw_bytes)).collect::<Option<_>>();
+                der.map(Self::Certificate).ok_or_else(|| malformed("has a certificate that is not base64".to_owned()))
+            }
+            (None, None, Some(certificate)) => {
+                let (entries, timestamps) = (material.tlog_entries, material.timestamp_verification_data);
+                Logged::read(&certificate.raw_bytes, entries, timestamps).map(Self::Keyless)
+            }
             _ => Err(malformed(
                 "does not say by which one of publicKey, x509CertificateChain and certificate it can be checked".to_owned(),
             )),
@@ -175,37 +256,58 @@ impl Material {
 }
 
 impl Contents {
-    fn read(payload: &[u8]) -> Result<Self, Rejected> {
+    /// What the statement says was signed, a digest that it is about, and whether it is one of model_signing 0.2.
+    fn read(payload: &[u8], any: bool) -> Result<(Self, Digest, bool), Rejected> {
         let not_a_statement =
             |error| malformed(format!("signs something that is not an in-toto statement about a model: {error}"));
         let kind: wire::StatementKind<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
-        if kind.kind != "https://in-toto.io/Statement/v1" {
-            return Err(malformed(format!(
-                "signs a statement of type {}, not https://in-toto.io/Statement/v1",
-                shown(&kind.kind)
-            )));
+        if kind.kind != STATEMENT {
+            return Err(malformed(format!("signs a statement of type {}, not {STATEMENT}", shown(&kind.kind))));
+        }
+        if kind.predicate_type == legacy::PREDICATE_TYPE {
+            let files = legacy::files(payload)?;
+            let first = files.first().map(|(_, digest)| *digest).ok_or_else(|| malformed("lists no file".to_owned()))?;
+            return Ok((Self::tree(files)?, first, true));
+        }
+        if kind.predicate_type == APPROVAL {
+            let approval: wire::Approval = serde_json::from_slice(payload).map_err(not_a_statement)?;
+            let content = approved(&approval.subject)?;
+            return Ok((Self::Whole(content), content, false));
         }
         check_predicate_type(&kind.predicate_type)?;
         let statement: wire::Statement<'_> = serde_json::from_slice(payload).map_err(not_a_statement)?;
-        check_serialization(&statement.predicate.serialization)?;
-        let resources = statement.predicate.resources;
+        let unsupported = parts::unsupported(&statement.predicate.serialization);
+        let in_parts = unsupported.is_some();
+        if let Some(rejected) = unsupported.filter(|_| !any) {
+            return Err(rejected);
+        }
+        let resources = &statement.predicate.resources;
         if resources.is_empty() {
             return Err(malformed("lists no file".to_owned()));
         }
         if resources.len() > Bundle::MAX_RESOURCES {
             return Err(malformed(format!("lists {} files, more than {}", resources.len(), Bundle::MAX_RESOURCES)));
         }
+        if in_parts {
+            let parts = parts::read(&statement.predicate)?;
+            let root = check_root(&statement.subject, resources.iter().filter_map(|resource| parts::hex(&resource.digest)))?;
+            return Ok((Self::Parts(parts), root, false));
+        }
         let digests = resources.iter().map(resource_digest).collect::<Result<Vec<_>, _>>()?;
-        check_root(&statement.subject, &digests)?;
+        let root = check_root(&statement.subject, &digests)?;
         if let ([only], [digest]) = (resources.as_slice(), digests.as_slice())
             && only.name == "."
         {
-            return Ok(Self::Nameless(*digest));
+            return Ok((Self::Nameless(*digest), root, false));
         }
-        let mut files = resources
-            .iter()
-            .zip(digests)
-            .map(|(resource, digest)| match resource.name.parse::<CleanPath>() {
+        let names = resources.iter().map(|resource| resource.name.clone().into_owned());
+        Ok((Self::tree(names.zip(digests).collect())?, root, false))
+    }
+
+    fn tree(listed: Vec<(String, Digest)>) -> Result<Self, Rejected> {
+        let mut files = listed
+            .into_iter()
+            .map(|(name, digest)| match name.parse::<CleanPath>() {
                 Ok(path) => Ok((path, digest)),
                 Err(error) => Err(malformed(format!("lists a file that cannot be one: {error}"))),
             })
@@ -227,33 +329,10 @@ fn check_predicate_type(predicate_type: &str) -> Result<(), Rejected> {
     if minor.is_some_and(|minor| !minor.is_empty() && minor.bytes().all(|digit| digit.is_ascii_digit())) {
         return Ok(());
     }
-    if predicate_type == "https://model_signing/Digests/v0.1" {
-        return Err(Rejected {
-            reason: Reason::SignatureUnsupported,
-            message: "was made by model_signing 0.2, whose format is not supported; sign the model again with 1.0 or newer"
-                .to_owned(),
-        });
-    }
     Err(malformed(format!(
         "signs a statement about something else than a model: its predicate type is {}",
         shown(predicate_type)
     )))
-}
-
-fn check_serialization(serialization: &wire::Serialization<'_>) -> Result<(), Rejected> {
-    let unsupported = |message| Err(Rejected { reason: Reason::SignatureUnsupported, message });
-    match (serialization.method.as_ref(), serialization.hash_type.as_ref()) {
-        ("files", "sha256") => Ok(()),
-        ("files", hash) => unsupported(format!(
-            "lists files by their {} hashes, which is not supported here; SHA-256 is: sign the model again with it",
-            shown(hash)
-        )),
-        ("shards", _) => unsupported(
-            "lists parts of files (serialization method \"shards\"), which is not supported here; whole files are: sign the model again with method \"files\""
-                .to_owned(),
-        ),
-        (method, _) => unsupported(format!("uses serialization method {}, which is not supported here; \"files\" is", shown(method))),
-    }
 }
 
 fn resource_digest(resource: &wire::Resource<'_>) -> Result<Digest, Rejected> {
@@ -277,20 +356,31 @@ fn resource_digest(resource: &wire::Resource<'_>) -> Result<Digest, Rejected> {
 }
 
 /// The subject is the SHA-256 over the raw digests of all files, in the order in which they are listed.
-fn check_root(subjects: &[wire::Subject], digests: &[Digest]) -> Result<(), Rejected> {
+fn check_root(subjects: &[wire::Subject], digests: impl IntoIterator<Item: AsRef<[u8]>>) -> Result<Digest, Rejected> {
     let [subject] = subjects else {
         return Err(malformed(format!("is about {} subjects, where exactly one is needed", subjects.len())));
     };
     let claimed = subject.digest.sha256.as_deref().unwrap_or_default();
     let mut hash = sha2::Sha256::new();
     for digest in digests {
-        hash.update(digest.as_bytes());
+        hash.update(digest.as_ref());
     }
     let computed = Digest::from_bytes(hash.finalize().into());
     if Digest::from_hex(claimed) == Ok(computed) {
-        return Ok(());
+        return Ok(computed);
     }
     Err(malformed(format!("contradicts itself: its root digest is {}, and its files make {}", shown(claimed), computed.hex())))
+}
+
+/// What an approval is about.
+fn approved(subjects: &[wire::Subject]) -> Result<Digest, Rejected> {
+    let [subject] = subjects else {
+        return Err(malformed(format!("approves {} contents, where exactly one is needed", subjects.len())));
+    };
+    let digest = subject.digest.sha256.as_deref().unwrap_or_default();
+    Digest::from_hex(digest).map_err(|_| {
+        malformed(format!("approves a content with digest {}, which is not 64 lower-case hexadecimal digits", shown(digest)))
+    })
 }
 
 impl<'a> Attested<'a> {
@@ -306,7 +396,8 @@ impl<'a> Attested<'a> {
 }
 
 impl Contents {
-    fn digest_of(&self, path: &CleanPath) -> Option<Digest> {
+    /// The digest that is listed for the file at `path`, if it is.
+    pub(super) fn digest_of(&self, path: &CleanPath) -> Option<Digest> {
         let Self::Tree(files) = self else { return None };
         let at = files.binary_search_by(|(name, _)| name.as_str().as_bytes().cmp(path.as_str().as_bytes())).ok()?;
         files.get(at).map(|(_, digest)| *digest)
@@ -319,27 +410,27 @@ impl Contents {
 pub fn listed_names(json: &str) -> Option<Vec<CleanPath>> {
     match Bundle::parse(json.as_bytes(), Bundle::MAX_RECORDED).ok()?.contents {
         Contents::Tree(files) => Some(files.into_iter().map(|(path, _)| path).collect()),
-        Contents::Nameless(_) => None,
+        Contents::Nameless(_) | Contents::Whole(_) | Contents::Parts(_) => None,
     }
 }
 
-const fn malformed(message: String) -> Rejected {
+pub(super) const fn malformed(message: String) -> Rejected {
     Rejected { reason: Reason::SignatureMalformed, message }
 }
 
 /// DSSE and protobuf's JSON take both alphabets of base64, padded or not.
-fn decode(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let alphabet = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
     GeneralPurpose::new(&alphabet, config).decode(text).ok()
 }
 
 /// What a bundle says, cut to a length that a message can bear, control characters made visible.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     format!("{:?}", Cut(text).to_string())
 }
 
-struct Cut<'a>(&'a str);
+pub(super) struct Cut<'a>(pub &'a str);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,10 +1,15 @@
-//! What the signatures that were found say about one model: does a given key vouch for every file of it?
+//! What the signatures that were found say about one model: does somebody vouch for every file of it?
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use jiff::Timestamp;
 
 use super::{
     bundle::{Attested, Bundle, Contents, Material, Rejected},
-    key::{Hint, PublicKey},
+    method::{Anchor, SignerId},
     question::Candidate,
 };
 use crate::{
@@ -16,10 +21,15 @@ use crate::{
 pub(super) struct Evidence<'a> {
     manifest: &'a Manifest,
     bundles: Vec<(&'a str, Result<Bundle, Rejected>)>,
-    answers: BTreeMap<Hint, Result<(), Box<Failures>>>,
+    answers: BTreeMap<(String, bool), Answer>,
+    now: Timestamp,
+    holds_until: Option<Timestamp>,
 }
 
-/// Why a key does not vouch for the model: of what is wrong with each bundle, what helps most.
+/// Who vouches, as what an anchor means may be several people; or why nobody does.
+type Answer = Result<Vec<SignerId>, Box<Failures>>;
+
+/// Why nobody whom an anchor means vouches for the model: of what is wrong with each bundle, what helps most.
 #[derive(Debug, Clone)]
 pub(super) struct Failures {
     pub nearest: Failure,
@@ -27,15 +37,26 @@ pub(super) struct Failures {
     pub grave: Option<Failure>,
 }
 
-/// Why a bundle does not make a key vouch for the model.
+/// Why a bundle does not make somebody vouch for the model.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
     /// No bundle was found.
     Unsigned,
+    /// Everybody vouches, and these are no more than that many people.
+    SamePerson { people: usize },
     /// The bundle is not believed.
-    Rejected { from: String, why: Rejected, hint: Option<String> },
-    /// The key signed the bundle, and the bundle does not say what is served.
+    Rejected { from: String, why: Rejected, clue: Clue },
+    /// The bundle is genuine, and the bundle does not say what is served.
     Gap { from: String, gap: Gap },
+}
+
+/// What helps to see whose signature it is instead.
+#[derive(Debug, Clone)]
+pub(super) enum Clue {
+    /// The key that a bundle names when a key is wanted; none when it names none.
+    Key(Option<String>),
+    /// Why it is rejected says so.
+    Told,
 }
 
 /// How a genuine signature fails to cover a model.
@@ -45,30 +66,41 @@ pub(super) enum Gap {
     Differs { path: CleanPath, signed: Digest, found: Digest, more: usize },
     /// `path` is not among the signed files, and neither are `more` files.
     Unlisted { path: CleanPath, more: usize },
+    /// `path` was signed and would not be served, and neither would `more` files.
+    LeftOut { path: CleanPath, more: usize },
     /// None of the files is among the `listed` signed ones, of which `example` is one.
     OtherModel { listed: usize, example: CleanPath },
     /// One file was signed, without its name, and there are several.
     Nameless,
+    /// Another content was approved than the one `found`.
+    OtherContent { approved: Digest, found: Digest },
 }
 
 impl<'a> Evidence<'a> {
-    pub fn new(candidate: &Candidate<'a>) -> Self {
+    pub fn new(candidate: &Candidate<'a>, now: Timestamp) -> Self {
         let read =
             |(from, content): &'a (String, String)| (from.as_str(), Bundle::parse(content.as_bytes(), Bundle::MAX_RECORDED));
-        Self { manifest: candidate.manifest, bundles: candidate.bundles.iter().map(read).collect(), answers: BTreeMap::new() }
+        let bundles = candidate.bundles.iter().map(read).collect();
+        Self { manifest: candidate.manifest, bundles, answers: BTreeMap::new(), now, holds_until: None }
     }
 
-    /// Whether one of the bundles is `key`'s and covers every file. Of several failures, the one that helps most.
-    pub fn vouches(&mut self, key: &PublicKey) -> Result<(), Box<Failures>> {
-        if let Some(known) = self.answers.get(key.hint()) {
+    /// Whose bundles cover every file, of those whom `anchor` means; with `complete`, only those of which no file is left out. Of
+    /// several failures, the one that helps most.
+    pub fn vouches(&mut self, anchor: &Anchor, complete: bool) -> Answer {
+        let key = (anchor.id().to_owned(), complete);
+        if let Some(known) = self.answers.get(&key) {
             return known.clone();
         }
-        let mut failures = Vec::new();
+        let (mut signers, mut failures, mut edges) = (Vec::new(), Vec::new(), Vec::new());
         for (from, bundle) in &self.bundles {
-            match check(from, bundle, key, self.manifest) {
-                Ok(()) => return self.remember(key, Ok(())),
+            match check(from, bundle, anchor, (self.manifest, complete), self.now, &mut edges) {
+                Ok(signer) => signers.push(signer),
                 Err(failure) => failures.push(failure),
             }
+        }
+        self.holds_until = self.holds_until.into_iter().chain(edges).min();
+        if !signers.is_empty() {
+            return self.remember(key, Ok(signers));
         }
         let helps = |failure: &Failure| Reverse(failure.helps());
         let grave = failures.iter().filter(|failure| failure.is_grave()).min_by_key(|failure| helps(failure)).cloned();
@@ -81,37 +113,63 @@ impl<'a> Evidence<'a> {
         self.bundles.iter().filter(|(_, bundle)| bundle.is_err()).map(|(from, _)| (*from).to_owned()).collect()
     }
 
-    fn remember(&mut self, key: &PublicKey, answer: Result<(), Box<Failures>>) -> Result<(), Box<Failures>> {
-        self.answers.insert(key.hint().clone(), answer.clone());
+    /// When time alone may change an answer that was given.
+    pub const fn holds_until(&self) -> Option<Timestamp> {
+        self.holds_until
+    }
+
+    fn remember(&mut self, key: (String, bool), answer: Answer) -> Answer {
+        self.answers.insert(key, answer.clone());
         answer
     }
 }
 
-fn check(from: &str, bundle: &Result<Bundle, Rejected>, key: &PublicKey, manifest: &Manifest) -> Result<(), Failure> {
-    let rejected = |why: &Rejected, hint| Failure::Rejected { from: from.to_owned(), why: why.clone(), hint };
-    let bundle = bundle.as_ref().map_err(|why| rejected(why, None))?;
-    let attested = bundle.verify(key).map_err(|why| {
-        let hint = match bundle.material() {
-            Material::Key { hint } => hint.clone(),
-            Material::Certificate | Material::Keyless => None,
+fn check(
+    from: &str,
+    bundle: &Result<Bundle, Rejected>,
+    anchor: &Anchor,
+    (manifest, complete): (&Manifest, bool),
+    now: Timestamp,
+    edges: &mut Vec<Timestamp>,
+) -> Result<SignerId, Failure> {
+    let rejected = |why: &Rejected, clue| Failure::Rejected { from: from.to_owned(), why: why.clone(), clue };
+    let bundle = bundle.as_ref().map_err(|why| rejected(why, Clue::Told))?;
+    let (attested, signer) = bundle.verify_as(anchor, now, edges).map_err(|why| {
+        let clue = match (anchor, bundle.material()) {
+            (Anchor::Key(_), Material::Key { hint }) => Clue::Key(hint.clone()),
+            _ => Clue::Told,
         };
-        rejected(&why, hint)
+        // The certificate's key did sign it, though nobody may lean on it: that other bytes were signed is worse than that.
+        let is_spent =
+            matches!(why.reason, Reason::CertificateExpired | Reason::CertificateNotYetValid | Reason::CertificateUnfit);
+        match covers(bundle.claimed(), manifest) {
+            Err(gap @ Gap::Differs { .. }) if is_spent => Failure::Gap { from: from.to_owned(), gap },
+            _ => rejected(&why, clue),
+        }
     })?;
-    covers(attested, manifest).map_err(|gap| Failure::Gap { from: from.to_owned(), gap })
+    let gap = |gap| Failure::Gap { from: from.to_owned(), gap };
+    covers(attested.contents(), manifest).map_err(gap)?;
+    match left_out(attested, manifest).filter(|_| complete) {
+        None => Ok(signer),
+        Some(left) => Err(gap(left)),
+    }
 }
 
 /// Whether every file of `manifest` was signed with the digest it has. Files that were signed and are not served do not
 /// matter: what is served is a subset, and a README that has changed since is not in it.
-fn covers(attested: Attested<'_>, manifest: &Manifest) -> Result<(), Gap> {
-    let listed = match (attested.contents(), manifest.files()) {
-        (Contents::Nameless(signed), [only]) => return differs(only.path.clone(), *signed, only.sha256, 0),
-        (Contents::Nameless(_), _) => return Err(Gap::Nameless),
+fn covers(signed: &Contents, manifest: &Manifest) -> Result<(), Gap> {
+    let listed = match (signed, manifest.files()) {
+        (Contents::Nameless(digest), [only]) => return differs(only.path.clone(), *digest, only.sha256, 0),
+        (Contents::Whole(approved), _) if *approved == manifest.digest() => return Ok(()),
+        (Contents::Whole(approved), _) => return Err(Gap::OtherContent { approved: *approved, found: manifest.digest() }),
+        // Of parts, which is not read here, nothing is known either.
+        (Contents::Nameless(_) | Contents::Parts(_), _) => return Err(Gap::Nameless),
         (Contents::Tree(listed), _) => listed,
     };
     let mut unlisted = Vec::new();
     let mut different = Vec::new();
     for file in manifest.files() {
-        match attested.digest_of(&file.path) {
+        match signed.digest_of(&file.path) {
             None => unlisted.push(file),
             Some(signed) if signed != file.sha256 => different.push((file, signed)),
             Some(_) => {}
@@ -129,6 +187,15 @@ fn covers(attested: Attested<'_>, manifest: &Manifest) -> Result<(), Gap> {
     }
 }
 
+/// That files were signed which `manifest` lacks.
+fn left_out(attested: Attested<'_>, manifest: &Manifest) -> Option<Gap> {
+    let Contents::Tree(listed) = attested.contents() else { return None };
+    let served: BTreeSet<&str> = manifest.files().iter().map(|file| file.path.as_str()).collect();
+    let mut lacking = listed.iter().filter(|(path, _)| !served.contains(path.as_str()));
+    let (path, _) = lacking.next()?;
+    Some(Gap::LeftOut { path: path.clone(), more: lacking.count() })
+}
+
 fn differs(path: CleanPath, signed: Digest, found: Digest, more: usize) -> Result<(), Gap> {
     if signed == found { Ok(()) } else { Err(Gap::Differs { path, signed, found, more }) }
 }
@@ -137,7 +204,7 @@ impl Failure {
     /// Where the bundle comes from, if there is one.
     pub fn from(&self) -> Option<&str> {
         match self {
-            Self::Unsigned => None,
+            Self::Unsigned | Self::SamePerson { .. } => None,
             Self::Rejected { from, .. } | Self::Gap { from, .. } => Some(from),
         }
     }
@@ -146,31 +213,38 @@ impl Failure {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Unsigned => Reason::Unsigned,
+            Self::SamePerson { .. } => Reason::WrongSigner,
             Self::Rejected { why, .. } => why.reason,
-            Self::Gap { gap: Gap::Differs { .. }, .. } => Reason::DigestMismatch,
+            Self::Gap { gap: Gap::Differs { .. } | Gap::OtherContent { .. }, .. } => Reason::DigestMismatch,
+            Self::Gap { gap: Gap::LeftOut { .. }, .. } => Reason::SignedFileLeftOut,
             Self::Gap { .. } => Reason::UnsignedFile,
         }
     }
 
     /// Whether it says more than that a signature is missing: something was damaged, or a signed file has other bytes. No mode of
-    /// a policy passes over that.
+    /// a policy passes over that. An approval of another content does not say so: it may be of an older one, or of more files.
     pub const fn is_grave(&self) -> bool {
+        if let Self::Gap { gap: Gap::OtherContent { .. }, .. } = self {
+            return false;
+        }
         matches!(self.reason(), Reason::DigestMismatch | Reason::SignatureMalformed | Reason::SignatureInvalid)
     }
 
     /// How much it helps to hear of this failure rather than of another one: the nearer to success, the more.
     pub const fn helps(&self) -> u8 {
         match self {
-            Self::Unsigned => 0,
+            Self::Unsigned | Self::SamePerson { .. } => 0,
             Self::Rejected { why, .. } => match why.reason {
                 Reason::SignatureMalformed => 1,
                 Reason::SignatureUnsupported => 2,
                 Reason::WrongSigner => 3,
-                _ => 4,
+                Reason::CertificateUnfit => 4,
+                _ => 5,
             },
-            Self::Gap { gap: Gap::OtherModel { .. } | Gap::Nameless, .. } => 5,
-            Self::Gap { gap: Gap::Unlisted { .. }, .. } => 6,
-            Self::Gap { gap: Gap::Differs { .. }, .. } => 7,
+            Self::Gap { gap: Gap::OtherModel { .. } | Gap::Nameless | Gap::OtherContent { .. }, .. } => 6,
+            Self::Gap { gap: Gap::Unlisted { .. }, .. } => 7,
+            Self::Gap { gap: Gap::LeftOut { .. }, .. } => 8,
+            Self::Gap { gap: Gap::Differs { .. }, .. } => 9,
         }
     }
 }

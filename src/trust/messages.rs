@@ -1,13 +1,16 @@
 //! The sentences of a refusal: what, where, expected and found, what happened, what to do.
 
+use std::collections::BTreeSet;
+
 use super::{
-    evidence::{Failure, Gap},
-    policy::{Demand, Deny, Policy, PolicyState, Rule},
+    evidence::{Clue, Failure, Gap},
+    method::{Anchor, key::PublicKey},
+    policy::{Banned, Demand, Deny, Policy, PolicyState, Rule},
     question::Candidate,
 };
 use crate::{
     api::{Mode, Problem, Reason},
-    model::{Digest, File, Source},
+    model::{CleanPath, Digest, RemoteCode, Source},
 };
 
 /// Stands in what is said of a model that is served although a policy warns of it.
@@ -23,7 +26,7 @@ pub(super) fn place(candidate: &Candidate<'_>) -> String {
 pub(super) fn default_deny() -> Problem {
     Problem::new(
         Reason::DefaultDeny,
-        "No policy says what may be served in this namespace, and the cluster's default is to refuse (policy.default: Deny). Ask an administrator for a ClusterModelPolicy whose namespaceSelector matches the namespace and whose rules match the source. One that only denies does not count.",
+        "No policy says what may be served in this namespace, and the cluster's default is to refuse (policy.default: Deny). Ask an administrator for a ClusterModelPolicy whose namespaceSelector matches the namespace and whose rules match the source. One that only denies, or only restricts formats or engines, does not count.",
     )
 }
 
@@ -72,16 +75,89 @@ pub(super) fn in_place(policy: &Policy, source: &Source) -> Problem {
     )
 }
 
-pub(super) fn denied(policy: &Policy, deny: &Deny, file: &File, candidate: &Candidate<'_>) -> Problem {
+pub(super) fn denied(policy: &Policy, deny: &Deny, banned: Banned<'_>, candidate: &Candidate<'_>) -> Problem {
+    let place = place(candidate);
+    let what = match banned {
+        Banned::File(file) => format!("{}: {place} has {}, which", file.path, file.sha256),
+        Banned::Source => return denied_source(policy, deny, candidate.source),
+        Banned::Revision => format!("{place} is a revision which"),
+    };
+    denied_because(&what, policy, deny, "Choose another revision with spec.model.revision, or another model.")
+}
+
+pub(super) fn denied_source(policy: &Policy, deny: &Deny, source: &Source) -> Problem {
+    denied_because(&format!("{source} is a source which"), policy, deny, "Choose another model.")
+}
+
+fn denied_because(what: &str, policy: &Policy, deny: &Deny, next: &str) -> Problem {
     let reason = if deny.reason.is_empty() { String::new() } else { format!(": {}", deny.reason.trim_end_matches('.')) };
     let (name, entry) = (&policy.name, &deny.name);
+    let message = format!(
+        "{what} ClusterModelPolicy {name} denies (deny[{entry}]){reason}. No new replica serves it, whoever signed it. {next}"
+    );
+    Problem::new(Reason::Denied, message)
+}
+
+/// That a rule names contents, and this is none of them.
+pub(super) fn not_listed(policy: &Policy, rule: &Rule, found: Digest, candidate: &Candidate<'_>) -> Problem {
+    const SHOWN: usize = 2;
+    let listed: Vec<String> = rule.digests.iter().take(SHOWN).map(Digest::to_string).collect();
+    let more = rule.digests.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     Problem::new(
-        Reason::Denied,
+        Reason::ContentNotListed,
         format!(
-            "{}: {} has {}, which ClusterModelPolicy {name} denies (deny[{entry}]){reason}. No new replica serves it, whoever signed it. Choose another revision with spec.model.revision, or another model.",
-            file.path,
+            "What {} would serve has content digest {found}, and rule {} of ClusterModelPolicy {} takes only {}{more}. No new replica serves it. Set spec.model.revision (and spec.model.files) to what was accepted, or ask for this digest to be added to the rule.",
             place(candidate),
-            file.sha256,
+            rule.name,
+            policy.name,
+            listed.join(", "),
+        ),
+    )
+}
+
+pub(super) fn format_not_allowed(policy: &Policy, path: &CleanPath, more: usize, candidate: &Candidate<'_>) -> Problem {
+    let formats: Vec<String> = policy.formats.iter().map(ToString::to_string).collect();
+    Problem::new(
+        Reason::FormatNotAllowed,
+        format!(
+            "{path}: {} would serve it{}, and ClusterModelPolicy {} allows weights only as {} (formats), with configuration, tokenizers, templates and texts beside them. No new replica serves it. Leave it out with spec.model.files, or choose a model with such weights.",
+            place(candidate),
+            others(more, "is of no such format either", "are of no such format either"),
+            policy.name,
+            formats.join(" or "),
+        ),
+    )
+}
+
+pub(super) fn code_denied(policy: &Policy, path: &CleanPath, candidate: &Candidate<'_>) -> Problem {
+    let why = match policy.remote_code {
+        RemoteCode::Deny => "lets no code through (remoteCode: Deny)",
+        RemoteCode::AllowIfSigned => {
+            "lets code through only where a rule's signatures cover it (remoteCode: AllowIfSigned), and none does"
+        }
+    };
+    Problem::new(
+        Reason::RemoteCodeDenied,
+        format!(
+            "{path}: {} would serve it, it is code, and ClusterModelPolicy {} {why}. No new replica serves it. Leave it out with spec.model.files if the engine does not need it, or choose a model that brings no code.",
+            place(candidate),
+            policy.name,
+        ),
+    )
+}
+
+pub(super) fn engine_not_allowed(policy: &Policy, image: &str, candidate: &Candidate<'_>) -> Problem {
+    let why =
+        if image.contains('@') { "which is none of them" } else { "which has no digest, so that nobody can say what it is" };
+    let count = policy.images.as_ref().map_or(0, BTreeSet::len);
+    Problem::new(
+        Reason::EngineNotAllowed,
+        format!(
+            "{} would be served by {image}, {why}: ClusterModelPolicy {} allows {count} {} (engines.images). No new replica serves it. Name another engine in spec.engine.name, have an administrator write the image of the InferenceEngine with an allowed digest, or ask for the image to be added to the policy.",
+            place(candidate),
+            policy.name,
+            if count == 1 { "image" } else { "images" },
         ),
     )
 }
@@ -173,11 +249,20 @@ impl Unmet<'_> {
                     "{place} has no signature. {fate} Have it signed, and put the signature beside the model as model.sig, or deliver it as a ModelSignature."
                 )
             }
+            Failure::SamePerson { people } => format!(
+                "{place} is signed under every name that is asked for, but {} {} one person's: {people} different {} signed. {fate} Have it signed by somebody else too, with a key and a name of their own.",
+                self.signed.join(" and "),
+                if *people == 1 { "are" } else { "are partly" },
+                if *people == 1 { "person" } else { "people" },
+            ),
             Failure::Rejected { why, .. } if why.reason == Reason::WrongSigner && !self.signed.is_empty() => {
                 format!("{place} is not signed by {}. {fate} Have it signed by them too.", self.missing.join(" or "))
             }
-            Failure::Rejected { from, why, hint } if why.reason == Reason::WrongSigner => {
-                let by = self.who(hint.as_deref());
+            Failure::Rejected { from, why, clue } if why.reason == Reason::WrongSigner => {
+                let by = match clue {
+                    Clue::Key(hint) => self.who(hint.as_deref()),
+                    Clue::Told => why.message.clone(),
+                };
                 format!(
                     "{place} is signed, but not by {}: {from} {by}. {fate} Have it signed by somebody who is wanted, or ask for the signer to be added to the policy.",
                     self.missing.join(" or "),
@@ -196,9 +281,16 @@ impl Unmet<'_> {
                 "{path}: {place} would serve it, but it is not among the files that {nearest} signed ({from}){}. {fate} Have the model signed again with it, or narrow spec.model.files to what is signed.",
                 others(*more, "is not either", "are not either"),
             ),
+            Failure::Gap { from, gap: Gap::LeftOut { path, more } } => format!(
+                "{path}: {nearest} signed it ({from}), but {place} would be served without it{}, and the policy wants every signed file to be served (completeTree). {fate} Name it in spec.model.files too, or ask for a signature of the files that are served.",
+                others(*more, "is left out too", "are left out too"),
+            ),
             Failure::Gap { from, gap: Gap::OtherModel { listed, example } } => format!(
                 "{from} is {nearest}'s signature of another model: it lists {listed} {}, such as {example}, and none of the {served} that {place} would serve. {fate} Have this model signed, and put its signature there.",
                 if *listed == 1 { "file" } else { "files" },
+            ),
+            Failure::Gap { from, gap: Gap::OtherContent { approved, found } } => format!(
+                "{from} is {nearest}'s approval of {approved}, and what {place} would serve has {found}. {fate} Have this content approved (bonafide approve {found} --key KEY.pem), or set spec.model.revision and spec.model.files to what was approved.",
             ),
             Failure::Gap { from, gap: Gap::Nameless } => format!(
                 "{from} is {nearest}'s signature of one file, whose name it does not say, and {place} would serve {served} files. {fate} Have the whole directory signed.",
@@ -208,7 +300,9 @@ impl Unmet<'_> {
 
     /// Whose key a bundle names: a claim, but a good clue to a wrong rule.
     fn who(&self, hint: Option<&str>) -> String {
-        let known = |hint: &str| self.policy.signers.iter().find(|(_, key)| key.hint().as_str() == hint).map(|(name, _)| name);
+        let is_named =
+            |anchor: &Anchor, hint: &str| anchor.key().map(PublicKey::hint).is_some_and(|known| known.as_str() == hint);
+        let known = |hint: &str| self.policy.signers.iter().find(|(_, anchor)| is_named(anchor, hint)).map(|(name, _)| name);
         match hint {
             None => "names no key, and none of theirs fits".to_owned(),
             Some(hint) => known(hint).map_or_else(

@@ -1,24 +1,41 @@
 //! Is this model genuine? Signatures, the policies that demand them, and the verdict.
 //!
-//! Everything here is pure and offline: no Kubernetes client, no clock, no socket, no file. The types carry the proof: a
+//! Everything here is pure and offline: no Kubernetes client, no clock, no socket, no file; what time it is,
+//! the caller says. The types carry the proof: a
 //! [`Bundle`] is a claim, an [`Attested`] a claim whose signature holds, and a [`Verdict`] comes from here only.
 
 mod bundle;
 mod evidence;
-mod key;
+mod formats;
+mod legacy;
 mod messages;
+mod method;
+mod parts;
 mod policy;
 mod question;
+mod recall;
 mod selector;
+mod sign;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdict;
 mod wire;
 
 pub use bundle::{Attested, Bundle, Contents, Material, Rejected, listed_names};
-pub use key::{Curve, Hint, InvalidKey, PublicKey};
 pub use messages::WARNED;
+pub use method::{
+    Anchor, SignerId,
+    certificate::{Authority, MAX_PEM, Roots},
+    key::{Curve, Hint, InvalidKey, PublicKey},
+    keyless::{Identity, Logged},
+    name::{Kind, Pattern, Wanted},
+    roots::TrustRoot,
+    secret::{InvalidPrivateKey, PrivateKey},
+};
+pub use parts::{Hash, Part, PartedFile, Parts};
 pub use policy::{Policy, PolicyState};
 pub use question::Candidate;
+pub use recall::Recall;
 pub use selector::{InvalidSelector, Selector, is_label_key, is_label_value};
+pub use sign::{LEFT_OUT, MAX_COMMENT, Signer};
 pub use verdict::{Applicable, DefaultStance, PolicySet, Trust, Verdict};

@@ -1,13 +1,31 @@
 //! Policies, checked once and then only asked: every key, pattern, name and digest in them can be used.
 
+mod keyless;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::{key::PublicKey, selector::Selector};
+mod deny;
+mod engine;
+mod rule;
+
+pub(super) use deny::{Banned, Deny};
+pub(super) use engine::Image;
+pub(super) use rule::{Demand, Rule};
+
+use super::{
+    method::{
+        Anchor,
+        certificate::{Authority, Roots},
+        key::PublicKey,
+        name::{Kind, Pattern, Wanted},
+    },
+    selector::Selector,
+};
 use crate::{
     api::{self, ClusterModelPolicy, Problem, Reason, SecretKeyRef, UnsignedFiles},
-    model::{Digest, Glob, Source},
+    model::{Digest, Format, RemoteCode, Source},
 };
 
 /// A policy that is complete and can be applied.
@@ -18,43 +36,18 @@ pub struct Policy {
     selector: Selector,
     pub(super) mode: api::Mode,
     pub(super) minimum_assurance: api::Assurance,
+    pub(super) on_recall: api::OnRecall,
     pub(super) unmatched: api::Unmatched,
     pub(super) unsigned_files: UnsignedFiles,
-    pub(super) signers: BTreeMap<String, PublicKey>,
+    pub(super) complete_tree: bool,
+    pub(super) remote_code: RemoteCode,
+    /// The images of engines that may serve; none: any.
+    pub(super) images: Option<BTreeSet<Image>>,
+    /// The formats of weights that may be served; empty: any.
+    pub(super) formats: BTreeSet<Format>,
+    pub(super) signers: BTreeMap<String, Anchor>,
     pub(super) rules: Vec<Rule>,
     pub(super) deny: Vec<Deny>,
-}
-
-/// What is demanded of the sources it matches.
-#[derive(Debug, Clone)]
-pub(super) struct Rule {
-    pub name: String,
-    include: Vec<Glob>,
-    exclude: Vec<Glob>,
-    pub demands: Vec<Demand>,
-}
-
-/// Signatures that must be there: of `minimum` different keys among those of `any_of`.
-#[derive(Debug, Clone)]
-pub(super) struct Demand {
-    pub name: String,
-    pub any_of: Vec<Signer>,
-    pub minimum: usize,
-}
-
-/// Somebody whose signature can be demanded.
-#[derive(Debug, Clone)]
-pub(super) struct Signer {
-    pub name: String,
-    pub key: PublicKey,
-}
-
-/// Bytes that are never served.
-#[derive(Debug, Clone)]
-pub(super) struct Deny {
-    pub name: String,
-    pub digests: BTreeSet<Digest>,
-    pub reason: String,
 }
 
 /// A policy as it stands in the cluster, in force or broken.
@@ -95,8 +88,13 @@ impl Policy {
             selector,
             mode: spec.mode,
             minimum_assurance: spec.minimum_assurance,
+            on_recall: spec.on_recall,
             unmatched: spec.unmatched,
             unsigned_files: spec.unsigned_files,
+            complete_tree: spec.complete_tree,
+            remote_code: spec.remote_code,
+            images: spec.engines.as_ref().map(|engines| engine::images(&engines.images)).transpose()?,
+            formats: spec.formats.iter().copied().collect(),
             rules: spec.rules.iter().map(|rule| Rule::compile(rule, &signers)).collect::<Result<_, _>>()?,
             deny: spec.deny.iter().map(Deny::compile).collect::<Result<_, _>>()?,
             signers,
@@ -123,9 +121,10 @@ impl Policy {
         self.rules.iter().filter(move |rule| rule.matches(&source))
     }
 
-    /// Whether it only takes away: a recall of bytes, which says of nothing that it may be served.
-    pub(super) const fn only_denies(&self) -> bool {
-        matches!(self.unmatched, api::Unmatched::Accept) && self.rules.is_empty() && !self.deny.is_empty()
+    /// Whether it only takes away: a recall, or a restriction to formats or engines, which say of nothing that it may be served.
+    pub(super) fn only_takes_away(&self) -> bool {
+        let restricts = !self.deny.is_empty() || !self.formats.is_empty() || self.images.is_some();
+        matches!(self.unmatched, api::Unmatched::Accept) && self.rules.is_empty() && restricts
     }
 }
 
@@ -171,127 +170,86 @@ impl PolicyState {
     }
 }
 
-fn signers(
-    signers: &[api::Signer],
-    secret: &dyn Fn(&SecretKeyRef) -> Option<String>,
-) -> Result<BTreeMap<String, PublicKey>, Problem> {
+type Secret<'a> = &'a dyn Fn(&SecretKeyRef) -> Option<String>;
+
+fn signers(signers: &[api::Signer], secret: Secret<'_>) -> Result<BTreeMap<String, Anchor>, Problem> {
     let mut known = BTreeMap::new();
     for signer in signers {
-        let at = format!("spec.signers[{}].publicKey", signer.name);
-        let invalid =
-            |field: &str, what: &dyn std::fmt::Display| Problem::new(Reason::InvalidKey, format!("{at}{field}: {what}."));
-        let pair = signer.public_key.as_ref().map(|source| (source.pem.as_ref(), source.secret_key_ref.as_ref()));
-        let key = match pair {
-            Some((Some(pem), None)) => PublicKey::from_pem(pem).map_err(|error| invalid(".pem", &error))?,
-            Some((None, Some(reference))) => {
-                let pem = secret(reference).ok_or_else(|| {
-                    Problem::new(
-                        Reason::SecretNotFound,
-                        format!(
-                            "{at}.secretKeyRef: there is no Secret {} with an entry {} in the operator's namespace. Create it, or correct the reference.",
-                            reference.name, reference.key
-                        ),
-                    )
-                })?;
-                PublicKey::from_pem(&pem).map_err(|error| invalid(".secretKeyRef", &error))?
+        let at = format!("spec.signers[{}]", signer.name);
+        let anchor = match (&signer.public_key, &signer.certificate, &signer.keyless) {
+            (Some(source), None, None) => {
+                let read = |pem: &str| PublicKey::from_pem(pem).map_err(|error| error.to_string());
+                let at = format!("{at}.publicKey");
+                Anchor::Key(text(&at, ("pem", source.pem.as_deref()), source.secret_key_ref.as_ref(), secret, read)?)
             }
-            _ => return Err(invalid("", &"exactly one of pem and secretKeyRef is needed")),
+            (None, Some(signer), None) => Anchor::Certificate(authority(&format!("{at}.certificate"), signer, secret)?),
+            (None, None, Some(signer)) => Anchor::Keyless(keyless::identity(&format!("{at}.keyless"), signer, secret)?),
+            _ => return Err(invalid_key(&at, &"exactly one of publicKey, certificate and keyless is needed")),
         };
-        if known.insert(signer.name.clone(), key).is_some() {
+        if known.insert(signer.name.clone(), anchor).is_some() {
             return Err(Problem::new(Reason::InvalidSpec, format!("spec.signers: two signers are named {}.", signer.name)));
         }
     }
     Ok(known)
 }
 
-impl Rule {
-    fn compile(rule: &api::PolicyRule, signers: &BTreeMap<String, PublicKey>) -> Result<Self, Problem> {
-        let at = format!("spec.rules[{}]", rule.name);
-        if rule.sources.include.is_empty() {
-            return Err(Problem::new(
-                Reason::InvalidSpec,
-                format!("{at}.sources.include is empty: the rule would match nothing."),
-            ));
-        }
-        if rule.signed_by.is_empty() {
-            return Err(Problem::new(Reason::InvalidSpec, format!("{at}.signedBy is empty: the rule would demand nothing.")));
-        }
-        Ok(Self {
-            name: rule.name.clone(),
-            include: globs(&rule.sources.include, &format!("{at}.sources.include"))?,
-            exclude: globs(&rule.sources.exclude, &format!("{at}.sources.exclude"))?,
-            demands: rule.signed_by.iter().map(|demand| Demand::compile(demand, &at, signers)).collect::<Result<_, _>>()?,
-        })
-    }
+fn invalid_key(at: &str, what: &dyn std::fmt::Display) -> Problem {
+    Problem::new(Reason::InvalidKey, format!("{at}: {what}."))
+}
 
-    /// The patterns of the sources it is for, without the exceptions.
-    pub fn patterns(&self) -> impl Iterator<Item = &str> {
-        self.include.iter().map(Glob::as_str)
-    }
-
-    fn matches(&self, source: &str) -> bool {
-        let any = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(source));
-        any(&self.include) && !any(&self.exclude)
+/// Reads what stands in a policy, or in a Secret that it names.
+fn text<T>(
+    at: &str,
+    (field, inline): (&str, Option<&str>),
+    reference: Option<&SecretKeyRef>,
+    secret: Secret<'_>,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, Problem> {
+    match (inline, reference) {
+        (Some(text), None) => read(text).map_err(|error| invalid_key(&format!("{at}.{field}"), &error)),
+        (None, Some(reference)) => {
+            let text = secret(reference).ok_or_else(|| {
+                Problem::new(
+                    Reason::SecretNotFound,
+                    format!(
+                        "{at}.secretKeyRef: there is no Secret {} with an entry {} in the operator's namespace. Create it, or correct the reference.",
+                        reference.name, reference.key
+                    ),
+                )
+            })?;
+            read(&text).map_err(|error| invalid_key(&format!("{at}.secretKeyRef"), &error))
+        }
+        _ => Err(invalid_key(at, &format!("exactly one of {field} and secretKeyRef is needed"))),
     }
 }
 
-fn globs(patterns: &[String], at: &str) -> Result<Vec<Glob>, Problem> {
-    let compile = |(index, pattern): (usize, &String)| {
-        let wrong = |why: String| Problem::new(Reason::InvalidPattern, format!("{at}[{index}]: {why}."));
-        let glob = pattern.parse::<Glob>().map_err(|error| wrong(error.to_string()))?;
-        if glob.could_match_a_source() { Ok(glob) } else { Err(wrong(no_source(pattern))) }
+fn authority(at: &str, signer: &api::CertificateSigner, secret: Secret<'_>) -> Result<Authority, Problem> {
+    let ca = &signer.ca;
+    let roots = text(&format!("{at}.ca"), ("pem", ca.pem.as_deref()), ca.secret_key_ref.as_ref(), secret, Roots::from_pem)?;
+    let san = match signer.san.as_ref().map(|san| (&san.email, &san.uri, &san.dns)) {
+        None => None,
+        Some((Some(email), None, None)) => Some((Kind::Email, pattern(email))),
+        Some((None, Some(uri), None)) => Some((Kind::Uri, pattern(uri))),
+        Some((None, None, Some(dns))) => Some((Kind::Dns, pattern(dns))),
+        Some(_) => Some((Kind::Email, Err("exactly one of email, uri and dns is needed".to_owned()))),
     };
-    patterns.iter().enumerate().map(compile).collect()
+    let wanted = Wanted::new(signer.subject.as_ref().map(pattern), san)
+        .map_err(|(field, why)| Problem::new(Reason::InvalidPattern, format!("{at}.{field}: {why}.")))?;
+    Ok(Authority::new(roots, wanted))
 }
 
-/// That a pattern can match nothing, and what was probably meant.
-fn no_source(pattern: &str) -> String {
-    let shown: String = pattern.chars().take(120).collect();
-    let meant = format!("hf://{pattern}");
-    let meant = Some(meant).filter(|meant| meant.parse::<Glob>().is_ok_and(|glob| glob.could_match_a_source()));
-    let next = meant.map_or_else(
-        || "write hf://OWNER/NAME, https://HOST/PATH or pvc://NAMESPACE/CLAIM/PATH, with * and ** as wildcards".to_owned(),
-        |meant| format!("write {meant} if that is meant"),
-    );
-    format!("pattern {shown:?} can match no source; {next}")
-}
-
-impl Demand {
-    fn compile(demand: &api::SignedBy, rule: &str, signers: &BTreeMap<String, PublicKey>) -> Result<Self, Problem> {
-        let at = format!("{rule}.signedBy[{}]", demand.name);
-        let find = |name: &String| {
-            signers.get(name).map(|key| Signer { name: name.clone(), key: key.clone() }).ok_or_else(|| {
-                let known = signers.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let known = if known.is_empty() { "has none".to_owned() } else { format!("has {known}") };
-                Problem::new(Reason::UnknownSigner, format!("{at}.anyOf: there is no signer {name}; spec.signers {known}."))
-            })
-        };
-        let any_of = demand.any_of.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        let different = any_of.iter().map(|signer| signer.key.hint()).collect::<BTreeSet<_>>().len();
-        match usize::try_from(demand.minimum) {
-            Ok(minimum @ 1..) if minimum <= different => Ok(Self { name: demand.name.clone(), any_of, minimum }),
-            _ => Err(Problem::new(
-                Reason::InvalidSpec,
-                format!(
-                    "{at}.minimum is {}, and anyOf names {different} different {}: minimum must be between 1 and that number.",
-                    demand.minimum,
-                    if different == 1 { "key" } else { "keys" },
-                ),
-            )),
-        }
+fn pattern(wanted: &api::NamePattern) -> Result<Pattern, String> {
+    match (&wanted.exact, &wanted.regex) {
+        (Some(text), None) => Pattern::exact(text),
+        (None, Some(text)) => Pattern::regex(text),
+        _ => Err("exactly one of exact and regex is needed".to_owned()),
     }
 }
 
-impl Deny {
-    fn compile(deny: &api::Deny) -> Result<Self, Problem> {
-        let at = format!("spec.deny[{}].fileDigests", deny.name);
-        if deny.file_digests.is_empty() {
-            return Err(Problem::new(Reason::InvalidSpec, format!("{at} is empty: the entry would deny nothing.")));
-        }
-        let digest = |(index, text): (usize, &String)| {
-            text.parse().map_err(|error| Problem::new(Reason::InvalidDigest, format!("{at}[{index}]: {error}.")))
-        };
-        let digests = deny.file_digests.iter().enumerate().map(digest).collect::<Result<_, _>>()?;
-        Ok(Self { name: deny.name.clone(), digests, reason: deny.reason.clone() })
-    }
+/// Reads the digests of a field.
+fn digests(texts: &[String], at: &str) -> Result<BTreeSet<Digest>, Problem> {
+    let digest = |(index, text): (usize, &String)| {
+        text.parse().map_err(|error| Problem::new(Reason::InvalidDigest, format!("{at}[{index}]: {error}.")))
+    };
+    texts.iter().enumerate().map(digest).collect()
 }

@@ -20,4 +20,6 @@ pub struct Candidate<'a> {
     pub pin: Option<Digest>,
     /// Whether the bytes are verified on their way to the pod, or where they lie.
     pub assurance: Assurance,
+    /// The image of the engine that would serve it; none where that is not the question.
+    pub image: Option<&'a str>,
 }

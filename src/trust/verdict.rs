@@ -5,15 +5,20 @@ use std::{
     fmt,
 };
 
+use jiff::Timestamp;
+
 use super::{
-    evidence::{Evidence, Failures},
+    evidence::{Evidence, Failure, Failures},
+    formats,
     messages::{self, Unmet},
-    policy::{Demand, Policy, PolicyState, Rule},
+    method::people,
+    policy::{Demand, Image, Policy, PolicyState, Rule},
     question::Candidate,
+    recall::Recall,
 };
 use crate::{
-    api::{Assurance, Mode, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
-    model::{Digest, Source},
+    api::{Assurance, Mode, OnRecall, PolicyVerdict, Problem, Reason, Unmatched, UnsignedFiles},
+    model::{Checks, Digest, RemoteCode, Source, code::is_code},
 };
 
 /// What becomes of a namespace for which no policy says what may be served.
@@ -68,12 +73,20 @@ pub struct Verdict {
     warned: bool,
     signers: Vec<String>,
     per_policy: Vec<PolicyVerdict>,
+    recall: Option<Recall>,
+    holds_until: Option<Timestamp>,
+    checks: Checks,
 }
 
 /// What one policy has to say for a model: who of its signers vouches, none when it demands nothing of this source.
 struct Consent<'a> {
     signers: BTreeSet<&'a str>,
+    /// Whether it demands signatures of this source.
     demanded: bool,
+    /// Whether it pins what this source may be.
+    pinned: bool,
+    /// Which code it lets through; none: it does not speak of this source.
+    code: Option<RemoteCode>,
     /// The first demand that is not met, where the policy's mode passes over it.
     lacking: Option<(Mode, Problem)>,
 }
@@ -92,7 +105,7 @@ impl<'a> Applicable<'a> {
     pub fn before_resolve(&self, source: &Source, assurance: Assurance) -> Result<(), Problem> {
         let mut problems = self.policies.iter().filter_map(|state| {
             let accepted = in_force(state);
-            accepted.and_then(|policy| matching_rules(policy, source, assurance)).err()
+            accepted.and_then(|policy| beforehand(policy, source, assurance)).err()
         });
         problems.next().or_else(|| self.default_problem()).map_or(Ok(()), Err)
     }
@@ -106,19 +119,20 @@ impl<'a> Applicable<'a> {
             .policies
             .iter()
             .filter_map(|state| in_force(state).ok())
-            .filter(|policy| policy.matching(source).next().is_some())
+            .filter(|policy| policy.matching(source).any(|rule| !rule.demands.is_empty()))
             .peekable();
         demanding.peek().is_some() && demanding.all(|policy| policy.unsigned_files == UnsignedFiles::Exclude)
     }
 
-    /// Judges a model by every policy that selects the namespace.
+    /// Judges a model by every policy that selects the namespace, as of `now`: certificates begin and end.
     ///
     /// Every file of the manifest must be signed, with the digest it has. Files that were signed and are not in the manifest
-    /// are not looked at: they are not served. A signature says who vouches for these bytes under these names; it does not
-    /// say from which repository they come (the subject's name is informational): only a pin or a revision does.
-    pub fn judge(&self, candidate: &Candidate<'_>) -> Verdict {
+    /// are not looked at, unless a policy wants the whole tree: they are not served. A signature says who vouches for these bytes
+    /// under these names; it does not say from which repository they come (the subject's name is informational), nor that no newer
+    /// ones exist: a rule's `digests` do.
+    pub fn judge(&self, candidate: &Candidate<'_>, now: Timestamp) -> Verdict {
         let digest = candidate.manifest.digest();
-        let mut evidence = Evidence::new(candidate);
+        let mut evidence = Evidence::new(candidate, now);
         let mut problems: Vec<Problem> = self.default_problem().into_iter().collect();
         if let Some(pin) = candidate.pin.filter(|pin| *pin != digest) {
             problems.push(messages::pin_mismatch(pin, digest, candidate));
@@ -126,21 +140,38 @@ impl<'a> Applicable<'a> {
         let mut per_policy = Vec::new();
         let mut signers = BTreeSet::new();
         let mut demanding = Vec::new();
+        let mut demanded: BTreeSet<String> = BTreeSet::new();
+        let mut pinning = Vec::new();
+        let mut checks = Checks::default();
         let mut lacking: Vec<(Mode, Problem)> = Vec::new();
+        let (others, mut recall) = (problems.len(), None);
         for state in &self.policies {
             let opinion = in_force(state).and_then(|policy| consent(policy, candidate, &mut evidence));
             per_policy.push(policy_verdict(state, &opinion));
             match opinion {
                 Ok(consent) => {
                     signers.extend(consent.signers.iter().map(|name| (*name).to_owned()));
+                    checks.remote_code = checks.remote_code.into_iter().chain(consent.code).min();
+                    if consent.pinned {
+                        pinning.push(state.name());
+                    }
                     match consent.lacking {
                         Some(found) => lacking.push(found),
-                        None if consent.demanded => demanding.push(state.name()),
+                        None if consent.demanded => {
+                            demanded.extend(consent.signers.iter().map(|name| (*name).to_owned()));
+                            demanding.push(state.name());
+                        }
                         None => {}
                     }
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => {
+                    Recall::add(&mut recall, state);
+                    problems.push(problem);
+                }
             }
+        }
+        if others > 0 {
+            Recall::add_another(&mut recall);
         }
         let problem = problems.into_iter().min_by_key(|problem| urgency(problem.reason));
         // What is only to be recorded takes nothing away from a model that others have signed.
@@ -151,9 +182,14 @@ impl<'a> Applicable<'a> {
             (Some(problem), _) => (Trust::Refused, problem.reason, problem.message.clone()),
             (None, Some(lacking)) => (Trust::Unsigned, lacking.reason, lacking.message),
             (None, None) if !demanding.is_empty() => {
-                let who = signers.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let who = demanded.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 let verb = if demanding.len() == 1 { "demands" } else { "demand" };
                 (Trust::Signed, Reason::Signed, format!("Signed by {who}, as {} {verb}.", demanding.join(" and ")))
+            }
+            (None, None) if !pinning.is_empty() => {
+                let verb = if pinning.len() == 1 { "names" } else { "name" };
+                let message = format!("The content is one that {} {verb} by its digest.", pinning.join(" and "));
+                (Trust::Pinned, Reason::Pinned, message)
             }
             (None, None) if candidate.pin.is_some() => {
                 (Trust::Pinned, Reason::Pinned, "The content is the one that spec.model.digest pins.".to_owned())
@@ -165,13 +201,23 @@ impl<'a> Applicable<'a> {
                     .to_owned(),
             ),
         };
-        Verdict { digest, trust, reason, message, problem, warned, signers: signers.into_iter().collect(), per_policy }
+        let signers = signers.into_iter().collect();
+        let holds_until = evidence.holds_until();
+        checks.formats = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.formats.is_empty()));
+        Verdict { digest, trust, reason, message, problem, warned, signers, per_policy, recall, holds_until, checks }
     }
 
-    /// A policy that only denies takes away and grants nothing, so a recall does not open what the default keeps closed.
+    /// A policy that only takes away grants nothing, so a recall does not open what the default keeps closed.
     fn default_problem(&self) -> Option<Problem> {
-        let granting = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.only_denies()));
+        let granting = self.policies.iter().any(|state| in_force(state).is_ok_and(|policy| !policy.only_takes_away()));
         (self.default == DefaultStance::Deny && !granting).then(messages::default_deny)
+    }
+}
+
+fn beforehand(policy: &Policy, source: &Source, assurance: Assurance) -> Result<(), Problem> {
+    match policy.deny.iter().find(|deny| deny.bans_all_of(source)) {
+        Some(deny) => Err(messages::denied_source(policy, deny, source)),
+        None => matching_rules(policy, source, assurance).map(|_| ()),
     }
 }
 
@@ -197,14 +243,28 @@ fn matching_rules<'a>(policy: &'a Policy, source: &Source, assurance: Assurance)
 
 fn consent<'a>(policy: &'a Policy, candidate: &Candidate<'_>, evidence: &mut Evidence<'_>) -> Result<Consent<'a>, Problem> {
     for deny in &policy.deny {
-        if let Some(file) = candidate.manifest.files().iter().find(|file| deny.digests.contains(&file.sha256)) {
-            return Err(messages::denied(policy, deny, file, candidate));
+        if let Some(banned) = deny.bans(candidate.source, candidate.revision, candidate.manifest) {
+            return Err(messages::denied(policy, deny, banned, candidate));
         }
     }
+    formats::check(policy, candidate)?;
+    if let (Some(images), Some(image)) = (&policy.images, candidate.image)
+        && !Image::read(image).is_some_and(|image| images.contains(&image))
+    {
+        return Err(messages::engine_not_allowed(policy, image, candidate));
+    }
     let rules = matching_rules(policy, candidate.source, candidate.assurance)?;
-    let mut consent = Consent { signers: BTreeSet::new(), demanded: false, lacking: None };
+    let mut consent = Consent { signers: BTreeSet::new(), demanded: false, pinned: false, code: None, lacking: None };
+    let content = candidate.manifest.digest();
+    let rules_matched = !rules.is_empty();
     for rule in rules {
-        consent.demanded = true;
+        if !rule.digests.is_empty() {
+            if !rule.digests.contains(&content) {
+                return Err(messages::not_listed(policy, rule, content, candidate));
+            }
+            consent.pinned = true;
+        }
+        consent.demanded |= !rule.demands.is_empty();
         for demand in &rule.demands {
             match meet(policy, rule, demand, evidence) {
                 Ok(signers) => consent.signers.extend(signers),
@@ -216,23 +276,34 @@ fn consent<'a>(policy: &'a Policy, candidate: &Candidate<'_>, evidence: &mut Evi
             }
         }
     }
+    if rules_matched {
+        let is_signed = consent.demanded && consent.lacking.is_none();
+        let code = if is_signed { policy.remote_code } else { RemoteCode::Deny };
+        if code == RemoteCode::Deny
+            && let Some(file) = candidate.manifest.files().iter().find(|file| is_code(file.path.as_str()))
+        {
+            return Err(messages::code_denied(policy, &file.path, candidate));
+        }
+        consent.code = Some(code);
+    }
     Ok(consent)
 }
 
-/// The signers of `demand` that vouch for the model. Two names of one key count once: what is demanded is different keys.
+/// The signers of `demand` that vouch for the model. What is demanded is different people, who may
+/// have several names in a policy.
 fn meet<'a>(
     policy: &'a Policy,
     rule: &'a Rule,
     demand: &'a Demand,
     evidence: &mut Evidence<'_>,
 ) -> Result<Vec<&'a str>, Box<Unmet<'a>>> {
-    let mut keys = BTreeSet::new();
+    let mut people = Vec::new();
     let mut signed = Vec::new();
     let mut failures = Vec::new();
     for signer in &demand.any_of {
-        match evidence.vouches(&signer.key) {
-            Ok(()) => {
-                keys.insert(signer.key.hint());
+        match evidence.vouches(&signer.anchor, policy.complete_tree) {
+            Ok(ids) => {
+                people.push(ids);
                 signed.push(signer.name.as_str());
             }
             Err(failure) => failures.push((signer.name.as_str(), failure)),
@@ -247,8 +318,11 @@ fn meet<'a>(
     };
     let failures = failures.into_iter().map(|(name, failures)| (name, told(*failures)));
     let nearest = failures.rev().max_by_key(|(_, failure)| failure.helps());
-    match nearest {
-        Some((nearest, failure)) if keys.len() < demand.minimum => {
+    let people = people::different(&people);
+    // Where everybody vouches and there are too few all the same, several names are one person's.
+    let same = || Some((*signed.first()?, Failure::SamePerson { people }));
+    match nearest.or_else(same) {
+        Some((nearest, failure)) if people < demand.minimum => {
             let mut unreadable = evidence.unreadable();
             unreadable.retain(|from| failure.from() != Some(from.as_str()));
             Err(Box::new(Unmet { policy, rule, demand, signed, missing, nearest, failure, grave, unreadable }))
@@ -304,6 +378,11 @@ impl Verdict {
         self.trust != Trust::Refused
     }
 
+    /// What has to be looked at where the bytes are, beside their digests, before they are mounted.
+    pub const fn checks(&self) -> Checks {
+        self.checks
+    }
+
     /// Whether a policy with `mode: Warn` lacks a signature: people are to hear of it.
     pub const fn is_warned_of(&self) -> bool {
         self.warned
@@ -325,9 +404,24 @@ impl Verdict {
         self.problem.as_ref()
     }
 
+    /// What the policies that refuse it say of replicas that run; `None` unless a policy refuses it.
+    pub const fn recall(&self) -> Option<&Recall> {
+        self.recall.as_ref()
+    }
+
+    /// What becomes of replicas that run; `None` unless a policy refuses it.
+    pub fn on_recall(&self) -> Option<OnRecall> {
+        self.recall.as_ref().map(|recall| recall.on)
+    }
+
     /// The names of the signers that are demanded and vouch for it, over all policies.
     pub fn signers(&self) -> &[String] {
         &self.signers
+    }
+
+    /// When time alone may change it: the next moment at which a certificate that was looked at begins or ends. `None`: never.
+    pub const fn holds_until(&self) -> Option<Timestamp> {
+        self.holds_until
     }
 
     /// What each policy says, by the policies' names.

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,8 +22,44 @@ pub struct Bundle<'a> {
 pub struct VerificationMaterial<'a> {
     #[serde(borrow)]
     pub public_key: Option<PublicKey<'a>>,
-    pub x509_certificate_chain: Option<IgnoredAny>,
-    pub certificate: Option<IgnoredAny>,
+    #[serde(borrow)]
+    pub x509_certificate_chain: Option<CertificateChain<'a>>,
+    #[serde(borrow)]
+    pub certificate: Option<Certificate<'a>>,
+    /// Read where a certificate needs them, and no matter what they are elsewhere.
+    #[serde(borrow)]
+    pub tlog_entries: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub timestamp_verification_data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Timestamps<'a> {
+    #[serde(borrow)]
+    pub rfc3161_timestamps: Option<Vec<Timestamp<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timestamp<'a> {
+    /// base64 of DER.
+    #[serde(borrow)]
+    pub signed_timestamp: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+pub struct CertificateChain<'a> {
+    #[serde(borrow)]
+    pub certificates: Vec<Certificate<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate<'a> {
+    /// base64 of DER.
+    #[serde(borrow)]
+    pub raw_bytes: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -62,11 +99,46 @@ pub struct StatementKind<'a> {
     pub predicate_type: Cow<'a, str>,
 }
 
+/// The statement of model_signing 0.2: each file is a subject.
+#[derive(Deserialize)]
+pub struct OldStatement<'a> {
+    #[serde(borrow)]
+    pub subject: Vec<OldSubject<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct OldSubject<'a> {
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub digest: OldDigest<'a>,
+    #[serde(borrow)]
+    pub annotations: Option<OldAnnotations<'a>>,
+}
+
+#[derive(Deserialize)]
+pub struct OldDigest<'a> {
+    #[serde(borrow)]
+    pub sha256: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+pub struct OldAnnotations<'a> {
+    #[serde(borrow)]
+    pub actual_hash_algorithm: Option<Cow<'a, str>>,
+}
+
 #[derive(Deserialize)]
 pub struct Statement<'a> {
     pub subject: Vec<Subject>,
     #[serde(borrow)]
     pub predicate: Predicate<'a>,
+}
+
+/// An approval, of which only the subject decides.
+#[derive(Deserialize)]
+pub struct Approval {
+    pub subject: Vec<Subject>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +165,7 @@ pub struct Serialization<'a> {
     pub method: Cow<'a, str>,
     #[serde(borrow)]
     pub hash_type: Cow<'a, str>,
+    pub shard_size: Option<serde_json::Number>,
 }
 
 #[derive(Deserialize)]

@@ -61,10 +61,19 @@ SignatureInvalid        src/trust/tests/bundles.rs every_flipped_byte_of_payload
 SignatureMalformed      tests/it/e2e/refused.rs a_signature_that_does_not_hold_is_refused_with_the_reason_that_is_true
 SignatureUnsupported    src/trust/tests/bundles.rs methods_that_are_not_supported_are_named
 WrongSigner             tests/it/cluster/verdicts.rs a_model_that_somebody_else_signed_is_refused
+CertificateExpired      src/trust/tests/certificates/chains.rs what_the_reference_client_accepts_and_should_not_is_refused
+CertificateNotYetValid  src/trust/tests/certificates/chains.rs each_thing_that_can_be_wrong_with_a_chain_has_its_reason
+CertificateUnfit        src/trust/tests/certificates/chains.rs what_the_reference_client_accepts_and_should_not_is_refused
 SignedFileMissing       tests/it/e2e/refused.rs a_signature_that_does_not_hold_is_refused_with_the_reason_that_is_true
 UnsignedFile            src/cli/verify/tests.rs each_way_to_tamper_with_a_model_has_its_reason
 DigestMismatch          tests/it/e2e/altered.rs bytes_that_are_not_what_was_signed_never_reach_the_engine_and_are_not_fetched_again_until_somebody_says_so
 PinMismatch             tests/it/cluster/verdicts.rs a_pin_holds_its_content_and_no_other
+ContentNotListed        src/trust/tests/origins.rs a_rule_that_names_contents_takes_those_and_calls_them_pinned
+SignedFileLeftOut       src/trust/tests/origins.rs a_policy_that_wants_the_whole_tree_refuses_what_leaves_a_signed_file_out
+FormatNotAllowed        src/trust/tests/contents.rs weights_are_of_an_allowed_format_and_only_harmless_files_lie_beside_them
+FormatMismatch          tests/it/weights/checks.rs weights_that_are_not_what_their_names_say_are_refused_where_a_policy_wants_that
+RemoteCodeDenied        tests/it/weights/checks.rs configuration_that_names_code_is_refused_where_a_policy_denies_that
+EngineNotAllowed        src/trust/tests/contents.rs only_the_images_that_a_policy_names_get_the_weights
 Denied                  tests/it/cluster/verdicts.rs bytes_that_are_denied_are_refused_whoever_signed_them
 InvalidKey              tests/it/cluster/policies.rs with_a_policy_that_cannot_be_used_nothing_new_is_served_where_it_is_for
 InvalidPattern          tests/it/cluster/policies.rs names_and_patterns_that_cannot_be_used_are_told_apart
@@ -97,6 +106,7 @@ Unreachable             tests/it/cluster/reasons/scenes.rs an_engine_that_cannot
 NodeLost                tests/it/cluster/reasons/scenes.rs a_node_that_is_lost_is_told
 Preempted               tests/it/cluster/reasons/scenes.rs a_pod_that_had_to_give_its_place_is_told
 Evicted                 tests/it/cluster/reasons/scenes.rs a_pod_that_its_node_sent_away_is_told
+RevisionTooOld          tests/it/sim/checks.rs a_revision_of_an_older_release_is_not_let_in_where_a_policy_wants_more_looked_at
 NotVouched              tests/it/cluster/children.rs a_pod_that_is_not_what_was_written_stays_behind_the_gate
 RolloutFailed           src/controller/status/tests.rs a_revision_that_was_given_up_says_why_and_how_it_is_tried_again
 Paused                  src/controller/status/tests.rs while_it_is_paused_what_is_missing_stays_missing_and_what_answers_is_ready

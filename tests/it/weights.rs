@@ -1,5 +1,6 @@
 //! Sources and the fetch, against a hub on this machine.
 
+mod checks;
 mod claims;
 mod client;
 mod command;
@@ -13,7 +14,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bonafide::{
     api::SECRET_TYPE,
-    model::{Digest, File, Manifest, Source},
+    model::{Checks, Digest, File, Manifest, Source},
     weights::{
         Credentials, Resolver, Sources, SystemNames, Timeouts,
         fetch::{self, Job, Limits, Outcome, Progress, Snapshot},
@@ -117,7 +118,15 @@ fn hasty(sources: Sources) -> Resolver {
 
 fn job(place: &Place, files: &[(&str, &[u8])], into: &Path) -> Job {
     let (into, own) = (into.to_owned(), into.to_owned());
-    Job { manifest: manifest(files), source: source(), revision: place.commit(), credentials: None, into, own }
+    Job {
+        manifest: manifest(files),
+        source: source(),
+        revision: place.commit(),
+        credentials: None,
+        into,
+        own,
+        checks: Checks::default(),
+    }
 }
 
 /// Small ranges, so that small files have several.

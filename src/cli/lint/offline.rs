@@ -12,7 +12,7 @@ use crate::{
     controller,
     engine::{self, Catalogue, Engine},
     model::Source,
-    trust::{Bundle, Policy},
+    trust::{Bundle, Contents, Policy},
 };
 
 /// Stands in for a key in a Secret, which is not here: a public key whose private one nobody has.
@@ -24,6 +24,20 @@ DFjgtN1J21KK9Q7NZW3GG833RV9EwpX72UakxZdTjnVHdHHY3K1bj/48Cg==
 
 /// A pattern that every source matches.
 const ANY: &str = "**";
+/// Stands for an authority that is not here.
+const STAND_IN_CA: &str = "-----BEGIN CERTIFICATE-----
+MIIBjTCCATOgAwIBAgIUQ5L6/Bvs++ua9mysbCjJdmHm+gcwCgYIKoZIzj0EAwIw
+EzERMA8GA1UEAwwIc3RhbmQtaW4wIBcNMjYxMTIyMjEwMzU1WhgPMjEyNjEwMjky
+MTAzNTVaMBMxETAPBgNVBAMMCHN0YW5kLWluMFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAEyHM2L/neQNyxAc6oFPTbdccCyQMocazOEgjwBnxJIBu+utqRI9Zo6AmT
+UW7HJhLouuHhDr/DfK16+gH5giqEvqNjMGEwHQYDVR0OBBYEFK3glm7kevvI5xWb
++SFRgEk31LxpMB8GA1UdIwQYMBaAFK3glm7kevvI5xWb+SFRgEk31LxpMA8GA1Ud
+EwEB/wQFMAMBAf8wDgYDVR0PAQH/BAQDAgIEMAoGCCqGSM49BAMCA0gAMEUCIGnl
+h1IFz5R7ceQ9Cvpw5FQw9iItPl8FFbrnrNpq5s1OAiEAuHuAAP1ZDSn8J8A+lYh/
+yY7Qs0Ag2Efzb8xwp/LWpcQ=
+-----END CERTIFICATE-----
+";
+
 /// A context, in tokens, for which hardly any node has the memory.
 const LONG: i64 = 1_048_576;
 
@@ -161,9 +175,23 @@ fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
     };
     let mut known = signers.clone();
     for (signer, known) in signers.iter().zip(&mut known) {
-        let alone = with(&|part| part.spec.signers = vec![signer.clone()]);
-        if refused(&alone) || signer.public_key.as_ref().is_some_and(|key| key.secret_key_ref.is_some()) {
+        let mut here = signer.clone();
+        if let Some(ca) = here.certificate.as_mut().map(|certificate| &mut certificate.ca)
+            && ca.pem.is_none()
+            && ca.secret_key_ref.take().is_some()
+        {
+            ca.pem = Some(STAND_IN_CA.to_owned());
+        }
+        if let Some(keyless) = &mut here.keyless
+            && keyless.trusted_root.as_ref().is_some_and(|root| root.json.is_none() && root.secret_key_ref.is_some())
+        {
+            // The public instance stands in for one that is not here.
+            keyless.trusted_root = None;
+        }
+        let alone = with(&|part| part.spec.signers = vec![here.clone()]);
+        if refused(&alone) || signer.secrets().next().is_some() {
             known.public_key = Some(PublicKeySource { pem: Some(STAND_IN.to_owned()), secret_key_ref: None });
+            (known.certificate, known.keyless) = (None, None);
         }
     }
     refused(&with(&|part| part.spec.signers.clone_from(&known)));
@@ -213,9 +241,20 @@ fn policy(policy: &ClusterModelPolicy) -> Vec<(Severity, Finding)> {
 /// Whether the manager could read the bundle.
 fn signature(object: &ModelSignature) -> Vec<(Severity, Finding)> {
     let read = Bundle::parse(object.spec.bundle.as_bytes(), Bundle::MAX_RECORDED);
+    let approved = read.as_ref().ok().and_then(|bundle| match bundle.claimed() {
+        Contents::Whole(approved) if approved.to_string() != object.spec.digest => Some(*approved),
+        _ => None,
+    });
     let rejected = read.err().map(|rejected| {
         let next = "Write the whole of model.sig there, as model_signing writes it.";
         Problem::new(rejected.reason, format!("spec.bundle: it {rejected}, and counts for nothing. {next}"))
+    });
+    let rejected = rejected.or_else(|| {
+        let message = format!(
+            "spec.bundle: it approves {}, and spec.digest is {}: it counts for nothing. Have that content approved: bonafide approve {} --key KEY.pem",
+            approved?, object.spec.digest, object.spec.digest
+        );
+        Some(Problem::new(Reason::DigestMismatch, message))
     });
     rejected.iter().map(|problem| (Severity::Error, of(problem))).collect()
 }

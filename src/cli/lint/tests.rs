@@ -137,6 +137,40 @@ fn policies_whose_keys_or_patterns_cannot_be_read_are_told() {
 }
 
 #[test]
+fn an_authority_that_is_not_here_is_no_mistake() {
+    let by_certificate = |whom: &str| {
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n  signers:\n  - name: a\n    certificate: {{ca: {{secretKeyRef: {{name: ca, key: ca.pem}}}}, {whom}}}\n  rules:\n  - {{name: r, sources: {{include: [\"hf://**\"]}}, signedBy: [{{name: x, anyOf: [a]}}]}}\n"
+        ))
+    };
+    assert_eq!(by_certificate("subject: {exact: 'CN=a'}"), "1 object checked: 0 errors\n", "the authority is not here");
+    assert!(
+        by_certificate("subject: {exact: a}").contains("InvalidPattern: spec.signers[a].certificate.subject: "),
+        "{}",
+        by_certificate("subject: {exact: a}")
+    );
+}
+
+#[test]
+fn a_trusted_root_that_is_not_here_is_no_mistake() {
+    let keyless = |whom: &str| {
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ClusterModelPolicy\nmetadata: {{name: p}}\nspec:\n  signers:\n  - name: a\n    keyless: {{{whom}}}\n  - name: b\n    keyless: {{issuer: https://b, identity: {{exact: b}}, trustedRoot: {{secretKeyRef: {{name: s, key: root.json}}}}}}\n  rules:\n  - {{name: r, sources: {{include: [\"hf://**\"]}}, signedBy: [{{name: x, anyOf: [a, b], minimum: 2}}]}}\n"
+        ))
+    };
+    let root = "trustedRoot: {secretKeyRef: {name: s, key: root.json}}";
+    let right = keyless(&format!("issuer: https://a, identity: {{exact: a@b}}, {root}"));
+    assert_eq!(right, "1 object checked: 0 errors\n", "the instance is not here");
+    assert_eq!(keyless("issuer: https://a, identity: {exact: a@b}"), "1 object checked: 0 errors\n");
+    let issuer = keyless(&format!("issuer: a, identity: {{exact: a@b}}, {root}"));
+    assert!(issuer.contains("InvalidPattern: spec.signers[a].keyless.issuer: "), "{issuer}");
+    let pattern = keyless(&format!("issuer: https://a, identity: {{regex: .*}}, {root}"));
+    assert!(pattern.contains("InvalidPattern: spec.signers[a].keyless.identity: "), "{pattern}");
+    let inline = keyless("issuer: https://a, identity: {exact: a@b}, trustedRoot: {json: x}");
+    assert!(inline.contains("InvalidKey: spec.signers[a].keyless.trustedRoot.json: "), "{inline}");
+}
+
+#[test]
 fn a_signature_that_cannot_be_read_is_told_and_one_that_can_is_not() {
     let with = |bundle: &str| {
         let digest = format!("sha256:{}", "ab".repeat(32));
@@ -151,6 +185,25 @@ fn a_signature_that_cannot_be_read_is_told_and_one_that_can_is_not() {
         let said = with(bundle);
         assert!(said.starts_with("x.yaml:6:3: error: ModelSignature ann: spec.bundle: SignatureMalformed: it "), "{said}");
     }
+}
+
+#[test]
+fn an_approval_of_another_content_than_it_is_delivered_for_is_told() {
+    use crate::{
+        model::Digest,
+        trust::{PrivateKey, Signer},
+    };
+    let key = PrivateKey::from_pem(include_str!("../../../tests/data/oms/keys/sec1-p384.key")).unwrap();
+    let bundle = Signer::by_key(key).approves(Digest::of("this"), None, jiff::Timestamp::UNIX_EPOCH);
+    let with = |digest: Digest| {
+        said(&format!(
+            "apiVersion: bonafide.dev/v1alpha1\nkind: ModelSignature\nmetadata: {{name: ann}}\nspec:\n  digest: {digest}\n  bundle: |\n    {bundle}\n"
+        ))
+    };
+    assert_eq!(with(Digest::of("this")), "1 object checked: 0 errors\n");
+    let said = with(Digest::of("that"));
+    let start = "x.yaml:6:3: error: ModelSignature ann: spec.bundle: DigestMismatch: it approves ";
+    assert!(said.starts_with(start) && said.contains(&format!("bonafide approve {}", Digest::of("that"))), "{said}");
 }
 
 #[test]

@@ -2,28 +2,24 @@
 
 mod edit;
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::Value;
 
 use self::edit::Pin;
 use super::{
     USAGE,
+    ask::{AskArgs, Asker, here},
     cluster::{Cluster, ClusterArgs, Failure},
     fail, print,
     status::text,
     yaml,
 };
 use crate::{
-    api::{InferenceEngine, ModelDeployment, Problem, Reason, SECRET_TYPE},
+    api::ModelDeployment,
     controller::{self, LookedUp},
-    engine::Catalogue,
     model::Source,
-    weights::{Credentials, Resolver, Sources},
 };
-
-/// Who may see the token of the environment.
-const HUB: &str = "huggingface.co";
 
 /// What `pin` takes.
 #[derive(Debug, clap::Args)]
@@ -53,12 +49,8 @@ pub struct PinArgs {
     /// Ask the source instead of a cluster
     #[arg(long)]
     resolve: bool,
-    /// With --resolve: the hub, or a mirror of it
-    #[arg(long, value_name = "URL", env = "HF_ENDPOINT")]
-    endpoint: Option<String>,
-    /// With --resolve: a host that may be asked although its address is private, as sources.allowedHosts of the chart
-    #[arg(long = "allowed-host", value_name = "HOST")]
-    allowed_hosts: Vec<String>,
+    #[command(flatten)]
+    ask: AskArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -85,9 +77,9 @@ async fn pin(args: &PinArgs) -> Result<ExitCode, Failure> {
     }
     let mut pins = vec![];
     if args.resolve {
-        let source = AtTheSource::new(args, &values)?;
+        let asker = args.ask.asker(&values)?;
         for (index, model) in &models {
-            pins.push((*index, source.pin(model).await?));
+            pins.push((*index, at_the_source(&asker, model).await?));
         }
     } else {
         let cluster = args.cluster.connect().await?;
@@ -158,51 +150,16 @@ fn recorded(model: &Value, live: &Value) -> Result<Pin, String> {
     Ok(Pin { revision: revision.to_owned(), digest: digest.to_owned() })
 }
 
-/// Asks sources.
-struct AtTheSource {
-    resolver: Resolver,
-    credentials: Option<Credentials>,
-    catalogue: Catalogue,
-}
-
-impl AtTheSource {
-    fn new(args: &PinArgs, values: &[Value]) -> Result<Self, Failure> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let table = match &args.endpoint {
-            Some(endpoint) => serde_json::json!({ "hf": { "endpoint": endpoint }, "allowedHosts": args.allowed_hosts }),
-            None => serde_json::json!({ "allowedHosts": args.allowed_hosts }),
-        };
-        let sources: Sources =
-            serde_json::from_value(table).map_err(|error| (USAGE, format!("--endpoint or --allowed-host: {error}")))?;
-        let resolver = Resolver::new(sources).map_err(|problem| (USAGE, problem.message))?;
-        let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty());
-        let secret = |token: String| {
-            BTreeMap::from([("token".to_owned(), token.into_bytes()), ("hosts".to_owned(), HUB.as_bytes().to_vec())])
-        };
-        let credentials = token.map(|token| Credentials::from_secret(SECRET_TYPE, &secret(token))).transpose();
-        let credentials = credentials.map_err(|problem| (USAGE, format!("HF_TOKEN: {}", problem.message)))?;
-        let engines = values.iter().filter(|value| text(value, "/kind") == "InferenceEngine");
-        let engines = engines.filter_map(|value| serde_json::from_value::<InferenceEngine>(value.clone()).ok());
-        Ok(Self { resolver, credentials, catalogue: Catalogue::builtin().with_objects(engines) })
-    }
-
-    async fn pin(&self, model: &Value) -> Result<Pin, Failure> {
-        let name = text(model, "/metadata/name");
-        let refused = |message: String| (1, format!("ModelDeployment {name}: {message}"));
-        let read: ModelDeployment = serde_json::from_value(model.clone())
-            .map_err(|error| refused(format!("it cannot be read: {error}; `bonafide lint -f FILE` says where")))?;
-        let source: Source = read.spec.model.source.parse().map_err(|error| refused(format!("spec.model.source: {error}")))?;
-        let found = controller::look_up(&self.resolver, &self.catalogue, &read.spec, &source, self.credentials.as_ref()).await;
-        let LookedUp { revision, digest } = found.map_err(|problem| refused(here(&problem)))?;
-        Ok(Pin { revision, digest })
-    }
-}
-
-/// A problem in the words of the cluster, and what is to be done where there is none.
-fn here(problem: &Problem) -> String {
-    // The manager asks again and again; this command asks once.
-    let said = problem.to_string().replace("It is tried again by itself", "Run this again");
-    if problem.reason == Reason::HostNotAllowed { format!("{said} Here, --allowed-host HOST lets it be asked.") } else { said }
+/// What the source says that the model stands for.
+async fn at_the_source(asker: &Asker, model: &Value) -> Result<Pin, Failure> {
+    let name = text(model, "/metadata/name");
+    let refused = |message: String| (1, format!("ModelDeployment {name}: {message}"));
+    let read: ModelDeployment = serde_json::from_value(model.clone())
+        .map_err(|error| refused(format!("it cannot be read: {error}; `bonafide lint -f FILE` says where")))?;
+    let source: Source = read.spec.model.source.parse().map_err(|error| refused(format!("spec.model.source: {error}")))?;
+    let found = controller::look_up(&asker.resolver, &asker.catalogue, &read.spec, &source, asker.credentials.as_ref()).await;
+    let LookedUp { revision, digest } = found.map_err(|problem| refused(here(&problem)))?;
+    Ok(Pin { revision, digest })
 }
 
 #[cfg(test)]
@@ -219,14 +176,6 @@ mod tests {
 
     fn file(revision: &str) -> Value {
         json!({"spec": {"model": {"source": "hf://a/b", "revision": revision}}})
-    }
-
-    #[test]
-    fn a_private_host_is_answered_with_the_flag_that_allows_it() {
-        let said = here(&Problem::new(Reason::HostNotAllowed, "hub.corp is private."));
-        assert!(said.ends_with("hub.corp is private. Here, --allowed-host HOST lets it be asked."), "{said}");
-        let down = here(&Problem::new(Reason::SourceUnavailable, "hub.corp is busy. It is tried again by itself in 7 s."));
-        assert!(down.ends_with("hub.corp is busy. Run this again in 7 s."), "{down}");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub fn doing(pod: &Value, refused: Option<&str>) -> Doing {
     }
     match condition(pod, VOUCHED) {
         Some(("False", "Draining", message)) => say("Draining", Paint::Dim, message),
+        Some(("False", "Recalled", message)) => say("Recalled", Paint::Bad, message),
         Some(("False", reason, message)) => say(or(reason, "NotVouched"), Paint::Bad, message),
         _ if list(pod, "/status/containerStatuses").next().is_some() => say("Vouching", Paint::Busy, ""),
         _ => say(or(text(pod, "/status/phase"), "Pending"), Paint::Busy, ""),

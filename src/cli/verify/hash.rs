@@ -1,4 +1,4 @@
-//! SHA-256 of many files: a few threads, a bounded buffer each.
+//! The digests of many files: a few threads, a bounded buffer each.
 
 use std::{
     fs::{self, File},
@@ -25,6 +25,16 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// Size and digest of every file, in their order. The first one that cannot be read ends it.
 pub fn all(root: &Path, files: &[&CleanPath], progress: bool) -> Result<Vec<(u64, Digest)>, Failure> {
+    each(root, files, progress, &|_, path, buffer, bytes| one(path, buffer, bytes))
+}
+
+/// What `read` makes of every file, in their order, given its number, path, a buffer and where to count bytes.
+pub(super) fn each<T: Clone + Send>(
+    root: &Path,
+    files: &[&CleanPath],
+    progress: bool,
+    read: &(impl Fn(usize, &Path, &mut [u8], &AtomicU64) -> io::Result<T> + Sync),
+) -> Result<Vec<T>, Failure> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(files.len());
     let (next, bytes) = (&AtomicUsize::new(0), &AtomicU64::new(0));
     let (send, receive) = mpsc::channel();
@@ -38,7 +48,7 @@ pub fn all(root: &Path, files: &[&CleanPath], progress: bool) -> Result<Vec<(u64
                     let index = next.fetch_add(1, Relaxed);
                     let Some(path) = files.get(index) else { break };
                     let path = root.join(path.as_str());
-                    let result = one(&path, &mut buffer, bytes).map_err(|error| unreadable(&path, &error));
+                    let result = read(index, &path, &mut buffer, bytes).map_err(|error| unreadable(&path, &error));
                     if send.send((index, result)).is_err() {
                         break;
                     }
@@ -46,7 +56,7 @@ pub fn all(root: &Path, files: &[&CleanPath], progress: bool) -> Result<Vec<(u64
             });
         }
         drop(send);
-        let mut results: Vec<Option<(u64, Digest)>> = vec![None; files.len()];
+        let mut results: Vec<Option<T>> = vec![None; files.len()];
         let mut done = 0_usize;
         loop {
             match receive.recv_timeout(Duration::from_millis(500)) {
@@ -81,8 +91,14 @@ pub fn file(path: &Path) -> io::Result<(u64, Digest)> {
 }
 
 fn one(path: &Path, buffer: &mut [u8], bytes: &AtomicU64) -> io::Result<(u64, Digest)> {
-    let mut file = open(path)?;
     let mut hash = sha2::Sha256::new();
+    let size = pieces(path, buffer, bytes, &mut |piece| hash.update(piece))?;
+    Ok((size, Digest::from_bytes(hash.finalize().into())))
+}
+
+/// Hands a file over piece by piece, and says how long it is.
+pub(super) fn pieces(path: &Path, buffer: &mut [u8], bytes: &AtomicU64, take: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
+    let mut file = open(path)?;
     let mut size = 0_u64;
     loop {
         let count = match file.read(buffer) {
@@ -91,12 +107,12 @@ fn one(path: &Path, buffer: &mut [u8], bytes: &AtomicU64) -> io::Result<(u64, Di
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        hash.update(buffer.get(..count).unwrap_or_default());
+        take(buffer.get(..count).unwrap_or_default());
         let count = u64::try_from(count).unwrap_or_default();
         size += count;
         bytes.fetch_add(count, Relaxed);
     }
-    Ok((size, Digest::from_bytes(hash.finalize().into())))
+    Ok(size)
 }
 
 /// Opens a regular file, and fails when the name stands for a link or for another file meanwhile.

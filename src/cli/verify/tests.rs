@@ -26,7 +26,14 @@ fn model() -> TempDir {
 fn args(dir: impl AsRef<Path>) -> VerifyArgs {
     VerifyArgs {
         dir: dir.as_ref().to_owned(),
-        key: data("p256.pub"),
+        key: Some(data("p256.pub")),
+        certificate_chain: None,
+        subject: None,
+        san: None,
+        issuer: None,
+        identity: None,
+        identity_regex: None,
+        trusted_root: None,
         signature: None,
         ignore: Vec::new(),
         ignore_unsigned: false,
@@ -57,7 +64,7 @@ fn unknown(args: &VerifyArgs) -> String {
 fn a_model_as_the_reference_client_signed_it_is_verified() {
     for curve in ["p256", "p384", "p521"] {
         let args = VerifyArgs {
-            key: data(&format!("{curve}.pub")),
+            key: Some(data(&format!("{curve}.pub"))),
             signature: Some(data(&format!("{curve}.sig"))),
             ..args(data("model"))
         };
@@ -165,7 +172,7 @@ fn the_manifest_for_a_server_is_no_part_of_the_model_whenever_it_was_written() {
     assert!(check(&quick).unwrap().manifest);
 
     // Signed with it there, by the reference client; then it was written anew, since it lists the signature.
-    let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
+    let signed = VerifyArgs { key: Some(data("publisher.pub")), ..args(&dir) };
     fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
     let verified = check(&signed).unwrap();
     assert_eq!((verified.files, verified.contents), (3, plain));
@@ -176,13 +183,17 @@ fn the_manifest_for_a_server_is_no_part_of_the_model_whenever_it_was_written() {
 #[test]
 fn a_manifest_that_was_signed_and_taken_away_is_missed_like_any_other_file() {
     let dir = listed();
-    let signed = VerifyArgs { key: data("publisher.pub"), ..args(&dir) };
+    let signed = VerifyArgs { key: Some(data("publisher.pub")), ..args(&dir) };
     fs::copy(data("with-manifest.sig"), dir.path().join("model.sig")).unwrap();
     check(&signed).unwrap();
     fs::remove_file(dir.path().join("bonafide.json")).unwrap();
-    let quick = VerifyArgs { signature_only: true, key: data("publisher.pub"), ..args(&dir) };
-    let lenient =
-        VerifyArgs { ignore_unsigned: true, ignore: vec!["bonafide.json".to_owned()], key: data("publisher.pub"), ..args(&dir) };
+    let quick = VerifyArgs { signature_only: true, key: Some(data("publisher.pub")), ..args(&dir) };
+    let lenient = VerifyArgs {
+        ignore_unsigned: true,
+        ignore: vec!["bonafide.json".to_owned()],
+        key: Some(data("publisher.pub")),
+        ..args(&dir)
+    };
     for args in [signed, quick, lenient] {
         let problem = problem(&args);
         assert_eq!(problem.reason, Reason::SignedFileMissing);
@@ -244,7 +255,7 @@ fn another_signature_beside_it_is_told_from_other_files() {
 
     // Made while model.sig lay there, which was made anew since.
     fs::copy(data("p384.sig"), dir.path().join("model.sig")).unwrap();
-    let approval = VerifyArgs { signature: Some(data("after-another.sig")), key: data("publisher.pub"), ..ignoring };
+    let approval = VerifyArgs { signature: Some(data("after-another.sig")), key: Some(data("publisher.pub")), ..ignoring };
     let problem = problem(&approval);
     assert_eq!(problem.reason, Reason::DigestMismatch);
     assert!(problem.message.contains(&format!("--ignore-paths {}", dir.path().join("model.sig").display())), "{problem}");
@@ -290,7 +301,7 @@ fn unsigned_files_are_accepted_only_when_asked_and_never_instead_of_signed_ones(
 #[test]
 fn another_key_is_told_by_both_hints() {
     let dir = model();
-    let wrong = VerifyArgs { key: data("p384.pub"), ..args(&dir) };
+    let wrong = VerifyArgs { key: Some(data("p384.pub")), ..args(&dir) };
     let problem = problem(&wrong);
     assert_eq!(problem.reason, Reason::WrongSigner);
     for name in ["p256.pub", "p384.pub"] {
@@ -362,8 +373,8 @@ fn what_cannot_be_read_is_not_called_tampered_with() {
     let dir = model();
     for (args, fragment) in [
         (args(dir.path().join("nowhere")), "nowhere"),
-        (VerifyArgs { key: data("nothing.pub"), ..args(&dir) }, "nothing.pub"),
-        (VerifyArgs { key: data("rsa.pub"), ..args(&dir) }, "an RSA key"),
+        (VerifyArgs { key: Some(data("nothing.pub")), ..args(&dir) }, "nothing.pub"),
+        (VerifyArgs { key: Some(data("rsa.pub")), ..args(&dir) }, "an RSA key"),
         (VerifyArgs { signature: Some(data("nothing.sig")), ..args(&dir) }, "nothing.sig"),
         (VerifyArgs { ignore: vec!["../x".to_owned()], ..args(&dir) }, "--ignore"),
     ] {
@@ -386,7 +397,7 @@ fn an_input_that_is_longer_than_any_of_its_kind_is_not_read_to_its_end() {
     let dir = model();
     let key = dir.path().join("long.pub");
     fs::write(&key, format!("{}{}", fs::read_to_string(data("p256.pub")).unwrap(), " ".repeat(PublicKey::MAX_PEM))).unwrap();
-    let message = unknown(&VerifyArgs { key, ..args(&dir) });
+    let message = unknown(&VerifyArgs { key: Some(key), ..args(&dir) });
     assert!(message.contains(&format!("longer than {} bytes", PublicKey::MAX_PEM)), "{message}");
 }
 
@@ -430,4 +441,194 @@ fn a_name_that_is_not_utf_8_passes_for_no_signed_one() {
     let problem = problem(&args(&dir));
     assert_eq!(problem.reason, Reason::UnsignedFile);
     assert!(problem.message.contains("not UTF-8"), "{problem}");
+}
+
+#[test]
+fn a_model_that_a_certificate_signed_is_verified_by_its_authority_and_a_name() {
+    let by = |signature: &str, subject: Option<&str>, san: Option<&str>| VerifyArgs {
+        key: None,
+        certificate_chain: Some(data("acme-root.pem")),
+        subject: subject.map(str::to_owned),
+        san: san.map(str::to_owned),
+        signature: Some(data(signature)),
+        ..args(data("model"))
+    };
+    let models = Some("CN=Models,O=Acme,C=NL");
+    for good in
+        [by("acme.sig", models, None), by("acme-p521.sig", models, None), by("acme.sig", None, Some("email:models@acme.example"))]
+    {
+        assert_eq!(check(&good).unwrap().files, 3);
+    }
+    let words = in_words(&check(&by("acme.sig", models, None)).unwrap());
+    assert!(words.contains("signed by the owner of a certificate for CN=Models,O=Acme,C=NL."), "{words}");
+    assert_eq!(problem(&by("acme-expired.sig", models, None)).reason, Reason::CertificateExpired);
+    assert_eq!(problem(&by("acme-tls.sig", Some("CN=www.acme.example,O=Acme,C=NL"), None)).reason, Reason::CertificateUnfit);
+    assert_eq!(problem(&by("acme.sig", Some("CN=Models"), None)).reason, Reason::WrongSigner);
+    assert_eq!(problem(&by("p256.sig", models, None)).reason, Reason::WrongSigner);
+    assert_eq!(problem(&by("certificate.sig", Some("CN=leaf"), None)).reason, Reason::WrongSigner, "another authority");
+    assert!(unknown(&by("acme.sig", Some("Models"), None)).contains("--subject"));
+    assert!(unknown(&by("acme.sig", None, Some("models@acme.example"))).contains("email:NAME"));
+    let not_an_authority = VerifyArgs { certificate_chain: Some(data("p256.pub")), ..by("acme.sig", models, None) };
+    assert!(unknown(&not_an_authority).contains("p256.pub"));
+}
+
+#[test]
+fn an_authority_without_a_name_is_wrong_usage() {
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: VerifyArgs,
+    }
+    let parse = |line: &str| <Line as clap::Parser>::try_parse_from(line.split(' ')).map(|line| line.args);
+    assert!(parse("verify d --key k").is_ok());
+    assert!(parse("verify d --certificate-chain c --subject CN=a").is_ok());
+    assert!(parse("verify d --certificate_chain c --san email:a --subject CN=a").is_ok());
+    assert!(parse("verify d --issuer https://a --identity a@b").is_ok());
+    assert!(parse("verify d --issuer https://a --identity-regex a@.+ --trusted-root r.json").is_ok());
+    for wrong in [
+        "verify d",
+        "verify d --certificate-chain c",
+        "verify d --key k --certificate-chain c --subject CN=a",
+        "verify d --key k --subject CN=a",
+        "verify d --issuer https://a",
+        "verify d --identity a@b",
+        "verify d --issuer https://a --identity a --identity-regex a",
+        "verify d --issuer https://a --identity a --subject CN=a",
+        "verify d --issuer https://a --identity a --key k",
+        "verify d --issuer https://a --identity a --certificate-chain c --subject CN=a",
+        "verify d --key k --trusted-root r",
+        "verify d --key k --identity a",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+    let told = parse("verify d --key k --identity a --issuer https://a").unwrap_err().to_string();
+    assert!(told.contains("the argument '--key <FILE>' cannot be used with"), "{told}");
+    let told = parse("verify d --identity a").unwrap_err().to_string();
+    assert!(told.contains("--issuer <URL>"), "{told}");
+    let told = parse("verify d --issuer https://a").unwrap_err().to_string();
+    assert!(told.contains("<--identity <ID>|--identity-regex <PATTERN>>"), "{told}");
+}
+
+#[test]
+fn a_model_that_an_identity_signed_is_verified_with_no_network() {
+    use crate::trust::tests::sigstore::{ISSUER, Sigstore};
+
+    const MODELS: &str = "models@acme.example";
+    let (dir, sigstore) = (model(), Sigstore::new());
+    let files: Vec<_> = ["config.json", "model.safetensors", "original/params.json"]
+        .map(|name| (name, fs::read_to_string(dir.path().join(name)).unwrap()))
+        .into();
+    let files: Vec<_> = files.iter().map(|(name, content)| (*name, content.as_str())).collect();
+    let elsewhere = TempDir::new().unwrap();
+    let root = elsewhere.path().join("root.json");
+    fs::write(dir.path().join("model.sig"), sigstore.signs(MODELS, &files).text()).unwrap();
+    fs::write(&root, sigstore.trusted_root().to_string()).unwrap();
+    let by = |issuer: &str, identity: Option<&str>, pattern: Option<&str>| VerifyArgs {
+        key: None,
+        issuer: Some(issuer.to_owned()),
+        identity: identity.map(str::to_owned),
+        identity_regex: pattern.map(str::to_owned),
+        trusted_root: Some(root.clone()),
+        ..args(&dir)
+    };
+    let words = in_words(&check(&by(ISSUER, Some(MODELS), None)).unwrap());
+    assert!(
+        words.contains("signed by the identity email:models@acme.example (issuer https://accounts.acme.example)."),
+        "{words}"
+    );
+    let words = in_words(&check(&by(ISSUER, None, Some("models@acme[.]example"))).unwrap());
+    assert!(words.contains("signed by the identity email:models@acme.example ("), "the name, not the pattern: {words}");
+    for (args, fragment) in [
+        (by(ISSUER, Some("ann@acme.example"), None), "was signed by models@acme.example (issuer"),
+        (by("https://other.example", Some(MODELS), None), "and wanted is models@acme.example (issuer https://other.example)"),
+        (by(ISSUER, None, Some("models@acme")), "and wanted is the pattern models@acme"),
+        (VerifyArgs { trusted_root: None, ..by(ISSUER, Some(MODELS), None) }, "which Sigstore's public instance does not have"),
+    ] {
+        let problem = problem(&args);
+        assert!(problem.reason == Reason::WrongSigner && problem.message.contains(fragment), "{fragment}: {problem}");
+    }
+    assert!(unknown(&by("accounts.google.com", Some(MODELS), None)).starts_with("--issuer: "));
+    assert!(unknown(&by(ISSUER, None, Some(".*"))).starts_with("--identity-regex: "));
+    assert!(unknown(&by(ISSUER, Some(""), None)).starts_with("--identity: "));
+    let no_root = VerifyArgs { trusted_root: Some(data("p256.pub")), ..by(ISSUER, Some(MODELS), None) };
+    assert!(unknown(&no_root).contains("p256.pub: it cannot be read"), "{}", unknown(&no_root));
+    fs::write(dir.path().join("config.json"), "{}").unwrap();
+    assert_eq!(problem(&by(ISSUER, Some(MODELS), None)).reason, Reason::DigestMismatch);
+}
+
+#[test]
+fn parts_of_files_and_blake3_are_checked_where_the_files_are() {
+    for (name, key) in [("shards.sig", "p256.pub"), ("blake3.sig", "p256.pub"), ("blake2b.sig", "keys/p256.pub")] {
+        let dir = model();
+        fs::copy(data(name), dir.path().join("model.sig")).unwrap();
+        let with = |signature_only| VerifyArgs { key: Some(data(key)), signature_only, ..args(&dir) };
+        let verified = check(&with(false)).unwrap();
+        assert_eq!(verified.files, 3, "{name}");
+        let plain = model();
+        assert_eq!(verified.contents, check(&args(&plain)).unwrap().contents, "{name}: the same content digest");
+        assert_eq!(check(&with(true)).unwrap().contents, None);
+    }
+}
+
+#[test]
+fn a_file_that_differs_from_its_parts_is_told_with_the_place() {
+    type Tamper = fn(&mut Vec<u8>);
+    let cases: [(&str, Tamper, &str); 7] = [
+        ("shards.sig", |content| content[9] ^= 1, "model.safetensors: bytes 8 to 16 signed as sha256 "),
+        ("shards.sig", |content| content[0] ^= 1, "model.safetensors: bytes 0 to 8 signed as sha256 "),
+        ("shards.sig", |content| content.truncate(3), "model.safetensors: bytes 0 to 8 signed as sha256 "),
+        ("shards.sig", |content| content.truncate(8), "model.safetensors: bytes 8 to 16 signed as sha256 "),
+        ("shards.sig", |content| content.push(b'x'), "model.safetensors: signed with 18 bytes, found 19."),
+        ("blake3.sig", |content| content[9] ^= 1, "model.safetensors: signed as blake3 194e68c5"),
+        ("blake3.sig", Vec::clear, "model.safetensors: signed as blake3 194e68c5"),
+    ];
+    for (signature, tamper, fragment) in cases {
+        let dir = model();
+        fs::copy(data(signature), dir.path().join("model.sig")).unwrap();
+        let path = dir.path().join("model.safetensors");
+        let mut content = fs::read(&path).unwrap();
+        tamper(&mut content);
+        fs::write(&path, content).unwrap();
+        let problem = problem(&args(&dir));
+        assert_eq!(problem.reason, Reason::DigestMismatch);
+        assert!(problem.message.starts_with(fragment), "{fragment}: {problem}");
+    }
+    let dir = model();
+    fs::copy(data("shards.sig"), dir.path().join("model.sig")).unwrap();
+    fs::write(dir.path().join("empty.py"), "").unwrap();
+    assert_eq!(problem(&args(&dir)).reason, Reason::UnsignedFile, "parts cannot list an empty file");
+}
+
+#[test]
+fn an_approval_holds_for_all_files_together() {
+    let dir = model();
+    fs::remove_file(dir.path().join("model.sig")).unwrap();
+    let digest =
+        check(&VerifyArgs { signature: Some(data("p256.sig")), ..args(&dir) }).unwrap().contents.unwrap().digest.unwrap();
+    let key = crate::trust::PrivateKey::from_pem(&fs::read_to_string(data("keys/sec1-p521.key")).unwrap()).unwrap();
+    let outside = TempDir::new().unwrap();
+    let signature = outside.path().join("bob.sig");
+    fs::write(&signature, crate::trust::Signer::by_key(key).approves(digest, None, Timestamp::now())).unwrap();
+    let by_bob = |ignore: &[&str]| VerifyArgs {
+        key: Some(data("keys/p521.pub")),
+        signature: Some(signature.clone()),
+        ignore: ignore.iter().map(|path| (*path).to_owned()).collect(),
+        ..args(&dir)
+    };
+    let verified = check(&by_bob(&[])).unwrap();
+    assert_eq!((verified.files, verified.contents.unwrap().digest), (3, Some(digest)));
+    let message = unknown(&VerifyArgs { signature_only: true, ..by_bob(&[]) });
+    assert!(message.contains("lists no files"), "{message}");
+
+    fs::copy(data("p256.sig"), dir.path().join("model.sig")).unwrap();
+    fs::create_dir(dir.path().join(".git")).unwrap();
+    fs::write(dir.path().join(".git/HEAD"), "x").unwrap();
+    assert!(problem(&by_bob(&["model.sig"])).message.contains(".git is there"));
+    assert!(problem(&by_bob(&[".git"])).message.contains("model.sig is there"));
+    assert!(check(&by_bob(&[".git", "model.sig"])).is_ok());
+
+    fs::write(dir.path().join("config.json"), "x").unwrap();
+    let problem = problem(&by_bob(&[".git", "model.sig"]));
+    assert_eq!(problem.reason, Reason::DigestMismatch);
+    assert!(problem.message.contains(&digest.to_string()), "{problem}");
 }

@@ -8,23 +8,34 @@ use std::{
 use super::{Failure, not_genuine, read, unreadable};
 use crate::{
     api::Reason,
-    model::{CleanPath, Digest},
+    model::CleanPath,
+    trust::{Bundle, LEFT_OUT},
     weights::WebManifest,
 };
 
 /// A model on disk: a directory, or one file in it.
-pub(super) struct Tree {
+pub(in crate::cli) struct Tree {
     root: PathBuf,
     only: Option<String>,
 }
 
 /// What lies where the manifest for a server of files lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beside {
+pub(in crate::cli) enum Beside {
     /// The manifest, which is no part of the model: what a signature says of it cannot hold, since it lists the signature.
     Manifest,
     /// Nothing, or a file of the model like any other.
     Other,
+}
+
+/// What of a tree is the model, and what is not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::cli) struct Listing {
+    /// The model's files, sorted by the bytes of their paths.
+    pub files: Vec<CleanPath>,
+    /// What lies beside them and is no part of any model, sorted: what git keeps (a directory by its own path only), and
+    /// signatures.
+    pub left_out: Vec<String>,
 }
 
 /// How a tree differs from what was signed, leaving contents aside.
@@ -145,12 +156,12 @@ impl Tree {
     }
 
     /// Holds the tree against `signed`, which is sorted by the bytes of the paths.
-    pub fn compare(&self, signed: &[(CleanPath, Digest)], signature: &Path, beside: Beside) -> Result<Found, Failure> {
+    pub(super) fn compare(&self, signed: &[&CleanPath], signature: &Path, beside: Beside) -> Result<Found, Failure> {
         let signature = self.inside(signature);
         let mut seen = vec![false; signed.len()];
         let mut unsigned = Vec::new();
         self.walk(&mut |path, kind| {
-            let at = signed.binary_search_by(|(name, _)| name.as_str().as_bytes().cmp(path.as_bytes()));
+            let at = signed.binary_search_by(|name| name.as_str().as_bytes().cmp(path.as_bytes()));
             match at.ok().and_then(|at| seen.get_mut(at)) {
                 Some(seen) if kind == Kind::File => *seen = true,
                 _ if signature.as_ref() == Some(&path) || beside.is(&path) => {}
@@ -158,8 +169,77 @@ impl Tree {
             }
         })?;
         unsigned.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let missing = signed.iter().zip(seen).filter(|(_, seen)| !seen).map(|((path, _), _)| path.clone()).collect();
+        let missing = signed.iter().zip(seen).filter(|(_, seen)| !seen).map(|(path, _)| (*path).clone()).collect();
         Ok(Found { missing, unsigned })
+    }
+
+    /// The files that make up the model, leaving out `signature`, the manifest for a server, what is `ignored`, and
+    /// [`Listing::left_out`].
+    ///
+    /// # Errors
+    /// What can be no part of a model, by its name: links, devices, names that are not clean; and that there is nothing.
+    pub fn model(&self, signature: Option<&Path>, beside: Beside, ignored: &[CleanPath]) -> Result<Listing, Failure> {
+        let signature = signature.and_then(|signature| self.inside(signature));
+        let mut found = Vec::new();
+        self.walk(&mut |path, kind| found.push((path, kind)))?;
+        found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let mut listing = Listing::default();
+        for (path, kind) in found {
+            let is_ignored = ignored.iter().any(|ignored| is_at_or_below(&path, ignored.as_str()));
+            if is_ignored || beside.is(&path) || signature.as_ref() == Some(&path) {
+                continue;
+            }
+            let of_git = LEFT_OUT.into_iter().find(|left_out| self.only.is_none() && is_at_or_below(&path, left_out));
+            if let Some(of_git) = of_git {
+                listing.left_out.push(of_git.to_owned());
+                continue;
+            }
+            let shown = if path.chars().any(char::is_control) { format!("{path:?}") } else { path.clone() };
+            let cannot = |why: &str| Err(Failure::Unknown(format!("{shown} cannot be part of a model: {why}.")));
+            match kind {
+                Kind::File if self.is_another_signature(&path)? => listing.left_out.push(path),
+                Kind::File => listing.files.push(path.parse().map_err(|error| Failure::Unknown(format!("{error}.")))?),
+                Kind::Link => {
+                    return cannot(
+                        "it is a symbolic link, and what it points to can change at any time. Put the files themselves there, for example with hf download --local-dir",
+                    );
+                }
+                Kind::Special => {
+                    return cannot("it is neither a file nor a directory. Take it away, or pass --ignore with its path");
+                }
+                Kind::Misnamed => return cannot("its name is not UTF-8. Rename it"),
+            }
+        }
+        listing.left_out.dedup();
+        if listing.files.is_empty() {
+            return Err(Failure::Unknown(format!("{} has no file that is part of a model.", self.root.display())));
+        }
+        Ok(listing)
+    }
+
+    /// Whether the file at this path is a signature of a model: those sign nothing of each other, since each may be made anew.
+    fn is_another_signature(&self, path: &str) -> Result<bool, Failure> {
+        if self.only.is_some() || !is_signature(path) {
+            return Ok(false);
+        }
+        let at = self.root.join(path);
+        let length = fs::symlink_metadata(&at).map_err(|error| unreadable(&at, &error))?.len();
+        if length > Bundle::MAX_FILE as u64 {
+            return Ok(false);
+        }
+        Ok(Bundle::parse_any(&read(&at, Bundle::MAX_FILE)?, Bundle::MAX_FILE).is_ok())
+    }
+
+    /// The name of the model: the last part of its path.
+    pub fn name(&self) -> String {
+        let of_directory = || self.root.canonicalize().ok()?.file_name()?.to_str().map(str::to_owned);
+        self.only.clone().or_else(of_directory).unwrap_or_else(|| "model".to_owned())
+    }
+
+    /// Where its signature lies when nobody says otherwise: where [`Tree::find_signature`] looks first.
+    pub fn own_signature(&self) -> PathBuf {
+        let name = self.only.as_ref().map_or_else(|| "model.sig".to_owned(), |only| format!("{only}.sig"));
+        self.root.join(name)
     }
 
     /// The signature's path relative to the model, when it lies inside.
@@ -202,7 +282,7 @@ impl Tree {
 
 impl Beside {
     /// Whether the file at this path is the manifest.
-    fn is(self, path: &str) -> bool {
+    pub fn is(self, path: &str) -> bool {
         self == Self::Manifest && path == WebManifest::FILE
     }
 }

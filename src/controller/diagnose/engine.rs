@@ -53,7 +53,7 @@ pub fn progress(case: &Case<'_>, engine: &SlimContainer, now: Timestamp) -> Prog
 fn vouching(case: &Case<'_>) -> Progress {
     let vouched = case.pod.condition(VOUCHED).filter(|condition| condition.status == "False" && !condition.message.is_empty());
     match vouched.map(|condition| (condition.reason.as_str(), condition.message.as_str())) {
-        Some(("Draining", message)) => Progress::new(Step::Vouching, Reason::Draining, message),
+        Some(("Draining" | "Recalled", message)) => Progress::new(Step::Vouching, Reason::Draining, message),
         Some(("Probing", message)) => Progress::new(Step::Vouching, Reason::Probing, message),
         Some((_, message)) => Progress::new(Step::Stuck, Reason::NotVouched, message),
         None => Progress::new(Step::Vouching, Reason::Vouching, "The pod is being compared with what was written."),

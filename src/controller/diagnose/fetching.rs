@@ -18,7 +18,7 @@ pub fn progress(case: &Case<'_>, fetch: &SlimContainer) -> Progress {
         return Progress::stuck(problem);
     }
     match fetched::ended(case.pod) {
-        Some(ended) if ended.exit_code == REFUSED => Progress::new(Step::Stuck, Reason::DigestMismatch, fetched::message(ended)),
+        Some(ended) if ended.exit_code == REFUSED => Progress::new(Step::Stuck, fetched::refused(ended), fetched::message(ended)),
         // Under way again, and what went wrong before is still what people want to know.
         Some(ended) if ended.exit_code != 0 && !comes(case) => {
             let reason = fetched::reason(ended);

@@ -20,24 +20,35 @@ use tokio::time::Instant;
 
 use super::{answer::First, drain, vouch};
 use crate::{
-    api::{GATE, LABEL_REVISION, Problem, VOUCHED},
+    api::{GATE, LABEL_REVISION, OnRecall, Problem, VOUCHED},
     controller::{
         confirm::{self, Others},
         context::Context,
         decide::Judged,
-        objects::slim::{SlimCondition, SlimPod},
+        fetched,
+        objects::{
+            apply,
+            slim::{SlimCondition, SlimPod},
+        },
         observe::Observed,
-        plan::{CONTAINER_ENGINE, Owner},
+        plan::{self, CONTAINER_ENGINE, ChildKind, Live, Owner},
         rollout::Step,
         verdicts::policies,
     },
+    model::Checks,
 };
+
+/// What is said of a pod whose fetch has not looked at what policies want today.
+const UNLOOKED: &str = "it fetched before a policy wanted the formats or the configuration of its files to be looked at; the pod that comes in its place looks at them";
 
 /// So long it counts that the policies are those of the verdicts.
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// So long the watch may take to tell that a gate was lifted, before it is tried again.
 const HEARD: Duration = Duration::from_secs(5);
+
+/// What is said of a pod that a policy takes out of service.
+const RECALLED: &str = "The policies recall what it serves: it gets no new requests, and finishes those it has.";
 
 /// What is known of pods at the doors, by UID.
 #[derive(Default)]
@@ -56,6 +67,8 @@ type Comparison = (Option<i64>, String, Option<String>);
 pub struct Doors {
     /// Pods that are not what we wrote: name and difference.
     pub objections: Vec<(String, String)>,
+    /// A revision whose pods cannot look at what policies want, so that their gates stay.
+    pub too_old: Option<String>,
     /// Pods whose engines were asked for a first answer, and have not given it yet.
     pub asked: Vec<String>,
     /// Pods whose engines do not answer as they should: name and problem.
@@ -89,6 +102,23 @@ pub async fn attend(context: &Context, observed: &Observed, revisions: &[Judged]
     (visit.doors, failed)
 }
 
+/// Whether the pod will read what policies want to be looked at beside digests, and nothing that they wanted before: from its
+/// ConfigMap, which nobody else writes while changes wait.
+async fn is_told(context: &Context, owner: &Owner, judged: &Judged, checks: Checks) -> bool {
+    let live = Live {
+        revision: &judged.seen.revision,
+        manifest: judged.artifact.as_ref().map(|artifact| &artifact.manifest),
+        checks,
+        replicas: Some(0),
+        version: None,
+        notes: &judged.seen.notes.kept,
+    };
+    match plan::one(owner, ChildKind::ConfigMap, Some(&live), &context.sources) {
+        Some(config) => apply::ensure(context, owner, &config).await.is_ok(),
+        None => false,
+    }
+}
+
 /// One round through the pods of one deployment.
 struct Visit<'a> {
     context: &'a Context,
@@ -104,15 +134,23 @@ impl Visit<'_> {
     async fn gate(&mut self, pod: &SlimPod, judged: Option<&Judged>) -> Result<(), kube::Error> {
         let Visit { context, observed, .. } = *self;
         let Some(judged) = judged.filter(|judged| judged.may_serve() && judged.seen.refusal.is_none()) else { return Ok(()) };
-        if !self.fresh.ask(context, observed).await? {
-            self.doors.stale = true;
-            return Ok(());
-        }
         match compare(context, &observed.owner, pod, judged).await? {
-            Compared::Gone => {}
-            Compared::Same => lift(context, &observed.owner, pod).await?,
-            Compared::Another(objection) => self.doors.objections.push((pod.name().to_owned(), objection)),
+            Compared::Gone => return Ok(()),
+            Compared::Same => {}
+            Compared::Another(objection) => {
+                self.doors.objections.push((pod.name().to_owned(), objection));
+                return Ok(());
+            }
         }
+        let Some(checks) = judged.checks() else {
+            self.doors.too_old = Some(judged.seen.revision.name.clone());
+            return Ok(());
+        };
+        // The policies are asked about last: nothing that may take long lies between the answer and the gate.
+        if is_told(context, &observed.owner, judged, checks).await && self.fresh.ask(context, observed).await? {
+            return lift(context, &observed.owner, pod).await;
+        }
+        self.doors.stale = true;
         Ok(())
     }
 
@@ -130,8 +168,9 @@ impl Visit<'_> {
             self.doors.stale = true;
             return Ok(());
         }
-        let mut objection = verdict(judged, pod);
-        if let (None, Some(judged)) = (&objection, judged) {
+        let recalled = is_recalled(judged, pod, step);
+        let mut objection = if recalled { None } else { verdict(judged, pod) };
+        if let (None, Some(judged), false) = (&objection, judged, recalled) {
             objection = match compare(context, owner, pod, judged).await? {
                 Compared::Gone => return Ok(()),
                 Compared::Same => None,
@@ -140,14 +179,16 @@ impl Visit<'_> {
         }
         let word = match (&objection, judged) {
             (Some(objection), _) => Word::Not("NotVouched", format!("Not vouched for: {objection}.")),
+            (None, _) if recalled => Word::Not("Recalled", RECALLED.to_owned()),
             (None, _) if is_draining(pod, step) => {
                 Word::Not("Draining", "It is to go: it gets no new requests, and finishes those it has.".to_owned())
             }
             (None, Some(judged)) => first(context, pod, judged, vouched, &mut self.doors).await,
             (None, None) => Word::Nothing,
         };
-        // A policy may have come since the gate was lifted, and its watch be late.
-        let word = if matches!(word, Word::Vouched) && !pod.was_vouched() && !self.fresh.ask(context, observed).await? {
+        // A policy may have come since the gate was lifted, or since the engine was started again, and its watch be late.
+        let is_new = !pod.was_vouched() || pod.is_probed();
+        let word = if matches!(word, Word::Vouched) && is_new && !self.fresh.ask(context, observed).await? {
             self.doors.stale = true;
             Word::Nothing
         } else {
@@ -192,11 +233,24 @@ fn verdict(judged: Option<&Judged>, pod: &SlimPod) -> Option<String> {
         None => Some("no revision of this ModelDeployment made it".to_owned()),
         Some(judged) if found_other_bytes(judged, pod) => Some("its weights are not what was judged".to_owned()),
         Some(judged) if !pod.was_vouched() && !judged.may_serve() => Some("the policies refuse it".to_owned()),
-        Some(judged) if pod.is_probed() && judged.is_refused() => {
+        Some(judged) if !pod.was_vouched() && !was_looked_at(judged, pod) => Some(UNLOOKED.to_owned()),
+        Some(judged) if pod.is_probed() && judged.is_refused() && !judged.is_recalled(OnRecall::KeepRunning) => {
             Some("its engine was started again, and the policies refuse it".to_owned())
         }
         Some(_) => None,
     }
+}
+
+/// Whether its fetch has looked at all that policies want to be looked at today: it was told when it began, and they may have
+/// changed since.
+fn was_looked_at(judged: &Judged, pod: &SlimPod) -> bool {
+    judged.checks().is_some_and(|wanted| wanted.is_empty() || fetched::checked(pod).cover(wanted))
+}
+
+/// Whether the pod gets no requests because the policies say that it is to go: now, or since before.
+fn is_recalled(judged: Option<&Judged>, pod: &SlimPod, step: &Step) -> bool {
+    judged.is_some_and(|judged| judged.is_recalled(OnRecall::Drain))
+        && (pod.is_recalled() || step.recalled.iter().any(|name| name == pod.name()))
 }
 
 /// Whether the pod is to go, after this step.
@@ -258,7 +312,7 @@ fn found_other_bytes(judged: &Judged, pod: &SlimPod) -> bool {
 
 /// Whether the verdicts were reached under the policies and the namespace's labels that stand in the API server now, read past
 /// every cache.
-async fn is_today(
+pub async fn is_today(
     client: &Client,
     namespace: &str,
     labels: &BTreeMap<String, String>,

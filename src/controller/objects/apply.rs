@@ -125,7 +125,8 @@ pub async fn apply(context: &Context, owner: &Owner, children: &[Child]) -> Resu
     prune(context, owner, children).await
 }
 
-async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), ApplyError> {
+/// Brings one child to what the plan says, and leaves the others alone.
+pub async fn ensure(context: &Context, owner: &Owner, child: &Child) -> Result<(), ApplyError> {
     let key = (child.kind, owner.namespace.clone(), child.name.clone());
     let wanted = hash(&child.object);
     let lists = context.stores.lists(child.kind);

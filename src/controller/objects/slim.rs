@@ -198,6 +198,11 @@ impl SlimPod {
         self.condition(crate::api::VOUCHED).is_some_and(|vouched| vouched.status == "False" && vouched.reason == "Probing")
     }
 
+    /// Whether it gets no requests because the policies say that it is to go: it gets none again until they accept what it serves.
+    pub fn is_recalled(&self) -> bool {
+        self.condition(crate::api::VOUCHED).is_some_and(|vouched| vouched.status == "False" && vouched.reason == "Recalled")
+    }
+
     /// Since when it is to go: it gets no new requests, and finishes those it has.
     pub fn draining_since(&self) -> Option<Timestamp> {
         self.annotation(ANNOTATION_DRAINING)?.parse().ok()

@@ -6,6 +6,7 @@
 
 use futures::future::{try_join, try_join_all};
 use kube::{Api, api::ListParams};
+use serde_json::Value;
 
 use super::{
     apply,
@@ -19,6 +20,7 @@ use crate::{
         plan::{self, ChildKind, Owner},
         verdicts::artifacts,
     },
+    model::Checks,
 };
 
 /// Children in a page.
@@ -84,10 +86,18 @@ fn take(context: &Context, kind: ChildKind, live: &Live) {
         manifest: artifact.as_ref().map(|artifact| &artifact.manifest),
         // How many there are to be is decided later.
         replicas: Some(live.replicas().unwrap_or_default()),
+        // So is what policies want.
+        checks: checks(live),
         notes: &notes.kept,
         version: None,
     });
     if let Some(child) = plan::one(&owner, kind, of.as_ref(), &context.sources).filter(|child| child.name == name) {
         apply::note(context, &owner, &child, live);
     }
+}
+
+/// What a ConfigMap says is to be looked at.
+fn checks(live: &Live) -> Checks {
+    let text = live.object().get("data").and_then(|data| data.get(Checks::FILE)).and_then(Value::as_str);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

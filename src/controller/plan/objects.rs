@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{names::child_name, revision::Revision};
 use crate::{
     api::{LABEL_DEPLOYMENT, LABEL_REVISION, ModelDeployment, NAME_PREFIX},
-    model::Manifest,
+    model::{Checks, Manifest},
 };
 
 /// The kinds of children. In this order they are applied: what a pod needs stands before the pod can.
@@ -109,6 +109,8 @@ pub struct Live<'a> {
     pub revision: &'a Revision,
     /// Its files; `None` when their record is gone: then the ConfigMap that lists them is left as it is.
     pub manifest: Option<&'a Manifest>,
+    /// What policies want to be looked at beside digests.
+    pub checks: Checks,
     /// Its replicas; `None`: it is history, and nothing but the record of what it was is kept.
     pub replicas: Option<i32>,
     /// The version of its Deployment that was looked at, if it may be lowered.
@@ -177,8 +179,11 @@ fn controller_revision(owner: &Owner, live: &Live<'_>) -> Child {
 
 fn config_map(owner: &Owner, live: &Live<'_>, manifest: &Manifest, sources: &Value) -> Child {
     let manifest = serde_json::to_string(manifest).unwrap_or_default();
-    let data = json!({ "data": { "manifest.json": manifest, "sources.json": sources.to_string() } });
-    revision_child(owner, ChildKind::ConfigMap, live, data)
+    let mut data = json!({ "manifest.json": manifest, "sources.json": sources.to_string() });
+    if let Some(data) = data.as_object_mut().filter(|_| !live.checks.is_empty()) {
+        data.insert(Checks::FILE.to_owned(), json!(json!(live.checks).to_string()));
+    }
+    revision_child(owner, ChildKind::ConfigMap, live, json!({ "data": data }))
 }
 
 fn deployment(owner: &Owner, live: &Live<'_>, replicas: i32) -> Child {

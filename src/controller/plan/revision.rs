@@ -11,7 +11,10 @@ use super::{
     pod::{PodInput, pod_template},
     why::spec_of,
 };
-use crate::{api::ModelDeploymentSpec, model::Digest};
+use crate::{
+    api::ModelDeploymentSpec,
+    model::{Checks, Digest},
+};
 
 /// What stands in a ControllerRevision, which the API server keeps from changing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +46,10 @@ pub struct Revision {
     pub accelerator: String,
     /// The whole pod template.
     pub template: Value,
+    /// What its fetch can look at beside digests ([`Checks::KNOWN`](crate::model::Checks::KNOWN)): it is the version that made
+    /// the revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
     /// What a later version of Bonafide wrote beside that: kept as it is, since nothing of this may ever change.
     #[serde(flatten)]
     pub more: Map<String, Value>,
@@ -91,6 +98,7 @@ pub fn revision(input: &RevisionInput<'_>) -> Revision {
         port: input.rendered.port,
         accelerator,
         template,
+        checks: Checks::KNOWN.map(str::to_owned).to_vec(),
         more: Map::new(),
     }
 }

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use self::{
     failure::deadline,
-    say::Said,
+    say::{Said, policies},
     seen::{Looks, is_leaving, of_pod},
 };
 use crate::api::Rollout;
@@ -116,6 +116,12 @@ pub struct Seen {
     pub may_serve: bool,
     /// Since when the policies are seen to refuse it. `None` also when it is not known what they say.
     pub refused_since: Option<Timestamp>,
+    /// Whether it is what is asked for today, be it refused or not.
+    pub asked_for: bool,
+    /// The policies by which what runs of it is to go (`onRecall: Drain`); none: nobody says so.
+    pub drained_by: Vec<String>,
+    /// Whether it may take the place of one that is to go: it serves the same source, and is reached by its names.
+    pub stands_in: bool,
     /// Whether a pod of it ever answered.
     pub answered: bool,
     /// Whether it ever answered for all replicas, alone.
@@ -136,6 +142,11 @@ impl Seen {
     /// Pods that answer.
     fn answering(&self) -> i32 {
         self.count(|pod| pod.class == Class::Answering)
+    }
+
+    /// Whether what runs of it is to go at once, whoever else answers.
+    fn is_drained(&self) -> bool {
+        !self.drained_by.is_empty()
     }
 
     /// Pods that answer, or would when they were taken back.
@@ -211,6 +222,8 @@ pub struct Step {
     pub drain: Vec<String>,
     /// Names of pods that were to go, and are wanted again.
     pub take_back: Vec<String>,
+    /// Of those to unroute now, the ones that go because a policy says so: whoever else answers.
+    pub recalled: Vec<String>,
     /// The revision in which all replicas are to be; `None` when there is none that could be gone to.
     pub target: Option<String>,
     /// So many have to go on answering.
@@ -228,7 +241,7 @@ pub struct Step {
 impl Step {
     /// The same when pods could not be marked: nobody is unrouted, and nobody is routed to again.
     pub fn without_marks(self) -> Self {
-        Self { drain: vec![], take_back: vec![], ..self }
+        Self { drain: vec![], take_back: vec![], recalled: vec![], ..self }
     }
 
     /// The same when nothing may be done now: it is looked at again after this time.
@@ -267,20 +280,28 @@ pub fn step(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
     soonest(&mut step.again, plan.again);
     step.floor = plan.floor;
     // Who answers now may be unrouted as long as enough others answer.
-    let mut spare = (seen.iter().map(Seen::answering).sum::<i32>() - plan.floor).max(0);
+    let stay = seen.iter().filter(|revision| !revision.is_drained());
+    let mut spare = (stay.map(Seen::answering).sum::<i32>() - plan.floor).max(0);
     let ways_back = ways_back(&seen);
+    let instead = seen.iter().zip(&plan.each).any(|(revision, wanted)| revision.may_serve && *wanted > 0);
     let whole = target.and_then(|at| seen.get(at)).is_some_and(|target| target.answering() >= wish.replicas);
     for (at, revision) in seen.iter().enumerate() {
         let wanted = plan.each.get(at).copied().unwrap_or(0);
-        let going = victims::of(revision, wanted, spare, wish.drain(), now);
-        spare -= number(going.to_drain.len());
+        let going = victims::of(revision, wanted, if revision.is_drained() { i32::MAX } else { spare }, wish.drain(), now);
+        if revision.is_drained() {
+            step.recalled.extend(going.to_drain.iter().cloned());
+        } else {
+            spare -= number(going.to_drain.len());
+        }
         step.drain.extend(going.to_drain);
         if going.looked_at {
             soonest(&mut step.again, Some(LOOK));
         }
         step.take_back.extend(going.taken_back);
         let empty = wanted == 0 && revision.pods.is_empty() && revision.leaving == 0;
-        let kept = Some(at) == target || Some(at) == current;
+        // One that is to go keeps its name until the policies change their mind, unless another one of ours does.
+        let waits = current.is_none() && !instead && revision.is_drained() && revision.asked.is_some();
+        let kept = Some(at) == target || Some(at) == current || waits;
         // Until the new one is whole, it can be gone back to the old one at once.
         let done = revision.asked.is_none() || whole || !ways_back.contains(&at);
         step.fates.push(if empty && !kept && done { Fate::Rest } else { Fate::Keep(going.replicas) });
@@ -289,6 +310,28 @@ pub fn step(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
     step.tried = target.and_then(|at| seen.get(at)).filter(|_| is_current && plan.passed).map(|new| new.name.clone());
     step.target = target.and_then(|at| seen.get(at)).map(|revision| revision.name.clone());
     step.said = say::of(&seen, current, target, wish, &plan, &step);
+    step
+}
+
+/// The step while nothing is to be changed: everything stays as it is, and who was to go is taken back; only what the policies say
+/// is to go goes all the same. Nobody holds that back who may write the ModelDeployment.
+pub fn hold(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
+    let mut step = Step { floor: i32::MAX, ..Step::default() };
+    for revision in seen {
+        if !revision.is_drained() {
+            let marked = revision.pods.iter().filter(|pod| pod.draining_since.is_some());
+            step.take_back.extend(marked.map(|pod| pod.name.clone()));
+            step.fates.push(revision.asked.map_or(Fate::Rest, Fate::Keep));
+            continue;
+        }
+        let going = victims::of(revision, 0, i32::MAX, wish.drain(), now);
+        step.fates.push(revision.asked.map_or(Fate::Rest, |_| Fate::Keep(going.replicas)));
+        step.recalled.extend(going.to_drain.iter().cloned());
+        step.drain.extend(going.to_drain);
+        if going.looked_at {
+            step.look_again(LOOK);
+        }
+    }
     step
 }
 
@@ -341,6 +384,8 @@ fn number(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
+#[cfg(test)]
+mod recalls;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -26,9 +26,8 @@ pub fn of(
     plan: &Plan,
     step: &Step,
 ) -> Option<Said> {
-    let target = target.and_then(|at| seen.get(at))?;
-    let going = |revision: &&Seen| revision.name != target.name && revision.occupied() > 0;
-    let old: Vec<&str> = seen.iter().filter(going).map(|revision| revision.name.as_str()).collect();
+    let recalled: String =
+        seen.iter().filter(|revision| revision.is_drained() && !revision.pods.is_empty()).map(recall).collect();
     let draining =
         seen.iter().flat_map(|revision| &revision.pods).filter(|pod| pod.class == Class::Draining).count() + step.drain.len();
     let draining = draining.saturating_sub(step.take_back.len());
@@ -37,8 +36,15 @@ pub fn of(
         1 => " 1 replica finishes its requests before it stops.".to_owned(),
         more => format!(" {more} replicas finish their requests before they stop."),
     };
+    let Some(target) = target.and_then(|at| seen.get(at)) else {
+        let message = format!("{recalled}{finishing} That takes at most {}.", spoken(wish.drain())).trim_start().to_owned();
+        let drained = draining > 0 && !recalled.is_empty();
+        return drained.then_some(Said { reason: Reason::Draining, message, makes_room: false });
+    };
+    let going = |revision: &&Seen| revision.name != target.name && revision.occupied() > 0;
+    let old: Vec<&str> = seen.iter().filter(going).map(|revision| revision.name.as_str()).collect();
     if old.is_empty() || plan.mode == Mode::Still {
-        let message = finishing.trim_start().to_owned();
+        let message = format!("{recalled}{finishing}").trim_start().to_owned();
         return (draining > 0).then_some(Said { reason: Reason::Draining, message, makes_room: false });
     }
     let back = current.and_then(|at| seen.get(at)).is_some_and(|current| current.name != target.name);
@@ -68,7 +74,9 @@ pub fn of(
     } else if plan.mode == Mode::OneByOne {
         message.push_str(" They are replaced one by one, as rollout.strategy says.");
     }
-    if !back && target.answering() < wish.replicas && step.given_up.is_none() {
+    message.push_str(&recalled);
+    let comes_back = seen.iter().any(|revision| going(&revision) && !revision.is_drained());
+    if !back && comes_back && target.answering() < wish.replicas && step.given_up.is_none() {
         message.push_str(&format!(" Each has {} to answer, or {} {takes_back}.", spoken(target.deadline), old.join(" and ")));
     }
     if draining > 0 {
@@ -76,4 +84,14 @@ pub fn of(
         message.push_str(&format!(" That takes at most {}.", spoken(wish.drain())));
     }
     Some(Said { reason: Reason::RollingOut, message, makes_room })
+}
+
+/// That a revision is to go, and by whom.
+fn recall(revision: &Seen) -> String {
+    format!(" What revision {} serves is recalled by {} (onRecall: Drain).", revision.name, policies(&revision.drained_by))
+}
+
+/// `ClusterModelPolicy a`, `ClusterModelPolicies a and b`.
+pub fn policies(names: &[String]) -> String {
+    format!("ClusterModelPolic{} {}", if names.len() == 1 { "y" } else { "ies" }, names.join(" and "))
 }

@@ -46,6 +46,9 @@ pub struct Plan {
 pub fn of_what_is_left(seen: &[Seen], current: Option<usize>, wish: &Wish<'_>, now: Timestamp) -> Plan {
     let mut again = None;
     let mut keeps = |at: usize, revision: &Seen| {
+        if revision.is_drained() {
+            return 0;
+        }
         let asked = revision.asked.unwrap_or(0).min(wish.replicas);
         let mut lasting = || {
             soonest(&mut again, revision.gives_up(now));
@@ -69,6 +72,7 @@ pub fn of_what_is_left(seen: &[Seen], current: Option<usize>, wish: &Wish<'_>, n
     // While what is asked for now may not be served, the one before it goes on as if nothing else were asked for.
     let serves = |(_, revision): &(usize, &Seen)| revision.is_way_back() && revision.capable() > 0;
     let best = seen.iter().enumerate().filter(serves).max_by_key(|(_, revision)| revision.proven());
+    let best = best.or_else(|| stand_in(seen));
     if let Some((at, _)) = best.filter(|_| current.is_none()) {
         let others = each.iter().sum::<i32>() - each.get(at).copied().unwrap_or(0);
         if let Some(each) = each.get_mut(at) {
@@ -78,12 +82,27 @@ pub fn of_what_is_left(seen: &[Seen], current: Option<usize>, wish: &Wish<'_>, n
     Plan { each, floor: wish.replicas, mode: Mode::Still, no_room: false, passed: false, again }
 }
 
+/// The revision that serves in the place of one that the policies say is to go, when nothing serves any more: one that has served
+/// before and may again. The one that was begun with is gone on with.
+fn stand_in(seen: &[Seen]) -> Option<(usize, &Seen)> {
+    let is_one = |revision: &Seen| {
+        let proven = revision.answered || revision.capable() > 0;
+        revision.stands_in && revision.may_serve && revision.standing == Standing::Good && proven
+    };
+    let needed = seen.iter().any(|revision| revision.is_drained() && (revision.asked_for || revision.occupied() > 0))
+        && !seen.iter().any(|revision| !revision.is_drained() && revision.capable() > 0);
+    let ones = seen.iter().enumerate().filter(|(_, revision)| needed && is_one(revision));
+    ones.max_by_key(|(_, revision)| (revision.asked > Some(0), revision.proven()))
+}
+
 /// All replicas are to be in the revision at `target`.
 pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) -> Plan {
     let wanted = wish.replicas;
     let others = others(seen, target);
     let old = |of: fn(&Seen) -> i32| others.iter().filter_map(|at| seen.get(*at)).map(of).sum::<i32>();
-    let (old_capable, old_occupied) = (old(Seen::capable), old(Seen::occupied));
+    // What is to go in any case holds its place until it is gone, and nobody counts on it.
+    let stays = |revision: &Seen| if revision.is_drained() { 0 } else { revision.capable() };
+    let (old_capable, old_occupied) = (old(stays), old(Seen::occupied));
     let Some(new) = seen.get(target) else {
         return Plan { each: vec![], floor: wanted, mode: Mode::Still, no_room: false, passed: false, again: None };
     };
@@ -128,7 +147,7 @@ pub fn between(seen: &[Seen], target: usize, wish: &Wish<'_>, now: Timestamp) ->
 
     let mut each = vec![0; seen.len()];
     let mut rest = old_wanted.max(0);
-    for at in others {
+    for at in others.into_iter().filter(|at| seen.get(*at).is_some_and(|old| !old.is_drained())) {
         // What does not answer serves nobody; it is waited for, but not where it holds the room that the new one needs.
         let keeps = seen.get(at).map_or(0, |old| if no_room { old.capable() } else { old.lasting(now) }).min(rest);
         soonest(&mut again, seen.get(at).and_then(|old| old.gives_up(now)));
@@ -192,7 +211,8 @@ fn crowded(new: &Seen, old_occupied: i32, old_capable: i32) -> bool {
 fn no_room(seen: &[Seen], target: usize, wish: &Wish<'_>, old: i32, now: Timestamp) -> (bool, Option<Duration>) {
     let by_itself = wish.rollout.strategy != Strategy::Surge;
     // What is on its way out makes room without anybody's doing.
-    if !by_itself || old == 0 || seen.iter().any(|revision| revision.leaving > 0) {
+    let leaves = |revision: &Seen| revision.leaving > 0 || (revision.is_drained() && !revision.pods.is_empty());
+    if !by_itself || old == 0 || seen.iter().any(leaves) {
         return (false, None);
     }
     let waits = seen.get(target).into_iter().flat_map(|new| &new.pods).filter_map(|pod| pod.no_room_since);

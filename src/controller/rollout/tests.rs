@@ -30,7 +30,7 @@ pub fn pod(name: &str, class: Class) -> Pod {
 
 /// A revision by the states of its pods: `A`nswering, `D`raining, `I`dle and draining, `L`oading, `S`ilent since second 0, `P`ending, finding no `R`oom
 /// since second 0.
-fn seen(name: &str, asked: i32, states: &str) -> Seen {
+pub fn seen(name: &str, asked: i32, states: &str) -> Seen {
     let pods = states.chars().enumerate().map(|(number, state)| {
         let name = format!("{name}-{number}");
         match state {
@@ -57,6 +57,9 @@ fn seen(name: &str, asked: i32, states: &str) -> Seen {
         standing: Standing::Good,
         may_serve: true,
         refused_since: None,
+        asked_for: false,
+        drained_by: vec![],
+        stands_in: true,
         answered: true,
         whole: false,
         tried: false,
@@ -106,7 +109,7 @@ fn the_new_revision_comes_up_before_the_old_one_goes_down() {
     }
 }
 
-fn strings(names: &[&str]) -> Vec<String> {
+pub fn strings(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 

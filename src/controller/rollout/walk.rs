@@ -65,6 +65,9 @@ impl World {
             standing: Standing::Good,
             may_serve: true,
             refused_since: None,
+            asked_for: false,
+            drained_by: vec![],
+            stands_in: true,
             answered: false,
             whole: false,
             tried: false,
@@ -75,7 +78,8 @@ impl World {
     }
 
     fn wish(&self) -> Wish<'_> {
-        Wish { replicas: self.replicas, current: Some(&self.current), rollout: &self.rollout }
+        let current = self.revisions.iter().find(|revision| revision.name == self.current && revision.may_serve);
+        Wish { replicas: self.replicas, current: current.map(|current| current.name.as_str()), rollout: &self.rollout }
     }
 
     fn answering(&self) -> i32 {
@@ -155,13 +159,16 @@ impl World {
         for at_ in 0..self.revisions.len() {
             for number in 0..self.revisions[at_].pods.len() {
                 let dice = self.random.below(100);
-                let fits = placed(self) < self.room;
+                // Who waits for a verdict that does not come gets no node.
+                let fits = placed(self) < self.room && self.revisions[at_].may_serve;
                 let comes_up = self.healthy || self.revisions[at_].name != self.current;
+                let refused = !self.revisions[at_].may_serve;
                 let pod = &mut self.revisions[at_].pods[number];
                 match pod.class {
                     Class::Pending if fits => {
                         (pod.class, pod.rank, pod.no_room_since) = (Class::Loading, (true, false, false, 0), None)
                     }
+                    Class::Pending if refused => {}
                     Class::Pending => {
                         pod.no_room_since.get_or_insert(at(self.now));
                     }
@@ -239,6 +246,103 @@ fn walk(seed: u64, strategy: Strategy, calm: bool) {
     }
     let step = step(&world.revisions, &world.wish(), at(world.now));
     panic!("seed {seed}, {strategy:?}: no end at {} for {:?}, {step:#?} of {:#?}", at(world.now), world.wish(), world.revisions);
+}
+
+impl World {
+    /// A policy says that what runs of these revisions is to go, or nobody says so of any.
+    fn recall(&mut self, is_recalled: impl Fn(&Seen) -> bool) {
+        let now = at(self.now);
+        for revision in &mut self.revisions {
+            let recalled = is_recalled(revision);
+            revision.may_serve = !recalled;
+            revision.asked_for = revision.name == self.current;
+            revision.refused_since = recalled.then_some(now);
+            revision.drained_by = if recalled { vec!["strict".into()] } else { vec![] };
+        }
+    }
+
+    /// One step, and what must hold after it while something is recalled.
+    fn go_on(&mut self, seed: u64) -> Step {
+        let stays = |world: &Self| world.revisions.iter().filter(|one| !one.is_drained()).map(Seen::answering).sum::<i32>();
+        let (before, total) = (stays(self), self.total());
+        let step = step(&self.revisions, &self.wish(), at(self.now));
+        self.act(&step);
+        for revision in self.revisions.iter().filter(|revision| revision.is_drained()) {
+            assert_eq!(revision.answering(), 0, "seed {seed}: what is recalled is routed to, {step:?} of {revision:?}");
+            assert!(revision.asked.unwrap_or(0) <= number(revision.pods.len()), "seed {seed}: more of what is recalled");
+        }
+        let least = (self.possible() - 1).max(i32::from(self.replicas > 1));
+        assert!(stays(self) >= before.min(least), "seed {seed}: {} of what may serve answer, {before} did", stays(self));
+        // Those that leave and those that serve instead.
+        let most = 2 * self.replicas + share::surge(self.replicas);
+        assert!(self.total() <= most.max(total), "seed {seed}: {} pods for {}", self.total(), self.replicas);
+        self.time(true);
+        self.remember();
+        step
+    }
+
+    fn until(&mut self, seed: u64, what: &str, is: impl Fn(&Self) -> bool) {
+        for _ in 0..4000 {
+            if is(self) {
+                return;
+            }
+            self.go_on(seed);
+        }
+        let step = step(&self.revisions, &self.wish(), at(self.now));
+        panic!("seed {seed}, not at {}: {what}; {step:#?} of {:#?}", at(self.now), self.revisions);
+    }
+}
+
+/// An old revision and a new one, and policies that recall one of them or both and change their mind, at any moment of a rollout.
+fn walk_with_recalls(seed: u64, strategy: Strategy) {
+    let mut world = World::new(seed, strategy);
+    // All that are wanted find room.
+    world.room = world.room.max(usize::try_from(world.replicas).unwrap()).max(2);
+    world.until(seed, "the first is whole", World::is_done);
+    world.revisions[0].whole = true;
+    for round in 0..3 {
+        if round < 2 {
+            world.change();
+        }
+        for _ in 0..world.random.below(30) {
+            world.go_on(seed);
+        }
+        let current = world.current.clone();
+        let all = world.random.below(4) == 0;
+        match world.random.below(2) {
+            0 => world.recall(|revision| all || revision.name == current),
+            _ => world.recall(|revision| all || revision.name != current),
+        }
+        // Sometimes it is lifted before all are gone.
+        if world.random.below(3) == 0 {
+            for _ in 0..world.random.below(10) {
+                world.go_on(seed);
+            }
+        } else {
+            let gone = |world: &World| world.revisions.iter().all(|one| !one.is_drained() || one.pods.is_empty());
+            world.until(seed, "what is recalled is gone", gone);
+            let may = |one: &Seen| one.may_serve && (one.answered || one.name == current);
+            if world.revisions.iter().any(may) {
+                let serves = |world: &World| world.answering() == world.possible();
+                world.until(seed, "what may serve does", serves);
+            }
+        }
+        world.recall(|_| false);
+        let is_whole = |world: &World| {
+            let current = world.revisions.iter().find(|one| one.name == world.current);
+            world.is_done() && current.is_some_and(|current| current.answering() == world.possible())
+        };
+        world.until(seed, "what is asked for comes back by itself", is_whole);
+    }
+}
+
+#[test]
+fn whatever_is_recalled_at_any_moment_is_unrouted_at_once_and_comes_back_when_that_is_lifted() {
+    for seed in 0..160 {
+        for strategy in [Strategy::Surge, Strategy::Auto, Strategy::OneByOne, Strategy::Canary] {
+            walk_with_recalls(seed, strategy);
+        }
+    }
 }
 
 #[test]

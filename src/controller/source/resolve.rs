@@ -302,6 +302,22 @@ pub async fn look_up(
     source: &Source,
     credentials: Option<&Credentials>,
 ) -> Result<LookedUp, Problem> {
+    let answer = find(library, catalogue, spec, source, credentials, false).await?;
+    Ok(LookedUp { revision: answer.artifact.revision, digest: answer.artifact.digest })
+}
+
+/// Asks the source once for everything about a wish. `restrict_to_signed` as in [`Question`].
+///
+/// # Errors
+/// What the source, the signature or the wish lacks.
+pub async fn find(
+    library: &dyn Library,
+    catalogue: &Catalogue,
+    spec: &ModelDeploymentSpec,
+    source: &Source,
+    credentials: Option<&Credentials>,
+    restrict_to_signed: bool,
+) -> Result<Answer, Problem> {
     let question = Question {
         asker: "",
         spec,
@@ -309,13 +325,12 @@ pub async fn look_up(
         revision: spec.model.revision.as_deref(),
         credentials,
         kept_engine: None,
-        restrict_to_signed: false,
+        restrict_to_signed,
     };
-    match resolve(library, &Trees::default(), catalogue, &question).await {
-        Ok(answer) => Ok(LookedUp { revision: answer.artifact.revision, digest: answer.artifact.digest }),
-        Err(Unanswered::Source(error)) => Err(error.problem),
-        Err(Unanswered::Spec(problem) | Unanswered::Trust(problem)) => Err(problem),
-    }
+    resolve(library, &Trees::default(), catalogue, &question).await.map_err(|unanswered| match unanswered {
+        Unanswered::Source(error) => error.problem,
+        Unanswered::Spec(problem) | Unanswered::Trust(problem) => problem,
+    })
 }
 
 #[cfg(test)]

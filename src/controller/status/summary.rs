@@ -10,7 +10,7 @@ use crate::{
         diagnose::{far, not_created},
         objects::slim::SlimPod,
         progress::{self, Progress, Step},
-        rollout,
+        recalled, rollout,
     },
 };
 
@@ -38,10 +38,10 @@ pub(super) fn summarise(
 ) -> Summary {
     let (wanted, serving) = (picture.deployment.spec.replicas, answering > 0);
     let trouble = |state: State, problem: &Problem, stalled: bool| {
-        let message = if serving {
-            format!("{} The replicas that were there keep serving.", problem.message)
-        } else {
-            problem.message.clone()
+        let message = match recalled::say(picture.decision, picture.pods).filter(|_| picture.decision.current.is_none()) {
+            Some(recalled) => format!("{recalled} {}", problem.message),
+            None if serving => format!("{} The replicas that were there keep serving.", problem.message),
+            None => problem.message.clone(),
         };
         Summary { state: if serving { State::Degraded } else { state }, step: None, reason: problem.reason, message, stalled }
     };
@@ -80,7 +80,7 @@ pub(super) fn summarise(
             "{} Another model, engine or pod in the spec tries again, and so does a new value of the annotation {ANNOTATION_REFRESH}.",
             refusal.message
         );
-        return trouble(State::Blocked, &Problem::new(Reason::DigestMismatch, message), true);
+        return trouble(State::Blocked, &Problem::new(refusal.reason(), message), true);
     }
     if let Some(problem) = given_up(picture, current) {
         return trouble(State::Blocked, &problem, true);
@@ -111,9 +111,15 @@ pub(super) fn summarise(
     }
     if let Some((pod, objection)) = picture.doors.objections.first() {
         let message = format!(
-            "Pod {pod} is not what Bonafide wrote, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
+            "Pod {pod} is not vouched for, and gets no traffic: {objection}. Delete the pod; if it comes back the same, something in the cluster changes pods (see trustedMutators)."
         );
         return trouble(State::Blocked, &Problem::new(Reason::NotVouched, message), true);
+    }
+    if let Some(revision) = &picture.doors.too_old {
+        let message = format!(
+            "A policy wants the formats or the configuration of the files to be looked at, and the pods of revision {revision} fetch with a release of Bonafide that looks at digests only. No new pod of it is let in. Any change of the model, engine, resources or pod in the spec makes a revision that can, for example a label in spec.pod.labels."
+        );
+        return trouble(State::Blocked, &Problem::new(Reason::RevisionTooOld, message), true);
     }
     if let Some(failure) = &current.seen.failure {
         return trouble(State::Blocked, &not_created(failure), false);

@@ -1,5 +1,7 @@
 //! What people see, for every way in which it can go.
 
+mod recalls;
+
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -26,8 +28,9 @@ fn decision() -> Decision {
         bundles: &[],
         pin: None,
         assurance: Default::default(),
+        image: None,
     };
-    let verdict = PolicySet::default().for_namespace(&Default::default()).judge(&candidate);
+    let verdict = PolicySet::default().for_namespace(&Default::default()).judge(&candidate, jiff::Timestamp::UNIX_EPOCH);
     let revision = json!({
         "name": "0000aaaa", "number": 1, "wish": "w", "artifact": "whale-1", "source": source, "commit": "c0ffee", "digest": manifest.digest(),
         "engine": "e", "image": "i", "args": [], "port": 8000, "accelerator": "none", "template": {},

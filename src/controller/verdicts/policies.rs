@@ -20,7 +20,8 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     api::{
-        ACCEPTED, ClusterModelPolicy, ClusterModelPolicyStatus, FIELD_MANAGER, Finding, Problem, Reason, SecretKeyRef, settle,
+        ACCEPTED, ClusterModelPolicy, ClusterModelPolicyStatus, FIELD_MANAGER, Finding, Problem, Reason, SecretKeyRef, Signer,
+        settle,
     },
     runtime::{clock::Clock, metrics::Metrics},
     trust::{DefaultStance, Policy, PolicySet, PolicyState},
@@ -146,7 +147,7 @@ async fn secrets(client: &Client, namespace: &str, policies: &[Arc<Guarded>], kn
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let mut found = HashMap::new();
     let references = policies.iter().filter_map(|policy| policy.0.as_ref().ok()).flat_map(|policy| &policy.spec.signers);
-    for reference in references.filter_map(|signer| signer.public_key.as_ref()?.secret_key_ref.as_ref()) {
+    for reference in references.flat_map(Signer::secrets) {
         match api.get_opt(&reference.name).await {
             Ok(Some(secret)) => {
                 let value = secret.data.unwrap_or_default().remove(&reference.key);

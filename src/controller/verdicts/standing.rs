@@ -87,7 +87,7 @@ async fn tell(context: &Context, signature: &SlimSignature, users: &Users, known
         if live.metadata.uid != signature.metadata.uid || live.metadata.generation != generation {
             return Ok(());
         }
-        known.read = Some((generation, read(&live.spec.bundle)));
+        known.read = Some((generation, read(&live.spec.bundle, &live.spec.digest)));
     }
     let Some((_, content)) = &known.read else { return Ok(()) };
     let by = users.get(&(namespace.clone(), signature.spec.digest.clone()));
@@ -117,13 +117,19 @@ async fn tell(context: &Context, signature: &SlimSignature, users: &Users, known
     Ok(())
 }
 
-fn read(bundle: &str) -> Content {
+fn read(bundle: &str, digest: &str) -> Content {
     let bundle = Bundle::parse(bundle.as_bytes(), Bundle::MAX_RECORDED)
         .map_err(|rejected| Problem::new(rejected.reason, format!("spec.bundle {rejected}.")))?;
     Ok(match bundle.claimed() {
         Contents::Tree(files) if files.len() == 1 => "It lists 1 file.".to_owned(),
         Contents::Tree(files) => format!("It lists {} files.", files.len()),
         Contents::Nameless(_) => "It is of one file, without its name.".to_owned(),
+        Contents::Whole(approved) if approved.to_string() == digest => "It is an approval of this content.".to_owned(),
+        Contents::Whole(approved) => {
+            let message = format!("spec.bundle approves {approved}, and spec.digest is {digest}.");
+            return Err(Problem::new(Reason::DigestMismatch, message));
+        }
+        Contents::Parts(_) => "It lists parts of files.".to_owned(),
     })
 }
 
@@ -164,7 +170,7 @@ mod tests {
     fn what_it_signs_and_who_has_that_is_said() {
         let bundle = include_str!("../../../tests/data/oms/p256.sig");
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
-        let say = |bundle: &str, by: Option<&BTreeSet<String>>| finding(&read(bundle), by, "birds", "sha256:1");
+        let say = |bundle: &str, by: Option<&BTreeSet<String>>| finding(&read(bundle, "sha256:1"), by, "birds", "sha256:1");
         let used = say(bundle, Some(&names(&["wren", "finch"])));
         assert_eq!((used.status, used.reason), (Some(true), Reason::Accepted));
         assert!(
@@ -177,6 +183,15 @@ mod tests {
         let unused = say(bundle, None);
         assert_eq!((unused.status, unused.reason), (Some(true), Reason::Unused));
         assert!(unused.message.contains("No ModelDeployment of namespace birds has the content sha256:1"), "{}", unused.message);
+        // An approval says itself which content it is about.
+        let key = include_str!("../../../tests/data/oms/keys/sec1-p256.key");
+        let bob = crate::trust::Signer::by_key(crate::trust::PrivateKey::from_pem(key).unwrap());
+        let approved = crate::model::Digest::of("this");
+        let approval = bob.approves(approved, None, jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(read(&approval, &approved.to_string()), Ok("It is an approval of this content.".to_owned()));
+        let other = say(&approval, Some(&many));
+        assert_eq!((other.status, other.reason), (Some(false), Reason::DigestMismatch));
+        assert!(other.message.contains(&format!("approves {approved}, and spec.digest is sha256:1.")), "{}", other.message);
         let broken = say("{", Some(&many));
         assert_eq!((broken.status, broken.reason), (Some(false), Reason::SignatureMalformed));
         assert!(broken.message.starts_with("spec.bundle is not a Sigstore bundle: "), "{}", broken.message);

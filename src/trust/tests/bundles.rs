@@ -216,21 +216,6 @@ fn every_flipped_byte_of_payload_and_signature_is_noticed() {
 
 #[test]
 fn methods_that_are_not_supported_are_named() {
-    let keyless = {
-        let mut bundle = Person::new(1).bundle(&statement(&FILES).to_string());
-        bundle["verificationMaterial"] = json!({"certificate": {"rawBytes": "AA=="}, "tlogEntries": [{}]});
-        bundle.to_string()
-    };
-    for (json, material, name) in
-        [(data("certificate.sig"), Material::Certificate, "certificate"), (keyless, Material::Keyless, "keyless")]
-    {
-        let bundle = parse(&json).unwrap();
-        assert_eq!(bundle.material(), &material);
-        let rejected = bundle.verify(&Person::new(1).key()).unwrap_err();
-        assert_eq!(rejected.reason, Reason::SignatureUnsupported);
-        assert!(rejected.message.contains(name) && rejected.message.contains("by a key are"), "{rejected}");
-        assert!(listed_names(&json).is_some(), "its files may still narrow what is served");
-    }
     for (json, name) in [(data("blake3.sig"), "blake3"), (data("shards.sig"), "shards")] {
         let (reason, message) = reason(&json);
         assert_eq!(reason, Reason::SignatureUnsupported);
@@ -242,11 +227,54 @@ fn methods_that_are_not_supported_are_named() {
     let (unsupported, message) = reason(&ann.signs_statement(&mixed));
     assert_eq!(unsupported, Reason::SignatureUnsupported);
     assert!(message.contains("blake2b") && message.contains("d/b.bin"), "{message}");
-    let old =
-        json!({"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": "https://model_signing/Digests/v0.1"});
-    let (unsupported, message) = reason(&ann.signs_statement(&old));
-    assert_eq!(unsupported, Reason::SignatureUnsupported);
-    assert!(message.contains("0.2"), "{message}");
+}
+
+#[test]
+fn what_model_signing_0_2_signed_holds_by_its_own_rules_and_no_others() {
+    for curve in ["p256", "p384", "p521"] {
+        let json = data(&format!("old-{curve}.sig"));
+        let key = PublicKey::from_pem(&data(&format!("old-{curve}.pub"))).unwrap();
+        let bundle = parse(&json).unwrap();
+        assert_eq!(bundle.material(), &Material::Key { hint: Some(key.hint().to_string()) });
+        let attested = bundle.verify(&key).unwrap_or_else(|rejected| panic!("{curve}: {rejected}"));
+        for name in ["config.json", "model.safetensors", "original/params.json"] {
+            let signed = attested.digest_of(&name.parse().unwrap());
+            assert_eq!(signed, Some(Digest::of(data(&format!("model/{name}")))), "{curve} {name}");
+        }
+        assert_eq!(bundle.verify(&Person::new(1).key()).unwrap_err().reason, Reason::WrongSigner);
+    }
+    let key = PublicKey::from_pem(&data("old-p256.pub")).unwrap();
+    let good: Value = serde_json::from_str(&data("old-p256.sig")).unwrap();
+    let payload = STANDARD.decode(good["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
+    for index in 0..payload.len() {
+        let mut altered = payload.clone();
+        altered[index] ^= 1;
+        let mut bundle = good.clone();
+        bundle["dsseEnvelope"]["payload"] = json!(STANDARD.encode(altered));
+        assert!(parse(&bundle.to_string()).is_err() || parse(&bundle.to_string()).unwrap().verify(&key).is_err(), "byte {index}");
+    }
+    let ann = Person::new(1);
+    let subject = |name: &str| json!({"name": name, "digest": {"sha256": Digest::of("").hex()}});
+    let old = |subjects: Value| {
+        let kind = "https://model_signing/Digests/v0.1";
+        ann.signs_statement(&json!({"_type": "https://in-toto.io/Statement/v1", "subject": subjects, "predicateType": kind}))
+    };
+    let correct = parse(&old(json!([subject("a")]))).unwrap();
+    assert_eq!(correct.verify(&ann.key()).unwrap_err().reason, Reason::SignatureInvalid, "0.2 never signed as DSSE wants it");
+    let mut shard = subject("a:0:1");
+    shard["annotations"] = json!({"actual_hash_algorithm": "file-sha256-1000"});
+    for (subjects, expected, fragment) in [
+        (json!([]), Reason::SignatureMalformed, "lists no file"),
+        (json!([subject("a"), subject("a")]), Reason::SignatureMalformed, "a twice"),
+        (json!([subject("../a")]), Reason::SignatureMalformed, "'..'"),
+        (json!([{"name": "a", "digest": {"sha256": "00"}}]), Reason::SignatureMalformed, "64 lower-case"),
+        (json!([{"name": "a", "digest": {}}]), Reason::SignatureMalformed, "sha256"),
+        (json!([shard]), Reason::SignatureUnsupported, "file-sha256-1000"),
+    ] {
+        let (found, message) = reason(&old(subjects));
+        assert_eq!(found, expected, "{message}");
+        assert!(message.contains(fragment), "{message}");
+    }
 }
 
 #[test]

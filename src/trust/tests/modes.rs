@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::authority::NOW;
 use super::{
-    fixtures::manifest,
+    fixtures::{manifest, statement},
     verdicts::{COMMIT, FILES, bundle, demanding, judge, judge_all, person, platform, recall, refused, set, signed, source},
 };
 use crate::{
@@ -34,12 +35,13 @@ fn a_mode_passes_over_missing_signatures_and_over_nothing_else() {
     let files = FILES.to_vec();
     let changed = vec![FILES[0], ("model.gguf", "weightz")];
     let more = vec![FILES[0], FILES[1], ("more.gguf", "x")];
-    let mut keyless: Value = serde_json::from_str(&person("platform").signs(&FILES)).unwrap();
-    keyless["verificationMaterial"] = json!({"certificate": {"rawBytes": ""}});
+    let mut hashed = statement(&FILES);
+    hashed["predicate"]["serialization"]["hash_type"] = json!("blake3");
+    let unsupported = person("platform").signs_statement(&hashed);
     let rows: [Row<'_>; 8] = [
         ("nobody signed", vec![], files.clone(), None, Reason::Unsigned, true),
         ("somebody else signed", signed(&["ann"]), files.clone(), None, Reason::WrongSigner, true),
-        ("a kind that is not verified", bundle(keyless.to_string()), files.clone(), None, Reason::SignatureUnsupported, true),
+        ("a kind that is not verified", bundle(unsupported), files.clone(), None, Reason::SignatureUnsupported, true),
         ("a file more than was signed", signed(&["platform"]), more, None, Reason::UnsignedFile, true),
         ("other bytes than were signed", signed(&["platform"]), changed, None, Reason::DigestMismatch, false),
         ("no bundle at all", bundle("{}".to_owned()), files.clone(), None, Reason::SignatureMalformed, false),
@@ -128,11 +130,18 @@ fn a_signature_that_holds_is_worth_the_same_in_every_mode() {
 fn what_is_read_in_place_needs_a_policy_that_says_so() {
     let judge = |spec: Value, assurance| -> Verdict {
         let (source, manifest, bundles) = (source(), manifest(&FILES), signed(&["platform"]));
-        let candidate =
-            Candidate { source: &source, revision: COMMIT, manifest: &manifest, bundles: &bundles, pin: None, assurance };
+        let candidate = Candidate {
+            source: &source,
+            revision: COMMIT,
+            manifest: &manifest,
+            bundles: &bundles,
+            pin: None,
+            assurance,
+            image: None,
+        };
         let set = set(&[("p", spec)]);
         let applicable = set.for_namespace(&BTreeMap::new());
-        let verdict = applicable.judge(&candidate);
+        let verdict = applicable.judge(&candidate, NOW);
         assert_eq!(
             applicable.before_resolve(&source, assurance).is_ok(),
             verdict.may_serve(),

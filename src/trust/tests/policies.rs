@@ -49,15 +49,24 @@ fn each_field_that_cannot_be_used_is_named_with_its_path() {
         *spec.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = value;
         compile(spec).unwrap_err()
     };
+    let pinned = |digest: &str| json!({"name": "ours", "sources": {"include": ["hf://acme/*"]}, "digests": [digest]});
+    let add = |field: &str, value: Value| {
+        let mut spec = good();
+        spec[field] = value;
+        compile(spec).unwrap_err()
+    };
+    let deny = |source: &str, revision: &str| set("/deny/0", json!({"name": "bad", "source": source, "revision": revision}));
     for (problem, reason, path) in [
         (set("/signers/0/publicKey/pem", json!("x")), Reason::InvalidKey, "spec.signers[platform].publicKey.pem: "),
         (set("/signers/0/publicKey", json!({})), Reason::InvalidKey, "spec.signers[platform].publicKey: "),
-        (set("/signers/0", json!({"name": "platform"})), Reason::InvalidKey, "spec.signers[platform].publicKey: "),
+        (set("/signers/0", json!({"name": "platform"})), Reason::InvalidKey, "spec.signers[platform]: "),
         (
             set("/signers/1/publicKey/secretKeyRef/key", json!("other")),
             Reason::SecretNotFound,
             "spec.signers[vault].publicKey.secretKeyRef: ",
         ),
+        (add("engines", json!({"images": []})), Reason::InvalidSpec, "spec.engines.images "),
+        (add("engines", json!({"images": ["ghcr.io/a/b:v1"]})), Reason::InvalidDigest, "spec.engines.images[0]: "),
         (set("/signers/1/name", json!("platform")), Reason::InvalidSpec, "spec.signers: "),
         (
             set("/rules/0/sources/include/0", json!("hf://acme/[ab]")),
@@ -72,12 +81,23 @@ fn each_field_that_cannot_be_used_is_named_with_its_path() {
         ),
         (set("/rules/0/sources/exclude/0", json!("a**")), Reason::InvalidPattern, "spec.rules[ours].sources.exclude[0]: "),
         (set("/rules/0/sources/include", json!([])), Reason::InvalidSpec, "spec.rules[ours].sources.include "),
-        (set("/rules/0/signedBy", json!([])), Reason::InvalidSpec, "spec.rules[ours].signedBy "),
+        (set("/rules/0/signedBy", json!([])), Reason::InvalidSpec, "spec.rules[ours] has neither "),
+        (set("/rules/0", pinned("sha256:00")), Reason::InvalidDigest, "spec.rules[ours].digests[0]: "),
         (set("/rules/0/signedBy/0/anyOf/0", json!("nobody")), Reason::UnknownSigner, "spec.rules[ours].signedBy[both].anyOf: "),
         (set("/rules/0/signedBy/0/minimum", json!(0)), Reason::InvalidSpec, "spec.rules[ours].signedBy[both].minimum "),
         (set("/rules/0/signedBy/0/minimum", json!(3)), Reason::InvalidSpec, "spec.rules[ours].signedBy[both].minimum "),
         (set("/deny/0/fileDigests/0", json!("sha256:00")), Reason::InvalidDigest, "spec.deny[bad].fileDigests[0]: "),
-        (set("/deny/0/fileDigests", json!([])), Reason::InvalidSpec, "spec.deny[bad].fileDigests "),
+        (set("/deny/0/fileDigests", json!([])), Reason::InvalidSpec, "spec.deny[bad] has neither "),
+        (set("/deny/0", json!({"name": "bad", "revision": "main"})), Reason::InvalidSpec, "spec.deny[bad].revision "),
+        (deny("acme/chat", "main"), Reason::InvalidPattern, "spec.deny[bad].source: "),
+        (deny("hf://acme/chat", "main"), Reason::InvalidSpec, "spec.deny[bad].revision "),
+        (deny("https://models.acme.example/**", "v1"), Reason::InvalidSpec, "spec.deny[bad].revision "),
+        (deny("**", "12fd25f"), Reason::InvalidSpec, "spec.deny[bad].revision "),
+        (
+            set("/deny/0", json!({"name": "bad", "source": "hf://a/b", "fileDigests": [format!("sha256:{}", "0".repeat(64))]})),
+            Reason::InvalidSpec,
+            "spec.deny[bad] has both ",
+        ),
         (
             set("/namespaceSelector", json!({"matchExpressions": [{"key": "k", "operator": "Is"}]})),
             Reason::InvalidSpec,
@@ -118,7 +138,7 @@ fn a_minimum_that_two_names_of_one_key_would_have_to_meet_is_refused() {
     spec["signers"][1] = signer("vault", &Person::new(1));
     let problem = compile(spec).unwrap_err();
     assert_eq!(problem.reason, Reason::InvalidSpec);
-    assert!(problem.message.contains("1 different key:"), "{problem}");
+    assert!(problem.message.contains("1 different signer:"), "{problem}");
 }
 
 #[test]

@@ -2,6 +2,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use jiff::Timestamp;
+
+use super::authority::NOW;
 use super::fixtures::{Person, data, manifest, policy, signer};
 use crate::{
     api::{Assurance, Problem, Reason},
@@ -57,9 +60,20 @@ pub(super) fn bundle(content: String) -> Vec<(String, String)> {
 }
 
 pub(super) fn judge_all(set: &PolicySet, manifest: &Manifest, bundles: &[(String, String)], pin: Option<Digest>) -> Verdict {
+    judge_at(set, manifest, bundles, pin, NOW)
+}
+
+pub(super) fn judge_at(
+    set: &PolicySet,
+    manifest: &Manifest,
+    bundles: &[(String, String)],
+    pin: Option<Digest>,
+    now: Timestamp,
+) -> Verdict {
     let source = source();
-    let candidate = Candidate { source: &source, revision: COMMIT, manifest, bundles, pin, assurance: Assurance::Copied };
-    set.for_namespace(&BTreeMap::new()).judge(&candidate)
+    let candidate =
+        Candidate { source: &source, revision: COMMIT, manifest, bundles, pin, assurance: Assurance::Copied, image: None };
+    set.for_namespace(&BTreeMap::new()).judge(&candidate, now)
 }
 
 pub(super) fn judge(policies: &[(&str, Value)], bundles: &[(String, String)]) -> Verdict {
@@ -192,7 +206,6 @@ fn junk_and_unsupported_methods_are_refused_by_their_own_reasons() {
     for (content, reason) in [
         ("junk".to_owned(), Reason::SignatureMalformed),
         ("x".repeat(600_000), Reason::SignatureMalformed),
-        (data("certificate.sig"), Reason::SignatureUnsupported),
         (data("blake3.sig"), Reason::SignatureUnsupported),
     ] {
         let verdict = judge(&[("production", platform())], &bundle(content));
@@ -339,9 +352,10 @@ fn a_policy_of_other_namespaces_has_no_say() {
         bundles: &[],
         pin: None,
         assurance: Assurance::Copied,
+        image: None,
     };
     let production = BTreeMap::from([("tier".to_owned(), "production".to_owned())]);
-    assert_eq!(refused(&set.for_namespace(&production).judge(&candidate)).reason, Reason::Unsigned);
+    assert_eq!(refused(&set.for_namespace(&production).judge(&candidate, NOW)).reason, Reason::Unsigned);
 }
 
 #[test]

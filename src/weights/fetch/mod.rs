@@ -4,6 +4,7 @@
 //! Whatever interrupts it, the next attempt continues: partial files hold a prefix, which is hashed again from the disk and
 //! never trusted. A mismatch is final: the pod remembers it and does not download it twice. Another pod looks anew.
 
+mod checks;
 mod in_place;
 mod outcome;
 mod progress;
@@ -39,7 +40,7 @@ use self::{
 use super::{Credentials, Resolver};
 use crate::{
     api::{Problem, Reason},
-    model::{CleanPath, Digest, Manifest, Source},
+    model::{Checks, CleanPath, Digest, Manifest, Source},
 };
 
 /// What to fetch, from where, to where.
@@ -57,6 +58,8 @@ pub struct Job {
     pub into: PathBuf,
     /// The directory in which a refusal is remembered, for as long as this pod lives: `into`, unless that outlives the pod.
     pub own: PathBuf,
+    /// What is looked at beside digests.
+    pub checks: Checks,
 }
 
 /// How much at once, and how long to hope.
@@ -96,6 +99,7 @@ struct Fetch {
 /// Why a fetch ends early.
 enum Stop {
     Refused(Refused),
+    Unfit(Reason, Refused),
     Failed(Problem),
 }
 
@@ -118,11 +122,19 @@ pub async fn fetch(resolver: Resolver, job: Job, limits: Limits, progress: Arc<P
     match begin(resolver, job, limits, progress).await {
         Ok(received) => Outcome::Complete { received },
         Err(Stop::Refused(refused)) => Outcome::Refused(refused),
+        Err(Stop::Unfit(reason, refused)) => Outcome::Unfit(reason, refused),
         Err(Stop::Failed(problem)) => Outcome::Failed(problem),
     }
 }
 
 async fn begin(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progress>) -> Result<u64, Stop> {
+    let look = checks::Look::of(&job);
+    let received = bring(resolver, job, limits, progress).await?;
+    // Now the bytes have the digests that were judged; what is wrong with them is wrong for good.
+    look.run().await.map(|()| received)
+}
+
+async fn bring(resolver: Resolver, job: Job, limits: Limits, progress: Arc<Progress>) -> Result<u64, Stop> {
     if job.source.is_in_place() {
         return in_place::verify(job, progress).await.map(|()| 0);
     }
@@ -217,8 +229,8 @@ impl Fetch {
             let name = content.paths.first().map(ToString::to_string).unwrap_or_default();
             self.on_disk(&name, move |fetch| Ok(fetch.good(&content).1.is_empty())).await
         };
-        let looks = stream::iter(contents.to_vec()).map(look).buffer_unordered(self.limits.files.max(1));
-        let whole = looks.try_fold(true, |whole, good| async move { Ok(whole && good) }).await?;
+        let checks = stream::iter(contents.to_vec()).map(look).buffer_unordered(self.limits.files.max(1));
+        let whole = checks.try_fold(true, |whole, good| async move { Ok(whole && good) }).await?;
         if !whole {
             self.progress.forget(self.progress.snapshot(None).hashed);
         }

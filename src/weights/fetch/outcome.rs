@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Job, Snapshot};
 use crate::{
     api::{Problem, Reason},
-    model::{CleanPath, Digest},
+    model::{Checks, CleanPath, Digest, Source},
 };
 
 /// How a fetch ended.
@@ -20,6 +20,8 @@ pub enum Outcome {
     },
     /// The source does not have these bytes. Trying again would download the same ones.
     Refused(Refused),
+    /// The bytes are the ones that were judged, and a policy does not take what is in them.
+    Unfit(Reason, Refused),
     /// Something else went wrong; it may be otherwise at the next attempt.
     Failed(Problem),
 }
@@ -57,6 +59,9 @@ pub struct Report {
     /// The digest or size that came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
+    /// What was looked at beside digests.
+    #[serde(default, skip_serializing_if = "Checks::is_empty")]
+    pub checks: Checks,
     /// The bytes that came over the network.
     pub bytes: u64,
     /// How long it took.
@@ -85,6 +90,7 @@ impl Report {
                 ("Complete", Reason::Verified, "every file has the digest that was expected".to_owned(), None)
             }
             Outcome::Refused(refused) => ("Refused", Reason::DigestMismatch, refused.message.clone(), Some(refused)),
+            Outcome::Unfit(reason, refused) => ("Refused", *reason, refused.message.clone(), Some(refused)),
             Outcome::Failed(problem) => ("Failed", problem.reason, problem.message.clone(), None),
         };
         Self {
@@ -94,10 +100,16 @@ impl Report {
             file: refused.map(|refused| refused.file.clone()),
             expected: refused.map(|refused| refused.expected.clone()),
             found: refused.map(|refused| refused.found.clone()),
+            checks: Checks::default(),
             bytes: end.received,
             seconds: seconds(end.elapsed),
             verify_seconds: seconds(end.verifying),
         }
+    }
+
+    /// The same of a fetch that was told to take these looks.
+    pub fn having_looked_at(self, checks: Checks) -> Self {
+        Self { checks, ..self }
     }
 
     /// The line. A message that escapes to too many bytes is left out of it, never cut inside the JSON.
@@ -138,6 +150,21 @@ impl Refused {
         );
         let message = Problem::new(Reason::DigestMismatch, message).message;
         Self { file: path.to_string(), expected, found, message }
+    }
+
+    /// The bytes of `path` are the ones that were judged, and a policy does not take what is in them.
+    pub(super) fn unfit(source: &Source, path: &CleanPath, why: &str, reason: Reason) -> Self {
+        let message = format!(
+            "{path} of {source} {why}. Its bytes are the ones that were recorded; nothing of it is served. Leave the file out with \
+             spec.model.files if it is not needed, or choose another model."
+        );
+        let message = Problem::new(reason, message).message;
+        Self {
+            file: path.to_string(),
+            expected: "what the policies take".to_owned(),
+            found: "something else".to_owned(),
+            message,
+        }
     }
 
     fn new(job: &Job, from: &str, path: &CleanPath, expected: String, found: String) -> Self {

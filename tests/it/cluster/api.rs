@@ -65,7 +65,7 @@ async fn what_decides_about_security_has_a_default_that_everybody_sees() {
     let found = try_write(&place.client, "POST", "/apis/bonafide.dev/v1alpha1/clustermodelpolicies", &policy).await.unwrap();
     assert_eq!(
         found["spec"],
-        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "namespaceSelector": {}})
+        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "onRecall": "BlockNew", "remoteCode": "Deny", "completeTree": false, "namespaceSelector": {}})
     );
     let model = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": NAME}, "spec": {"model": {"source": "hf://a/b"}}});
     let url = format!("/apis/bonafide.dev/v1alpha1/namespaces/{}/modeldeployments", place.name);
@@ -79,11 +79,11 @@ async fn what_decides_about_security_has_a_default_that_everybody_sees() {
 async fn a_null_does_not_slip_past_a_default() {
     let place = Place::new(World::shared()).await;
     let policy = json!({"apiVersion": "bonafide.dev/v1alpha1", "kind": "ClusterModelPolicy", "metadata": {"name": "nulls"},
-        "spec": {"mode": null, "unmatched": null, "unsignedFiles": null, "minimumAssurance": null, "namespaceSelector": null}});
+        "spec": {"mode": null, "unmatched": null, "unsignedFiles": null, "minimumAssurance": null, "onRecall": null, "remoteCode": null, "completeTree": null, "namespaceSelector": null}});
     let found = try_write(&place.client, "POST", "/apis/bonafide.dev/v1alpha1/clustermodelpolicies", &policy).await.unwrap();
     assert_eq!(
         found["spec"],
-        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "namespaceSelector": {}})
+        json!({"mode": "Enforce", "unmatched": "Refuse", "unsignedFiles": "Exclude", "minimumAssurance": "Copied", "onRecall": "BlockNew", "remoteCode": "Deny", "completeTree": false, "namespaceSelector": {}})
     );
 }
 

@@ -30,7 +30,7 @@ async fn run(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Said {
 }
 
 /// A kubeconfig of somebody who has only the role `view` in the namespace.
-async fn viewer(place: &Place<'_>) -> std::path::PathBuf {
+pub async fn viewer(place: &Place<'_>) -> std::path::PathBuf {
     place.create("ServiceAccount", "viewer", json!({})).await;
     let binding = ["create", "rolebinding", "viewer", "--clusterrole=view", "-n", &place.name];
     let account = format!("--serviceaccount={}:viewer", place.name);

@@ -108,3 +108,34 @@ async fn a_policy_that_warns_serves_and_says_so_and_one_that_audits_only_records
     };
     place.world.eventually("there is an Event", look).await;
 }
+
+#[tokio::test]
+async fn reviewers_who_approve_a_content_open_the_gate_and_one_who_approved_another_does_not() {
+    let place = Place::new(World::shared()).await;
+    let signer = |name: &str, number: u8| json!({"name": name, "publicKey": {"pem": Person::new(number).pem()}});
+    let signed_by = json!([
+        {"name": "publisher", "anyOf": ["keeper"]},
+        {"name": "review", "anyOf": ["ann", "bob"], "minimum": 2},
+    ]);
+    let rules = json!([{"name": "birds", "sources": {"include": ["hf://**"]}, "signedBy": signed_by}]);
+    place.policy(json!({"signers": [signer("keeper", 1), signer("ann", 2), signer("bob", 3)], "rules": rules})).await;
+    let source = place.publish("Parrot-GGUF", &[FILES[0], ("model.sig", &Person::new(1).signs(FILES))]);
+    place.create("ModelDeployment", NAME, json!({"spec": {"model": {"source": source}}})).await;
+    let object = place.condition(NAME, "Trusted", "False", "WrongSigner").await;
+    let digest = text(&object["status"]["model"]["digest"]);
+
+    let approval =
+        |number: u8, content: &str| json!({"spec": {"digest": digest, "bundle": Person::new(number).approves(content)}});
+    let other = format!("sha256:{}", "ab".repeat(32));
+    place.create("ModelSignature", "ann", approval(2, &digest)).await;
+    place.create("ModelSignature", "bob", approval(3, &other)).await;
+    let object = place.condition(NAME, "Trusted", "False", "DigestMismatch").await;
+    let why = text(&condition(&object, "Trusted").unwrap()["message"]);
+    assert!(why.contains(&format!("bob's approval of {other}")) && why.contains(&digest), "{why}");
+    let is = |object: &Value| condition(object, "Accepted").is_some_and(|c| c["reason"] == "DigestMismatch");
+    place.until("ModelSignature", "bob", "is told that it is of another content", is).await;
+    assert!(place.of("Deployment", NAME).await.is_empty());
+
+    place.change("ModelSignature", "bob", approval(3, &digest)).await;
+    place.condition(NAME, "Trusted", "True", "Signed").await;
+}

@@ -74,7 +74,7 @@ impl Plan for Spell {
 }
 
 /// Runs a manager under such a spell: what casts it, and how often it struck.
-fn spellbound(
+pub fn spellbound(
     world: &World,
     kind: &'static str,
     subresource: &'static str,

@@ -11,6 +11,7 @@
 
 mod attacks;
 mod chance;
+mod checks;
 mod cluster;
 mod corners;
 mod crashes;
@@ -20,6 +21,8 @@ mod manager;
 mod oracle;
 mod pods;
 mod quiet;
+mod recalls;
+mod rotation;
 mod shelf;
 mod steady;
 mod stories;

@@ -1,7 +1,7 @@
 //! What may never happen, looked at with every write.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -37,6 +37,8 @@ struct Seen {
     under_way: Duration,
     /// So many pods of each deployment have to be routed to.
     floors: HashMap<String, usize>,
+    /// Pods that were ever vouched for, by UID.
+    vouched: HashSet<String>,
     /// Revisions that were removed: of each name there is but one content.
     removed: HashMap<(String, String), Arc<Value>>,
     violations: Vec<String>,
@@ -54,6 +56,7 @@ impl Oracle {
             policies: vec![(now, vec![])],
             under_way: BETWEEN,
             floors: HashMap::new(),
+            vouched: HashSet::new(),
             removed: HashMap::new(),
             violations: vec![],
             story: vec![],
@@ -182,13 +185,15 @@ impl Seen {
         };
         let namespace = state.get(kinds::of("Namespace"), "", &text(&after["metadata"]["namespace"])).cloned();
         let labels = namespace.map(|namespace| namespace["metadata"]["labels"].clone()).unwrap_or_default();
-        let source = text(&revision["data"]["source"]);
-        let signers = self.shelf.signers(&source);
+        let signers = self.shelf.signers(&text(&revision["data"]["commit"]));
         let recently = Instant::now() - self.under_way.min(self.began.elapsed());
         let standing = |index: usize| self.policies.get(index + 1).is_none_or(|(until, _)| *until >= recently);
+        // What runs may be started again where a policy says so.
+        let again = vouched && !self.vouched.insert(text(&after["metadata"]["uid"]));
+        let goes_on = |policy: &Value| again && policy["spec"]["onRecall"] == "KeepRunning";
         let allowed = (0..self.policies.len())
             .filter(|index| standing(*index))
-            .any(|index| self.policies[index].1.iter().all(|policy| accepts(policy, &labels, &signers)));
+            .any(|index| self.policies[index].1.iter().all(|policy| accepts(policy, &labels, &signers) || goes_on(policy)));
         if !allowed {
             self.wrong(format!("{what}, but a policy refuses it: {name}"));
         }
@@ -257,9 +262,16 @@ fn accepts(policy: &Value, labels: &Value, signers: &[u8]) -> bool {
         let known = spec["signers"].as_array().into_iter().flatten().find(|signer| signer["name"] == *name);
         known.is_some_and(|signer| pems.iter().any(|pem| signer["publicKey"]["pem"] == pem.as_str()))
     };
+    // What is denied is not worked out here: such a policy accepts what is signed.
+    if spec["deny"].is_array() && spec["unmatched"] == "Accept" && spec["rules"].is_null() {
+        return true;
+    }
     let rules = spec["rules"].as_array().into_iter().flatten();
     let entries: Vec<&Value> = rules.flat_map(|rule| rule["signedBy"].as_array().into_iter().flatten()).collect();
-    !entries.is_empty() && entries.iter().all(|entry| entry["anyOf"].as_array().unwrap().iter().any(holds))
+    if entries.is_empty() {
+        return spec["unmatched"] == "Accept";
+    }
+    entries.iter().all(|entry| entry["anyOf"].as_array().unwrap().iter().any(holds))
 }
 
 /// Where a pod is something else than its template.

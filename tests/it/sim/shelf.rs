@@ -20,7 +20,6 @@ use crate::support::signer::Person;
 struct Volume {
     commit: String,
     files: Vec<(String, String)>,
-    signers: Vec<u8>,
 }
 
 /// The shelf. Its clones are the same one.
@@ -30,6 +29,8 @@ pub struct Shelf(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     volumes: BTreeMap<String, Volume>,
+    /// Who signed what was ever there, by commit.
+    signers: BTreeMap<String, Vec<u8>>,
     closed: bool,
     signatures: BTreeMap<(u8, String), String>,
 }
@@ -53,13 +54,14 @@ impl Shelf {
                 .clone();
             files.push((format!("{signer}.sig"), signature));
         }
-        let commit = Digest::of(format!("{source} {content} {signers:?}")).hex().chars().take(40).collect();
-        inner.volumes.insert(source.to_owned(), Volume { commit, files, signers: signers.to_vec() });
+        let commit: String = Digest::of(format!("{source} {content} {signers:?}")).hex().chars().take(40).collect();
+        inner.signers.insert(commit.clone(), signers.to_vec());
+        inner.volumes.insert(source.to_owned(), Volume { commit, files });
     }
 
-    /// The numbers of those who signed a model.
-    pub fn signers(&self, source: &str) -> Vec<u8> {
-        self.0.lock().unwrap().volumes.get(source).map(|volume| volume.signers.clone()).unwrap_or_default()
+    /// The numbers of those who signed what a commit has.
+    pub fn signers(&self, commit: &str) -> Vec<u8> {
+        self.0.lock().unwrap().signers.get(commit).cloned().unwrap_or_default()
     }
 
     /// Whether nobody can look.

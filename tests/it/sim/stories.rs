@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     cluster::kubelet::Behaviour,
+    recalls::demanding,
     world::{World, condition, demand, routed},
 };
 
@@ -52,6 +53,9 @@ stories![
     a_secret_comes_late,
     a_claim_comes_late,
     who_has_a_name_keeps_it,
+    a_recall_drains_what_runs_and_is_lifted,
+    a_recall_while_pods_and_containers_are_recycled,
+    an_older_revision_serves_instead_of_a_recalled_one,
 ];
 
 const NAME: &str = "pear";
@@ -518,5 +522,73 @@ async fn who_has_a_name_keeps_it(world: &World) {
     assert!(nobody_serves(world, "plum").is_ok(), "{}", world.oracle.story());
     world.change("ModelDeployment", NAME, json!({ "spec": { "model": { "servedNames": ["other"] } } }));
     world.ready("plum", 1).await;
+    world.ready(NAME, 1).await;
+}
+
+async fn a_recall_drains_what_runs_and_is_lifted(world: &World) {
+    world.deploy(NAME, &[], json!({ "replicas": 2 }));
+    world.ready(NAME, 2).await;
+    world.make("ClusterModelPolicy", "strict", demanding(1, "Drain"));
+    world.condition(NAME, "Trusted", "False", "Unsigned").await;
+    world.until("nothing of it is left", |world| nobody_serves(world, NAME)).await;
+    world.delete("ClusterModelPolicy", "strict");
+    world.ready(NAME, 2).await;
+}
+
+/// Whoever starts from then on, be it a pod or a container, serves nobody: the oracle sees to it.
+async fn a_recall_while_pods_and_containers_are_recycled(world: &World) {
+    let mut all = 0_u64;
+    world.behave(move |_| {
+        all += 1;
+        Behaviour { falls_after: Some(std::time::Duration::from_secs(40 * all)), ..Behaviour::default() }
+    });
+    world.policy("strict", 1);
+    world.deploy(NAME, &[1], json!({ "replicas": 3 }));
+    let some = |world: &World| if world.of("Pod", NAME).iter().any(|pod| routed(pod)) { Ok(()) } else { Err("none".to_owned()) };
+    world.until("one serves", some).await;
+    world.change("ClusterModelPolicy", "strict", json!({ "spec": demand(2) }));
+    // A pod goes at the same moment, engines stop in the minutes after it, and then the other pods go one by one.
+    for _ in 0..6 {
+        if let Some(pod) = world.of("Pod", NAME).iter().find(|pod| !pod["spec"]["nodeName"].is_null()) {
+            world.delete("Pod", pod["metadata"]["name"].as_str().unwrap());
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    }
+    world.condition(NAME, "Trusted", "False", "WrongSigner").await;
+    let names: Vec<String> =
+        world.of("Pod", NAME).iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+    names.iter().filter(|name| world.get("Pod", name).is_some()).for_each(|name| world.delete("Pod", name));
+    world.until("nothing of it serves", |world| nobody_serves(world, NAME)).await;
+    world.behave(|_| Behaviour::default());
+    world.change("ClusterModelPolicy", "strict", json!({ "spec": demand(1) }));
+    world.ready(NAME, 3).await;
+}
+
+async fn an_older_revision_serves_instead_of_a_recalled_one(world: &World) {
+    const SOURCE: &str = "hf://orchard/pear-GGUF";
+    world.make("ClusterModelPolicy", "strict", demanding(1, "Drain"));
+    world.shelf.put_content(SOURCE, "unripe", &[1, 2]);
+    world.deploy_from(NAME, SOURCE, json!({}));
+    world.ready(NAME, 1).await;
+    let first = revision(world);
+    world.shelf.put_content(SOURCE, "ripe", &[1]);
+    world.change("ModelDeployment", NAME, json!({ "spec": { "model": { "revision": "v2" } } }));
+    another_than(world, &first).await;
+    world.ready(NAME, 1).await;
+    world.change("ClusterModelPolicy", "strict", demanding(2, "Drain"));
+    let instead = |world: &World| {
+        let pods = world.of("Pod", NAME);
+        let old = |pod: &std::sync::Arc<serde_json::Value>| {
+            pod["metadata"]["labels"]["bonafide.dev/revision"] == first.trim_matches('"')
+        };
+        if pods.len() == 1 && pods.iter().all(|pod| old(pod) && routed(pod)) {
+            Ok(())
+        } else {
+            Err(format!("{} pods", pods.len()))
+        }
+    };
+    world.until("the first serves instead", instead).await;
+    world.change("ClusterModelPolicy", "strict", demanding(1, "Drain"));
+    another_than(world, &first).await;
     world.ready(NAME, 1).await;
 }

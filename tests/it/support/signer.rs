@@ -23,7 +23,21 @@ impl Person {
 
     /// A bundle over files, names and contents.
     pub fn signs(&self, files: &[(&str, &str)]) -> String {
-        let payload = statement(files).to_string();
+        self.signs_statement(&statement(files))
+    }
+
+    /// An approval of the content with this digest, `sha256:…`.
+    pub fn approves(&self, digest: &str) -> String {
+        self.signs_statement(&json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": "content", "digest": {"sha256": digest.strip_prefix("sha256:").unwrap()}}],
+            "predicateType": "https://bonafide.dev/approval/v1",
+            "predicate": {},
+        }))
+    }
+
+    fn signs_statement(&self, statement: &Value) -> String {
+        let payload = statement.to_string();
         let signed = format!("DSSEv1 28 application/vnd.in-toto+json {} {payload}", payload.len());
         let signature: Signature = self.0.sign(signed.as_bytes());
         let hint = PublicKey::from_pem(&self.pem()).unwrap().hint().as_str().to_owned();

@@ -87,6 +87,7 @@ async fn files_in_a_claim_are_hashed_where_they_lie_before_anything_is_served() 
         credentials: None,
         into: into.path().to_owned(),
         own: into.path().to_owned(),
+        checks: Checks::default(),
     };
     let verify = || fetch(Resolver::new(Sources::default()).unwrap(), job());
     let (outcome, progress) = verify().await;

@@ -155,7 +155,15 @@ fn llama() -> Source {
 
 fn job(files: &[(&str, &[u8])], revision: &str, into: &Path) -> Job {
     let (into, own) = (into.to_owned(), into.to_owned());
-    Job { manifest: manifest(files), source: llama(), revision: revision.to_owned(), credentials: None, into, own }
+    Job {
+        manifest: manifest(files),
+        source: llama(),
+        revision: revision.to_owned(),
+        credentials: None,
+        into,
+        own,
+        checks: Checks::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

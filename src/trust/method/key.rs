@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use p256::ecdsa::signature::MultipartVerifier as _;
+use p256::ecdsa::signature::{MultipartVerifier as _, hazmat::PrehashVerifier as _};
 use p256::pkcs8::{
     DecodePublicKey, EncodePublicKey, ObjectIdentifier,
     spki::{SubjectPublicKeyInfoRef, der::pem::LineEnding},
@@ -48,10 +48,10 @@ pub struct InvalidKey {
     how: &'static str,
 }
 
-const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+pub(super) const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(super) const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+pub(super) const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+pub(super) const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 
 impl PublicKey {
     /// The longest text that is looked at, in bytes.
@@ -72,7 +72,8 @@ impl PublicKey {
         Self::from_spki(&der)
     }
 
-    fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
+    /// The key in a `SubjectPublicKeyInfo` in DER.
+    pub(super) fn from_spki(der: &[u8]) -> Result<Self, InvalidKey> {
         let info = SubjectPublicKeyInfoRef::try_from(der)
             .map_err(|_| invalid("the PEM block holds no public key (SubjectPublicKeyInfo)".to_owned()))?;
         if info.algorithm.oid != EC {
@@ -108,7 +109,7 @@ impl PublicKey {
     }
 
     /// Whether `signature`, ECDSA in DER, is this key's over the concatenation of `message`.
-    pub(super) fn holds(&self, message: &[&[u8]], signature: &[u8]) -> bool {
+    pub(in crate::trust) fn holds(&self, message: &[&[u8]], signature: &[u8]) -> bool {
         match &self.key {
             Key::P256(key) => {
                 p256::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok())
@@ -120,6 +121,27 @@ impl PublicKey {
                 p521::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.multipart_verify(message, &it).is_ok())
             }
         }
+    }
+}
+
+impl PublicKey {
+    /// Whether `signature`, ECDSA in DER, is this key's over something that has this digest, whatever made the digest.
+    pub(super) fn holds_digest(&self, digest: &[u8], signature: &[u8]) -> bool {
+        match &self.key {
+            Key::P256(key) => p256::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok()),
+            Key::P384(key) => p384::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok()),
+            Key::P521(key) => {
+                // ECDSA takes a digest as a number; the library wants more digits than SHA-256 has, and zeros before change nothing.
+                let padded = [[0; 32].as_slice(), digest].concat();
+                let digest = if digest.len() < 48 { padded.as_slice() } else { digest };
+                p521::ecdsa::Signature::from_der(signature).is_ok_and(|it| key.verify_prehash(digest, &it).is_ok())
+            }
+        }
+    }
+
+    /// Whether `signature` is this key's over `message`, hashed with SHA-256 whatever the curve.
+    pub(in crate::trust) fn holds_sha256(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.holds_digest(Digest::of(message).as_bytes(), signature)
     }
 }
 
@@ -225,7 +247,7 @@ fn wrong_label(label: &str) -> InvalidKey {
     }
 }
 
-fn algorithm_name(oid: ObjectIdentifier) -> String {
+pub(super) fn algorithm_name(oid: ObjectIdentifier) -> String {
     match oid.to_string().as_str() {
         "1.2.840.113549.1.1.1" | "1.2.840.113549.1.1.10" => "an RSA key".to_owned(),
         "1.2.840.10040.4.1" => "a DSA key".to_owned(),
@@ -237,7 +259,7 @@ fn algorithm_name(oid: ObjectIdentifier) -> String {
     }
 }
 
-fn curve_name(oid: ObjectIdentifier) -> String {
+pub(super) fn curve_name(oid: ObjectIdentifier) -> String {
     match oid.to_string().as_str() {
         "1.3.132.0.10" => "secp256k1".to_owned(),
         "1.3.132.0.33" => "P-224".to_owned(),
