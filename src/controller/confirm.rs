@@ -27,7 +27,7 @@ use super::{
     progress,
     rollout::{Fate, Step},
 };
-use crate::api::{LABEL_DEPLOYMENT, ModelDeployment, OnRecall};
+use crate::api::{LABEL_DEPLOYMENT, ModelDeployment, ModelSignature, OnRecall};
 
 /// Whether this step takes anything away: replicas, routes, whole Deployments, a revision's standing.
 pub fn takes_away(context: &Context, observed: &Observed, decision: &Decision, step: &Step) -> bool {
@@ -84,12 +84,29 @@ pub async fn look(
         judged.seen.version = live.and_then(|live| live.metadata.resource_version.clone());
     }
     observed.pods = pods;
-    // Nobody is taken out of service by a policy that is not there any more.
+    // Nobody is taken out of service by a policy that is not there any more, nor for a signature that is there by now.
     if decision.revisions.iter().any(|judged| judged.is_recalled(OnRecall::Drain)) {
         let Observed { owner, namespace_labels, policies, .. } = &*observed;
+        if !signatures_are_told(context, &owner.namespace).await? {
+            return Ok(false);
+        }
         return gate::is_today(&context.client, &owner.namespace, namespace_labels, &policies.versions).await;
     }
     Ok(true)
+}
+
+/// Whether the signatures of a namespace are those that the watch has told of.
+async fn signatures_are_told(context: &Context, namespace: &str) -> Result<bool, kube::Error> {
+    let api: Api<ModelSignature> = Api::namespaced(context.client.clone(), namespace);
+    let found = api.list_metadata(&ListParams::default()).await?;
+    let version = |meta: &ObjectMeta| (meta.uid.clone(), meta.generation);
+    let told = context.stores.signatures.state();
+    let told: BTreeSet<_> = told
+        .iter()
+        .filter(|signature| signature.metadata.namespace.as_deref() == Some(namespace))
+        .map(|signature| version(&signature.metadata))
+        .collect();
+    Ok(told == found.iter().map(|signature| version(&signature.metadata)).collect())
 }
 
 /// The pods that are there, by a quorum.

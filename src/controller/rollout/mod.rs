@@ -149,6 +149,14 @@ impl Seen {
         !self.drained_by.is_empty()
     }
 
+    /// The most pods that stay when those of a refused revision go that get no requests any more.
+    fn not_going(&self) -> i32 {
+        match self.count(|pod| pod.class == Class::Draining) {
+            going if going > 0 && self.refused_since.is_some() => number(self.pods.len()) - going,
+            _ => i32::MAX,
+        }
+    }
+
     /// Pods that answer, or would when they were taken back.
     fn capable(&self) -> i32 {
         self.count(|pod| pod.class >= Class::Draining)
@@ -319,7 +327,8 @@ pub fn hold(seen: &[Seen], wish: &Wish<'_>, now: Timestamp) -> Step {
     let mut step = Step { floor: i32::MAX, ..Step::default() };
     for revision in seen {
         if !revision.is_drained() {
-            let marked = revision.pods.iter().filter(|pod| pod.draining_since.is_some());
+            let stays_out = |pod: &&Pod| pod.class == Class::Draining && revision.refused_since.is_some();
+            let marked = revision.pods.iter().filter(|pod| pod.draining_since.is_some() && !stays_out(pod));
             step.take_back.extend(marked.map(|pod| pod.name.clone()));
             step.fates.push(revision.asked.map_or(Fate::Rest, Fate::Keep));
             continue;

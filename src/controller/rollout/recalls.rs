@@ -128,3 +128,14 @@ fn a_step_that_is_held_back_recalls_nobody() {
     let step = go(&[recalled("a", 2, "AA")], 2, None, 10).held_back(LOOK);
     assert!(step.drain.is_empty() && step.recalled.is_empty());
 }
+
+#[test]
+fn who_was_taken_out_of_service_finishes_and_goes_when_the_recall_is_made_milder() {
+    let milder = |states: &str| Seen { drained_by: vec![], ..recalled("a", 3, states) };
+    let early = go(&[milder("DDA")], 3, None, 10);
+    assert_eq!((early.fates, early.take_back, early.drain), (vec![Keep(3)], vec![], vec![]));
+    assert_eq!(go(&[milder("DDA")], 3, None, 130).fates, [Keep(1)], "after its two minutes");
+    assert_eq!(go(&[milder("IIA")], 3, None, 10).fates, [Keep(1)], "or when it has finished");
+    let paused = hold(&[milder("DDA")], &Wish { replicas: 3, current: None, rollout: &Rollout::default() }, at(10));
+    assert_eq!((paused.fates, paused.take_back), (vec![Keep(3)], vec![]));
+}

@@ -49,7 +49,9 @@ pub fn of_what_is_left(seen: &[Seen], current: Option<usize>, wish: &Wish<'_>, n
         if revision.is_drained() {
             return 0;
         }
-        let asked = revision.asked.unwrap_or(0).min(wish.replicas);
+        // Who was taken out of service finishes and goes, also when what took them out is made milder meanwhile: nobody can vouch for
+        // them while their revision is refused.
+        let asked = revision.asked.unwrap_or(0).min(wish.replicas).min(revision.not_going());
         let mut lasting = || {
             soonest(&mut again, revision.gives_up(now));
             asked.min(revision.lasting(now))

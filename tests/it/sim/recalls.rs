@@ -129,7 +129,7 @@ fn who_is_taken_out_of_service_comes_back_only_when_the_refusal_is_lifted() {
             soon(world, "nobody is routed to", |world| serving(world) == 0).await;
             // The oracle sees to it that nobody vouches for them.
             world.change("ClusterModelPolicy", "strict", json!({ "spec": { "onRecall": on_recall } }));
-            tokio::time::sleep(Duration::from_secs(40)).await;
+            tokio::time::sleep(Duration::from_secs(600)).await;
             assert_eq!((serving(world), placed(world)), (0, 2), "{}", world.oracle.story());
             let before = names(world);
             world.delete("ClusterModelPolicy", "strict");

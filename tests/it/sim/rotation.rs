@@ -37,8 +37,8 @@ fn pods(world: &World) -> BTreeMap<String, (Value, Value, Value)> {
     world.api.all("Pod").iter().map(of).collect()
 }
 
-/// Changes of policies are heard of a minute late.
-struct Late;
+/// Changes of one kind are heard of a minute late, or longer.
+struct Late(&'static str, Duration);
 
 impl Plan for Late {
     fn request(&mut self, _: &Asked) -> Fate {
@@ -46,15 +46,42 @@ impl Plan for Late {
     }
 
     fn event(&mut self, change: &Change) -> Tidings {
-        if change.kind.kind == "ClusterModelPolicy" { Tidings::Late(Duration::from_secs(60)) } else { Tidings::Now }
+        if change.kind.kind == self.0 { Tidings::Late(self.1) } else { Tidings::Now }
     }
+}
+
+/// Delivers a signature over what a deployment serves, by somebody who had not signed it.
+fn deliver(world: &World, name: &str, person: u8) {
+    let digest = world.get("ModelDeployment", name).unwrap()["status"]["model"]["digest"].clone();
+    let bundle = world.shelf.sign_apart(&format!("hf://orchard/{name}-GGUF"), person);
+    world.make("ModelSignature", name, json!({ "spec": { "digest": digest, "bundle": bundle } }));
+}
+
+#[test]
+fn a_signature_that_is_heard_of_after_the_policy_that_needs_it_keeps_what_runs_in_service() {
+    simulate(2, async |world| {
+        world.keep_running(|_| Box::new(Late("ModelSignature", Duration::from_secs(600))));
+        world.make("ClusterModelPolicy", "keys", any_of(&[1]));
+        world.deploy("pear", &[1], json!({ "replicas": 3 }));
+        world.ready("pear", 3).await;
+        world.rest().await;
+        world.oracle.floor("pear", 3);
+        let old = pods(world);
+        deliver(world, "pear", 2);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.change("ClusterModelPolicy", "keys", any_of(&[2]));
+        tokio::time::sleep(Duration::from_secs(1300)).await;
+        assert_eq!(pods(world), old, "{}", world.oracle.story());
+        world.condition("pear", "Trusted", "True", "Signed").await;
+    });
 }
 
 #[test]
 fn keys_are_replaced_and_nothing_that_is_accepted_throughout_is_unvouched_or_restarted() {
     for (late, dies) in [(false, false), (false, true), (true, false), (true, true)] {
         simulate(1, async |world| {
-            world.keep_running(move |_| if late { Box::new(Late) } else { Box::new(Smooth) });
+            let policies = Duration::from_secs(60);
+            world.keep_running(move |_| if late { Box::new(Late("ClusterModelPolicy", policies)) } else { Box::new(Smooth) });
             let pass = async || {
                 for _ in 0..5 {
                     tokio::time::sleep(Duration::from_secs(50)).await;
@@ -65,14 +92,15 @@ fn keys_are_replaced_and_nothing_that_is_accepted_throughout_is_unvouched_or_res
                 world.rest().await;
             };
             world.make("ClusterModelPolicy", "keys", any_of(&[1]));
-            // Signed by both, before the old key is given up.
-            world.deploy("pear", &[1, 2], json!({ "replicas": 3 }));
+            world.deploy("pear", &[1], json!({ "replicas": 3 }));
             world.ready("pear", 3).await;
             world.rest().await;
             world.oracle.floor("pear", 3);
             let old = pods(world);
 
             world.change("ClusterModelPolicy", "keys", any_of(&[1, 2]));
+            // The new key signs what runs, before the old one is given up.
+            deliver(world, "pear", 2);
             pass().await;
             assert_eq!(pods(world), old, "late {late}, dies {dies}\n{}", world.oracle.story());
             // Whatever comes from now on is signed by the new one alone.

@@ -64,6 +64,15 @@ impl Shelf {
         self.0.lock().unwrap().signers.get(commit).cloned().unwrap_or_default()
     }
 
+    /// A signature by one more person over what a source has, which does not come to lie beside it.
+    pub fn sign_apart(&self, source: &str, signer: u8) -> String {
+        let mut inner = self.0.lock().unwrap();
+        let volume = inner.volumes[source].clone();
+        inner.signers.get_mut(&volume.commit).unwrap().push(signer);
+        let (name, content) = &volume.files[0];
+        Person::new(signer).signs(&[(name, content)])
+    }
+
     /// Whether nobody can look.
     pub fn close(&self, closed: bool) {
         self.0.lock().unwrap().closed = closed;
