@@ -1,12 +1,5 @@
 //! Signature bundles of OpenSSF Model Signing v1.0: read within bounds, and believed only once the signature holds.
 
-use std::fmt;
-
-use base64::{
-    Engine as _,
-    alphabet::{STANDARD, URL_SAFE},
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
 use jiff::Timestamp;
 use sha2::Digest as _;
 
@@ -18,6 +11,7 @@ use super::{
         keyless::{Logged, Signed},
     },
     parts::{self, Parts},
+    rejected::{Cut, PAYLOAD_TYPE, Rejected, decode, malformed, preamble, shown},
     wire,
 };
 use crate::{
@@ -71,17 +65,6 @@ pub struct Attested<'a> {
     contents: &'a Contents,
 }
 
-/// Why a bundle is not believed. The message is the rest of a sentence that begins with the bundle's name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Rejected {
-    /// `SignatureMalformed`, `SignatureUnsupported`, `WrongSigner`, `SignatureInvalid`, or one of those about certificates.
-    pub reason: Reason,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 pub(super) const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// The predicate type of a statement whose subject is a content that somebody approves.
 pub(super) const APPROVAL: &str = "https://bonafide.dev/approval/v1";
@@ -220,11 +203,6 @@ impl Bundle {
     }
 }
 
-/// What DSSE puts before a payload of that many bytes when it is signed (`PAE`).
-pub(super) fn preamble(length: usize) -> String {
-    format!("DSSEv1 {} {PAYLOAD_TYPE} {length} ", PAYLOAD_TYPE.len())
-}
-
 impl Material {
     fn read(material: wire::VerificationMaterial<'_>) -> Result<Self, Rejected> {
         match (material.public_key, material.x509_certificate_chain, material.certificate) {
@@ -265,7 +243,7 @@ impl Contents {
             return Err(malformed(format!("signs a statement of type {}, not {STATEMENT}", shown(&kind.kind))));
         }
         if kind.predicate_type == legacy::PREDICATE_TYPE {
-            let files = legacy::files(payload)?;
+            let files = legacy::files(payload, Bundle::MAX_RESOURCES)?;
             let first = files.first().map(|(_, digest)| *digest).ok_or_else(|| malformed("lists no file".to_owned()))?;
             return Ok((Self::tree(files)?, first, true));
         }
@@ -411,32 +389,5 @@ pub fn listed_names(json: &str) -> Option<Vec<CleanPath>> {
     match Bundle::parse(json.as_bytes(), Bundle::MAX_RECORDED).ok()?.contents {
         Contents::Tree(files) => Some(files.into_iter().map(|(path, _)| path).collect()),
         Contents::Nameless(_) | Contents::Whole(_) | Contents::Parts(_) => None,
-    }
-}
-
-pub(super) const fn malformed(message: String) -> Rejected {
-    Rejected { reason: Reason::SignatureMalformed, message }
-}
-
-/// DSSE and protobuf's JSON take both alphabets of base64, padded or not.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let alphabet = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
-    GeneralPurpose::new(&alphabet, config).decode(text).ok()
-}
-
-/// What a bundle says, cut to a length that a message can bear, control characters made visible.
-pub(super) fn shown(text: &str) -> String {
-    format!("{:?}", Cut(text).to_string())
-}
-
-pub(super) struct Cut<'a>(pub &'a str);
-
-impl fmt::Display for Cut<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars().take(100) {
-            write!(f, "{}", if c.is_control() { '\u{fffd}' } else { c })?;
-        }
-        Ok(())
     }
 }

@@ -8,9 +8,10 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    bundle::{Attested, Bundle, Contents, Material, Rejected},
+    bundle::{Attested, Bundle, Contents, Material},
     method::{Anchor, SignerId},
     question::Candidate,
+    rejected::Rejected,
 };
 use crate::{
     api::Reason,

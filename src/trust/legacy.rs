@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    bundle::{Bundle, PAYLOAD_TYPE, Rejected, malformed, shown},
+    rejected::{PAYLOAD_TYPE, Rejected, malformed, shown},
     wire,
 };
 use crate::{api::Reason, model::Digest};
@@ -12,13 +12,13 @@ use crate::{api::Reason, model::Digest};
 /// The predicate type by which they are told.
 pub(super) const PREDICATE_TYPE: &str = "https://model_signing/Digests/v0.1";
 
-/// The files that such a statement lists: its subjects, with a digest each and no root.
-pub(super) fn files(payload: &[u8]) -> Result<Vec<(String, Digest)>, Rejected> {
+/// The files that such a statement lists, at most `most`: its subjects, with a digest each and no root.
+pub(super) fn files(payload: &[u8], most: usize) -> Result<Vec<(String, Digest)>, Rejected> {
     let statement: wire::OldStatement<'_> = serde_json::from_slice(payload).map_err(|error| {
         malformed(format!("was made by model_signing 0.2 and signs something that is not its statement about a model: {error}"))
     })?;
-    if statement.subject.len() > Bundle::MAX_RESOURCES {
-        return Err(malformed(format!("lists {} files, more than {}", statement.subject.len(), Bundle::MAX_RESOURCES)));
+    if statement.subject.len() > most {
+        return Err(malformed(format!("lists {} files, more than {}", statement.subject.len(), most)));
     }
     let file = |subject: &wire::OldSubject<'_>| {
         let hash = subject.annotations.as_ref().and_then(|annotations| annotations.actual_hash_algorithm.as_deref());

@@ -14,6 +14,7 @@ mod parts;
 mod policy;
 mod question;
 mod recall;
+mod rejected;
 mod selector;
 mod sign;
 #[cfg(test)]
@@ -21,7 +22,7 @@ pub(crate) mod tests;
 mod verdict;
 mod wire;
 
-pub use bundle::{Attested, Bundle, Contents, Material, Rejected, listed_names};
+pub use bundle::{Attested, Bundle, Contents, Material, listed_names};
 pub use messages::WARNED;
 pub use method::{
     Anchor, SignerId,
@@ -36,6 +37,7 @@ pub use parts::{Hash, Part, PartedFile, Parts};
 pub use policy::{Policy, PolicyState};
 pub use question::Candidate;
 pub use recall::Recall;
+pub use rejected::Rejected;
 pub use selector::{InvalidSelector, Selector, is_label_key, is_label_value};
 pub use sign::{LEFT_OUT, MAX_COMMENT, Signer};
 pub use verdict::{Applicable, DefaultStance, PolicySet, Trust, Verdict};

@@ -2,7 +2,7 @@
 //! by `bonafide verify`; what a source says of its files (SHA-256 of each) cannot be compared with them.
 
 use super::{
-    bundle::{Rejected, malformed, shown},
+    rejected::{Rejected, malformed, shown},
     wire,
 };
 use crate::{api::Reason, model::CleanPath};

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use sha2::Digest as _;
 
 use super::{
-    bundle::{APPROVAL, PAYLOAD_TYPE, STATEMENT, preamble},
+    bundle::{APPROVAL, STATEMENT},
     method::{
         key::PublicKey,
         own::{self, Own},
         secret::PrivateKey,
     },
+    rejected::{PAYLOAD_TYPE, preamble},
 };
 use crate::model::{CleanPath, Digest};
 

@@ -21,7 +21,7 @@ use super::{
     key::PublicKey,
     name::{self, Dn, Kind, Wanted},
 };
-use crate::{api::Reason, model::Digest, trust::bundle::Rejected};
+use crate::{api::Reason, model::Digest, trust::rejected::Rejected};
 
 /// The most certificates that a bundle may carry, and that a policy may name as one authority.
 pub const MAX_CERTIFICATES: usize = 16;

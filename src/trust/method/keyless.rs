@@ -36,7 +36,7 @@ use crate::{
     api::Reason,
     model::Digest,
     trust::{
-        bundle::{Cut, PAYLOAD_TYPE, Rejected, decode, malformed},
+        rejected::{Cut, PAYLOAD_TYPE, Rejected, decode, malformed},
         wire,
     },
 };

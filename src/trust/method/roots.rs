@@ -12,7 +12,7 @@ use sigstore_verify::{
 };
 
 use super::{certificate::Certificate, chain, primitives};
-use crate::{model::Digest, trust::bundle::shown};
+use crate::{model::Digest, trust::rejected::shown};
 
 /// An instance of Sigstore: the keys and certificates of its authority, its logs and its timestamp authorities.
 #[derive(Clone)]
