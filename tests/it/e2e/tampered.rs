@@ -109,10 +109,7 @@ async fn what_an_administrator_changes_by_hand_is_put_back_and_a_changed_pod_get
     let out = async || place.endpoints("smollm2").await.is_empty().then_some(());
     place.until(SOON, "the changed pod gets no traffic", out).await;
     let message = place.condition("smollm2", "Ready", "False", "NotVouched").await;
-    says(
-        &message,
-        &[&format!("Pod {pod} is not vouched for, and gets no traffic"), "ephemeralContainers", "Delete the pod"],
-    );
+    says(&message, &[&format!("Pod {pod} is not vouched for, and gets no traffic"), "ephemeralContainers", "Delete the pod"]);
     let object = place.get("Pod", pod).await;
     assert_eq!(condition(&object, "bonafide.dev/Vouched").unwrap()["status"], "False");
     // Restarted or reported upon, it stays out.
